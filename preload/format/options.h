@@ -17,6 +17,7 @@ namespace tidemark::format {
   X(Millis, child_grace, "100", "milliseconds a child must live before it gets a region")                                         \
   X(Count, child_grace_allocations, "4096", "allocations after which a child gets a region at once")                              \
   X(Text, follow, "all", "which started programs are recorded: all, none, or NAME,NAME,… (base names, * and ? allowed)")          \
-  X(Count, check, "0", "walk one stack in N again with libunwind and count disagreements (slow; 0: never)")
+  X(Count, check, "0", "walk one stack in N again with libunwind and count disagreements (slow; 0: never)")                       \
+  X(Text, py_malloc, "malloc", "`tidemark run` sets PYTHONMALLOC to this for a CPython; keep: leave Python's own small-block allocator")
 
 }  // namespace tidemark::format
