@@ -1,0 +1,64 @@
+#include "analyzer/launch/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <string>
+
+#include "analyzer/launch/descriptor.h"
+
+namespace tidemark::launch {
+namespace {
+
+struct Stat {
+  char state;
+  long threads;
+  uint64_t start;
+};
+
+std::optional<Stat> read_stat(pid_t pid) {
+  std::string path = "/proc/" + std::to_string(pid) + "/stat";
+  Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  char text[1024];
+  ssize_t got = file ? read(file.get(), text, sizeof text - 1) : -1;
+  if (got <= 0) return std::nullopt;
+  text[got] = '\0';
+  const char* rest = strrchr(text, ')');   // the name before it may hold anything
+  Stat stat{};
+  unsigned long long start = 0;
+  if (!rest || sscanf(rest, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %llu", &stat.state,
+                      &stat.threads, &start) != 3) {
+    return std::nullopt;
+  }
+  stat.start = start;
+  return stat;
+}
+
+}  // namespace
+
+uint64_t process_start(pid_t pid) {
+  auto stat = read_stat(pid);
+  return stat ? stat->start : 0;
+}
+
+bool process_is_gone(pid_t pid, uint64_t start) {
+  if (pid <= 0) return false;
+  if (kill(pid, 0) != 0 && errno == ESRCH) return true;
+  auto stat = read_stat(pid);
+  if (!stat) return false;   // ended just now, or /proc hides it
+  if (start != 0 && stat->start != start) return true;
+  // A zombie whose other threads go on still counts them.
+  return (stat->state == 'Z' || stat->state == 'X') && stat->threads <= 1;
+}
+
+uint64_t own_pid_namespace() {
+  struct stat info;
+  return stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+}
+
+}  // namespace tidemark::launch

@@ -1,0 +1,19 @@
+// What /proc tells about a process, to know whether it still runs.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace tidemark::launch {
+
+// Field 22 of /proc/PID/stat: clock ticks since boot at which the process began; with the pid it names the process. 0: no
+// such process, or /proc does not say.
+uint64_t process_start(pid_t pid);
+
+// True only when it is certain that no thread of the process (pid, start) runs any more. `start` 0: unknown, any counts.
+bool process_is_gone(pid_t pid, uint64_t start);
+
+// The inode of this process's pid namespace, 0 when unknown. Pids of two namespaces cannot be compared.
+uint64_t own_pid_namespace();
+
+}  // namespace tidemark::launch
