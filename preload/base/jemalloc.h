@@ -1,0 +1,52 @@
+// jemalloc as the shim holds it: Debian's archive with every public name renamed to tmje_* (preload/jemalloc.cmake). Only what is
+// used is declared here: <jemalloc/jemalloc.h> would bring the public names back.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void* tmje_malloc(size_t bytes);
+void* tmje_calloc(size_t count, size_t bytes);
+void* tmje_realloc(void* block, size_t bytes);
+void tmje_free(void* block);
+void* tmje_memalign(size_t alignment, size_t bytes);
+void* tmje_aligned_alloc(size_t alignment, size_t bytes);
+int tmje_posix_memalign(void** block, size_t alignment, size_t bytes);
+void* tmje_valloc(size_t bytes);
+size_t tmje_malloc_usable_size(const void* block);
+
+void* tmje_mallocx(size_t bytes, int flags);
+void* tmje_rallocx(void* block, size_t bytes, int flags);
+size_t tmje_xallocx(void* block, size_t bytes, size_t extra, int flags);
+size_t tmje_sallocx(const void* block, int flags);
+void tmje_dallocx(void* block, int flags);
+void tmje_sdallocx(void* block, size_t bytes, int flags);
+size_t tmje_nallocx(size_t bytes, int flags);
+
+int tmje_mallctl(const char* name, void* old_value, size_t* old_length, void* new_value, size_t new_length);
+int tmje_mallctlnametomib(const char* name, size_t* mib, size_t* mib_length);
+int tmje_mallctlbymib(const size_t* mib, size_t mib_length, void* old_value, size_t* old_length, void* new_value,
+                      size_t new_length);
+// A null `write` would print through tmje_malloc_message, which is silent here.
+void tmje_malloc_stats_print(void (*write)(void*, const char*), void* argument, const char* options);
+
+extern const char* const tmje_malloc_conf;
+extern void (*tmje_malloc_message)(void*, const char*);
+
+#ifdef __cplusplus
+}
+
+// The flag encodings of jemalloc 5, all that the extended API's `int flags` hold.
+namespace tidemark::jemalloc {
+inline constexpr int kZero = 0x40;
+inline constexpr int kNoTcache = 1 << 8;  // MALLOCX_TCACHE_NONE
+constexpr int lg_align(unsigned log2) { return static_cast<int>(log2); }
+constexpr int align(size_t alignment) { return __builtin_ctzl(alignment); }  // alignment: a power of two
+constexpr int arena(unsigned index) { return static_cast<int>(index + 1) << 20; }
+constexpr size_t alignment_of(int flags) { return size_t{1} << (flags & 0x3f); }  // 1: none asked
+constexpr bool zeroes(int flags) { return flags & kZero; }
+}  // namespace tidemark::jemalloc
+#endif
