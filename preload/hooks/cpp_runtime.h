@@ -1,0 +1,25 @@
+// What operator new does when there is no memory: the program's new-handler, and std::bad_alloc thrown by the C++ library that
+// the program loaded. The shim has no way of throwing of its own, and looks for one on this path only.
+#pragma once
+#include <cstddef>
+
+#include "preload/heap/tracker.h"
+
+namespace tidemark::hooks {
+
+struct NewRequest {
+  size_t bytes;
+  size_t alignment;  // 1 in the forms without one; not a power of two: fails without the handler being asked
+  heap::Caller caller;
+  void* (*attempt)(const NewRequest&);
+};
+
+// Goes on until the new-handler found memory; throws std::bad_alloc when there is none (or whatever the handler throws).
+void* new_after_failure(const NewRequest& request);
+
+// The same for the nothrow forms, which return null instead of throwing. The second: for those with an alignment. `form` is the
+// mangled name of the operator that failed.
+void* nothrow_new_after_failure(const NewRequest& request, const char* form);
+void* nothrow_aligned_new_after_failure(const NewRequest& request, const char* form);
+
+}  // namespace tidemark::hooks

@@ -1,0 +1,59 @@
+// jemalloc's own public family: a host that is linked to jemalloc (redis-server) mixes it freely with malloc and free, so both
+// must meet the same heap. Its variables (malloc_conf, malloc_message) are not interposed: they stay the host's jemalloc's.
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "preload/base/jemalloc.h"
+#include "preload/heap/tracker.h"
+#include "preload/hooks/caller.h"
+
+namespace heap = tidemark::heap;
+
+TIDEMARK_HOOK void* mallocx(size_t bytes, int flags) { return heap::allocate_flags(bytes, flags, TIDEMARK_CALLER()); }
+
+TIDEMARK_HOOK void* rallocx(void* block, size_t bytes, int flags) {
+  return heap::reallocate_flags(block, bytes, flags, TIDEMARK_CALLER());
+}
+
+TIDEMARK_HOOK size_t xallocx(void* block, size_t bytes, size_t extra, int flags) {
+  return heap::resize_in_place(block, bytes, extra, flags, TIDEMARK_CALLER());
+}
+
+TIDEMARK_HOOK size_t sallocx(const void* block, int) { return heap::usable_size(block); }
+TIDEMARK_HOOK size_t nallocx(size_t bytes, int flags) { return tmje_nallocx(bytes, flags); }
+
+TIDEMARK_HOOK void dallocx(void* block, int flags) { heap::release_flags(block, flags); }
+TIDEMARK_HOOK void sdallocx(void* block, size_t, int flags) { heap::release_flags(block, flags); }
+
+TIDEMARK_HOOK int mallctl(const char* name, void* old_value, size_t* old_length, void* new_value, size_t new_length) {
+  return tmje_mallctl(name, old_value, old_length, new_value, new_length);
+}
+
+TIDEMARK_HOOK int mallctlnametomib(const char* name, size_t* mib, size_t* mib_length) {
+  return tmje_mallctlnametomib(name, mib, mib_length);
+}
+
+TIDEMARK_HOOK int mallctlbymib(const size_t* mib, size_t mib_length, void* old_value, size_t* old_length, void* new_value,
+                               size_t new_length) {
+  return tmje_mallctlbymib(mib, mib_length, old_value, old_length, new_value, new_length);
+}
+
+namespace {
+
+// What jemalloc's default writer does. Ours is silent; here the host itself asks for the print.
+void write_to_standard_error(void*, const char* text) {
+  for (size_t left = strlen(text); left > 0;) {
+    const ssize_t written = write(STDERR_FILENO, text, left);
+    if (written <= 0) return;
+    text += written;
+    left -= static_cast<size_t>(written);
+  }
+}
+
+}  // namespace
+
+TIDEMARK_HOOK void malloc_stats_print(void (*write)(void*, const char*), void* argument, const char* options) {
+  tmje_malloc_stats_print(write != nullptr ? write : write_to_standard_error, argument, options);
+}

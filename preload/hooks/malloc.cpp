@@ -1,0 +1,121 @@
+// malloc and its kin: glibc's behaviour at the edges, the tracker's heap behind it.
+//
+// The loader calls these as soon as it has relocated the program, before any constructor and under its own locks: nothing here
+// may call it, allocate, or need initialising.
+#include <malloc.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+
+#include "preload/heap/tracker.h"
+#include "preload/hooks/caller.h"
+#include "preload/hooks/foreign_heap.h"
+
+namespace heap = tidemark::heap;
+
+namespace {
+
+using heap::Caller;
+using tidemark::hooks::maybe_foreign;
+
+inline __attribute__((always_inline)) void* allocate_array(size_t count, size_t size, Caller caller) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) [[unlikely]] {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  return heap::allocate_zeroed(bytes, caller);
+}
+
+// realloc(p, 0) frees, as glibc's does and C23 leaves undefined.
+inline __attribute__((always_inline)) void* resize(void* block, size_t bytes, Caller caller) {
+  if (block == nullptr) return heap::allocate(bytes, caller);
+  if (bytes == 0) [[unlikely]] {
+    heap::release(block);
+    return nullptr;
+  }
+  return heap::reallocate(block, bytes, caller);
+}
+
+TIDEMARK_COLD void* malloc_anywhere(size_t bytes, Caller caller) {
+  TIDEMARK_FORWARD_IF_FOREIGN(malloc, bytes)
+  return heap::allocate(bytes, caller);
+}
+
+TIDEMARK_COLD void* calloc_anywhere(size_t count, size_t size, Caller caller) {
+  TIDEMARK_FORWARD_IF_FOREIGN(calloc, count, size)
+  return allocate_array(count, size, caller);
+}
+
+TIDEMARK_COLD void* realloc_anywhere(void* block, size_t bytes, Caller caller) {
+  TIDEMARK_FORWARD_IF_FOREIGN(realloc, block, bytes)
+  return resize(block, bytes, caller);
+}
+
+TIDEMARK_COLD void free_anywhere(void* block) {
+  TIDEMARK_FORWARD_IF_FOREIGN(free, block)
+  if (block != nullptr) heap::release(block);
+}
+
+}  // namespace
+
+TIDEMARK_HOOK void* malloc(size_t bytes) {
+  const Caller caller = TIDEMARK_CALLER();
+  if (maybe_foreign()) [[unlikely]]
+    return malloc_anywhere(bytes, caller);
+  return heap::allocate(bytes, caller);
+}
+
+TIDEMARK_HOOK void* calloc(size_t count, size_t size) {
+  const Caller caller = TIDEMARK_CALLER();
+  if (maybe_foreign()) [[unlikely]]
+    return calloc_anywhere(count, size, caller);
+  return allocate_array(count, size, caller);
+}
+
+TIDEMARK_HOOK void* realloc(void* block, size_t bytes) {
+  const Caller caller = TIDEMARK_CALLER();
+  if (maybe_foreign()) [[unlikely]]
+    return realloc_anywhere(block, bytes, caller);
+  return resize(block, bytes, caller);
+}
+
+TIDEMARK_HOOK void* reallocarray(void* block, size_t count, size_t size) {
+  const Caller caller = TIDEMARK_CALLER();
+  TIDEMARK_FORWARD_IF_FOREIGN(reallocarray, block, count, size)
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) [[unlikely]] {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  return resize(block, bytes, caller);
+}
+
+TIDEMARK_HOOK void free(void* block) {
+  if (maybe_foreign()) [[unlikely]]
+    return free_anywhere(block);
+  if (block != nullptr) [[likely]]
+    heap::release(block);
+}
+
+// cfree left glibc in 2.26, and C23's sized forms came to it in 2.41: behind us there may be none to forward to.
+namespace {
+
+inline void release_anywhere(void* block) {
+  if (block == nullptr) return;
+  if (tidemark::hooks::foreign()) [[unlikely]]
+    return tidemark::hooks::program_free(block);
+  heap::release(block);
+}
+
+}  // namespace
+
+TIDEMARK_HOOK void cfree(void* block) { release_anywhere(block); }
+TIDEMARK_HOOK void free_sized(void* block, size_t) { release_anywhere(block); }
+TIDEMARK_HOOK void free_aligned_sized(void* block, size_t, size_t) { release_anywhere(block); }
+
+TIDEMARK_HOOK size_t malloc_usable_size(void* block) {
+  TIDEMARK_FORWARD_IF_FOREIGN(malloc_usable_size, block)
+  return block == nullptr ? 0 : heap::usable_size(block);
+}

@@ -1,0 +1,77 @@
+// Every form of operator new, by mangled name. The forms differ only in what happens when there is no memory, which is
+// cpp_runtime's.
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "preload/heap/tracker.h"
+#include "preload/hooks/caller.h"
+#include "preload/hooks/cpp_runtime.h"
+#include "preload/hooks/foreign_heap.h"
+
+namespace {
+
+using tidemark::heap::Caller;
+using tidemark::hooks::NewRequest;
+
+struct Nothrow;  // std::nothrow_t
+
+// A foreign heap is the program's malloc, as it would be with the operator new of its C++ library.
+TIDEMARK_COLD void* attempt_anywhere(size_t bytes, size_t alignment, Caller caller) {
+  if (tidemark::hooks::foreign()) {
+    if (bytes == 0) bytes = 1;
+    return alignment == 1 ? tidemark::hooks::program_malloc(bytes) : tidemark::hooks::program_aligned_alloc(alignment, bytes);
+  }
+  return alignment == 1 ? tidemark::heap::allocate(bytes, caller) : tidemark::heap::allocate_aligned(alignment, bytes, caller);
+}
+
+// One attempt.
+inline __attribute__((always_inline)) void* attempt(size_t bytes, Caller caller) {
+  if (tidemark::hooks::maybe_foreign()) [[unlikely]]
+    return attempt_anywhere(bytes, 1, caller);
+  return tidemark::heap::allocate(bytes, caller);
+}
+
+inline __attribute__((always_inline)) void* attempt_aligned(size_t bytes, size_t alignment, Caller caller) {
+  if (!std::has_single_bit(alignment)) [[unlikely]]
+    return nullptr;
+  if (tidemark::hooks::maybe_foreign()) [[unlikely]]
+    return attempt_anywhere(bytes, alignment, caller);
+  return tidemark::heap::allocate_aligned(alignment, bytes, caller);
+}
+
+void* attempt_again(const NewRequest& request) { return attempt_anywhere(request.bytes, request.alignment, request.caller); }
+
+}  // namespace
+
+// The caller is read again after a failure rather than kept: an attempt that succeeds has no registers to save for it.
+#define TIDEMARK_NEW(attempt, alignment, after_failure, ...) \
+  void* block = attempt;                                     \
+  if (block != nullptr) [[likely]]                           \
+    return block;                                            \
+  return tidemark::hooks::after_failure({bytes, alignment, TIDEMARK_CALLER(), attempt_again} __VA_OPT__(, ) __VA_ARGS__)
+
+TIDEMARK_HOOK void* _Znwm(size_t bytes) { TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, new_after_failure); }
+TIDEMARK_HOOK void* _Znam(size_t bytes) { TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, new_after_failure); }
+
+TIDEMARK_HOOK void* _ZnwmSt11align_val_t(size_t bytes, size_t alignment) {
+  TIDEMARK_NEW(attempt_aligned(bytes, alignment, TIDEMARK_CALLER()), alignment, new_after_failure);
+}
+TIDEMARK_HOOK void* _ZnamSt11align_val_t(size_t bytes, size_t alignment) {
+  TIDEMARK_NEW(attempt_aligned(bytes, alignment, TIDEMARK_CALLER()), alignment, new_after_failure);
+}
+
+// __func__ is the mangled name here, by which the program's own form is found.
+TIDEMARK_HOOK void* _ZnwmRKSt9nothrow_t(size_t bytes, const Nothrow*) {
+  TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, nothrow_new_after_failure, __func__);
+}
+TIDEMARK_HOOK void* _ZnamRKSt9nothrow_t(size_t bytes, const Nothrow*) {
+  TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, nothrow_new_after_failure, __func__);
+}
+
+TIDEMARK_HOOK void* _ZnwmSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const Nothrow*) {
+  TIDEMARK_NEW(attempt_aligned(bytes, alignment, TIDEMARK_CALLER()), alignment, nothrow_aligned_new_after_failure, __func__);
+}
+TIDEMARK_HOOK void* _ZnamSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const Nothrow*) {
+  TIDEMARK_NEW(attempt_aligned(bytes, alignment, TIDEMARK_CALLER()), alignment, nothrow_aligned_new_after_failure, __func__);
+}

@@ -1,0 +1,46 @@
+// The functions behind ours: those that the program would have called without the shim. Looked up once by the constructor;
+// earlier calls (from a constructor of a library that came first) look for themselves. Nothing on malloc's way uses these.
+#pragma once
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define TIDEMARK_REAL_FUNCTIONS(X) \
+  X(_exit)                         \
+  X(_Exit)                         \
+  X(quick_exit)                    \
+  X(execve)                        \
+  X(execvpe)                       \
+  X(fexecve)                       \
+  X(execveat)                      \
+  X(unshare)                       \
+  X(setns)                         \
+  X(dlopen)                        \
+  X(fopen)                         \
+  X(fopen64)
+
+namespace tidemark::hooks::real {
+
+void resolve();
+
+namespace detail {
+void* resolve_one(const char* name, void** slot);
+
+#define TIDEMARK_DECLARE_SLOT(name) extern constinit void* name##_slot;
+TIDEMARK_REAL_FUNCTIONS(TIDEMARK_DECLARE_SLOT)
+#undef TIDEMARK_DECLARE_SLOT
+}  // namespace detail
+
+#define TIDEMARK_DEFINE_ACCESSOR(name)                                     \
+  inline auto* name() {                                                    \
+    void* found = __atomic_load_n(&detail::name##_slot, __ATOMIC_RELAXED); \
+    if (found == nullptr) [[unlikely]]                                     \
+      found = detail::resolve_one(#name, &detail::name##_slot);            \
+    return reinterpret_cast<decltype(&::name)>(found);                     \
+  }
+TIDEMARK_REAL_FUNCTIONS(TIDEMARK_DEFINE_ACCESSOR)
+#undef TIDEMARK_DEFINE_ACCESSOR
+
+}  // namespace tidemark::hooks::real
