@@ -1,0 +1,98 @@
+"""Every way to end: same status and output as without the shim, and the report says which it was."""
+import os
+import signal
+import subprocess
+
+import support
+
+VICTIM = support.victim("endings")
+
+# argument → what the report must say: ending, exit_status, signal
+EXITS = {"return": 2, "exit": 3, "_exit": 4, "_Exit": 14, "quick_exit": 5, "pthread_exit": 0, "exit_from_thread": 11,
+         "exit_in_atexit": 12, "failed_execve": 8}
+SIGNALS = {"abort": signal.SIGABRT, "terminate": signal.SIGABRT, "segv": signal.SIGSEGV, "kill": signal.SIGKILL,
+           "term": signal.SIGTERM}
+
+
+class EndingsCase(support.TestCase):
+    def end(self, how):
+        without = support.plain([VICTIM, how])
+        under = self.tracked([VICTIM, how])
+        # A program that dies of a signal dies so under `tidemark run` too, or run tells it by 128 + N as a shell does.
+        if without.status < 0 and under.status == 128 - without.status:
+            under.status = without.status
+        self.assert_same_behaviour(without, under)
+        preloaded = self.preloaded([VICTIM, how])
+        self.assert_same_behaviour(without, preloaded)
+        return under, preloaded
+
+    def assert_ten_blocks(self, report, count=10):
+        site = report.site("site_at_the_end")
+        self.assertEqual((count, count * 784), (site.live_count, site.live_bytes))
+        self.assert_consistent(report)
+
+
+class Endings(EndingsCase):
+    """Filled below."""
+
+
+def exit_test(how, status):
+    def test(self):
+        for run in self.end(how):
+            report = run.report()
+            self.assertEqual(("exited", status), (report.process["ending"], report.process["exit_status"]))
+            self.assertIsNone(report.process.get("signal"))
+            self.assert_ten_blocks(report, 11 if how == "pthread_exit" else 10)
+    return test
+
+
+def signal_test(how, number):
+    def test(self):
+        under, preloaded = self.end(how)
+        report = under.report()
+        self.assertEqual(("signaled", number), (report.process["ending"], report.process["signal"]))
+        self.assert_ten_blocks(report)
+        report = preloaded.report()
+        self.assertEqual("killed", report.process["ending"], "no `tidemark run` was there to see the signal")
+        self.assert_ten_blocks(report)
+    return test
+
+
+for name, wanted in EXITS.items():
+    setattr(Endings, f"test_{name}", exit_test(name, wanted))
+for name, wanted in SIGNALS.items():
+    setattr(Endings, f"test_{name}", signal_test(name, wanted))
+
+
+class OtherEndings(EndingsCase):
+    def test_raw_exit_group(self):
+        """No hook sees it: `run` knows by waitpid, a preloaded process has ended without a word."""
+        under, preloaded = self.end("exit_group")
+        self.assertEqual(("exited", 9), (under.report().process["ending"], under.report().process["exit_status"]))
+        self.assertEqual("killed", preloaded.report().process["ending"])
+        self.assert_ten_blocks(preloaded.report())
+
+    def test_execve(self):
+        for run in self.end("execve"):
+            reports = sorted(run.reports(), key=lambda r: (r.process["ending"] != "replaced", r.path))
+            self.assertEqual(2, len(reports), run.files())
+            first, second = reports
+            self.assertEqual(first.pid, second.pid)
+            self.assertEqual("replaced", first.process["ending"])
+            self.assertEqual(("exited", 6), (second.process["ending"], second.process["exit_status"]))
+            self.assert_ten_blocks(first)
+            self.assert_ten_blocks(second, 3)
+            self.assertEqual(second.path.removesuffix(".2.tide"), first.path.removesuffix(".tide"))
+
+    def test_running(self):
+        folder = self.new_folder()
+        process = subprocess.Popen(support.tidemark_run(["/bin/sleep", "1000"], folder), env=support.clean_environment())
+        try:
+            self.assertTrue(support.wait_until(lambda: os.listdir(folder)))
+            report = support.read_report(os.path.join(folder, os.listdir(folder)[0]))
+            self.assertEqual("running", report.process["ending"])
+        finally:
+            os.kill(process.pid, signal.SIGTERM)   # passed on to sleep
+            self.assertIn(process.wait(support.PATIENCE), (-signal.SIGTERM, 128 + signal.SIGTERM))
+        report = support.read_report(os.path.join(folder, os.listdir(folder)[0]))
+        self.assertEqual(("signaled", signal.SIGTERM), (report.process["ending"], report.process["signal"]))

@@ -1,0 +1,245 @@
+"""Bad surroundings: the program runs on, with the same status and output, and `tidemark run` says why nothing was recorded.
+Issue 3, "Must hold" 5."""
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+
+import support
+
+VICTIM = support.victim("single_thread")
+HARD_LIFE = support.victim("hard_life")
+SKIP = 77  # the victim's word for: this machine does not let me
+
+
+def own_lines(err):
+    """What `tidemark run` said, apart from the program."""
+    return [line for line in err.decode().splitlines() if line.startswith("tidemark: ")]
+
+
+def table_only(out):
+    """A victim's output without the pids in it."""
+    return b"\n".join(line.split(b",", 1)[-1] for line in out.splitlines())
+
+
+class Surroundings(support.TestCase):
+    @contextlib.contextmanager
+    def mounted(self, options, kind="tmpfs"):
+        folder = self.new_folder()
+        done = subprocess.run(["mount", "-t", kind, "-o", options, "tidemark-test", folder], capture_output=True)
+        if done.returncode != 0:
+            self.skipTest(f"mount is not permitted: {done.stderr.decode().strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+    def unrecorded(self, folder, word, options=None, command=(VICTIM,), **how):
+        """Under run: same output, no region, and one line that contains the word. Preloaded: the same without a word."""
+        command = list(command)
+        without = support.plain(command, **how)
+        under = self.tracked(command, options, folder=folder, **how)
+        said = own_lines(under.err)
+        self.assertEqual(without.status, under.status, under.err)
+        self.assertEqual(table_only(without.out), table_only(under.out))
+        self.assertEqual(1, len(said), under.err)
+        self.assertRegex(said[0].lower(), word)
+        self.assertEqual(without.err, b"".join(l for l in under.err.splitlines(True) if not l.startswith(b"tidemark: ")))
+        silent = self.preloaded(command, options, folder=folder, **how)
+        self.assertEqual((without.status, table_only(without.out), without.err),
+                         (silent.status, table_only(silent.out), silent.err))
+        self.assertEqual([], under.files())
+
+    def test_full_disk(self):
+        with self.mounted("size=1M") as folder:
+            self.unrecorded(folder, "no space|no room")
+
+    def test_full_disk_later(self):
+        """The program fills the disk that its region lies on: the region has its blocks already."""
+        with self.mounted("size=80M") as folder:
+            fill = f"head -c 200000000 /dev/zero > {folder}/filler; exec {VICTIM}"
+            run = self.tracked(["/bin/sh", "-c", fill], {"child_grace_allocations": 1}, folder=folder)
+            self.assertEqual(0, run.status, run.err)
+
+    def test_small_shm(self):
+        """64 MB, as containers have in /dev/shm: the default region does not fit beside anything else."""
+        with self.mounted("size=64M") as folder:
+            with open(os.path.join(folder, "taken"), "wb") as file:
+                file.write(bytes(1 << 20))
+            self.unrecorded(folder, "no space|no room")
+            run = self.tracked([VICTIM], {"region_size": "16M"}, folder=folder)
+            self.assertEqual((0, b""), (run.status, run.err))
+            self.assert_table(run)
+
+    def test_read_only_folder(self):
+        with self.mounted("size=1M,ro") as folder:
+            self.unrecorded(folder, "read-only")
+
+    def test_folder_that_cannot_be_made(self):
+        blocked = os.path.join(self.folder, "a-file")
+        with open(blocked, "w"):
+            pass
+        self.unrecorded(os.path.join(blocked, "below"), "folder")
+        self.unrecorded("/proc/no-folder-can-be-made-here", "folder")
+
+    def test_missing_folder_is_made(self):
+        folder = os.path.join(self.folder, "made")
+        run = self.tracked([VICTIM], folder=folder)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(0o700, os.stat(folder).st_mode & 0o777)
+        self.assertEqual(0o600, os.stat(run.files()[0]).st_mode & 0o777)
+        self.assert_table(run)
+
+    def test_file_size_limit(self):
+        """One store beyond RLIMIT_FSIZE would be SIGXFSZ, which kills."""
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        self.unrecorded(self.new_folder(), "limit", preexec_fn=limit)
+
+    def test_address_space_limit(self):
+        """Room for the program, none for a region of 1 GiB."""
+        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
+        self.unrecorded(self.new_folder(), "memory", {"region_size": "1G"}, preexec_fn=limit)
+
+    def test_tight_address_space(self):
+        """Recorded or not, the program runs."""
+        for megabytes in (64, 100, 150, 200, 300, 400):
+            with self.subTest(megabytes=megabytes):
+                limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+                without = support.plain([VICTIM], preexec_fn=limit)
+                silent = self.preloaded([VICTIM], preexec_fn=limit)
+                self.assertEqual((without.status, table_only(without.out)), (silent.status, table_only(silent.out)))
+
+    def test_few_descriptors(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))
+        without = support.plain([VICTIM], preexec_fn=limit)
+        silent = self.preloaded([VICTIM], preexec_fn=limit)
+        self.assertEqual((without.status, table_only(without.out), without.err),
+                         (silent.status, table_only(silent.out), silent.err))
+
+    def test_closed_standard_streams(self):
+        """A region must not be opened as somebody's standard output."""
+        for closed in ((0,), (1,), (2,), (0, 1, 2)):
+            for how in (self.preloaded, self.tracked):
+                with self.subTest(closed=closed, how=how.__name__):
+                    close = lambda: [os.close(fd) for fd in closed]
+                    without = support.plain([VICTIM], preexec_fn=close)
+                    run = how([VICTIM], preexec_fn=close)
+                    self.assertEqual(without.status, run.status)
+                    self.assertEqual(table_only(without.out), table_only(run.out))
+                    report = run.report()
+                    self.assertEqual("exited", report.process["ending"])
+                    self.assertEqual(4000, report.site("site_small").allocated_count)
+
+    def test_bad_options(self):
+        silent = self.preloaded([VICTIM], {"region_size": "rubbish"})
+        without = support.plain([VICTIM])
+        self.assertEqual((without.status, table_only(without.out), without.err),
+                         (silent.status, table_only(silent.out), silent.err))
+
+    def test_disabled(self):
+        """enable=0: no file, no thread, the same output."""
+        script = "import os; print(len(os.listdir('/proc/self/task')), [m for m in open('/proc/self/maps') if '.tide' in m])"
+        command = [sys.executable, "-c", script]
+        without = support.plain(command)
+        for how in (self.preloaded, self.tracked):
+            run = how(command, {"enable": "0"})
+            self.assertEqual((without.status, without.out, without.err), (run.status, run.out, run.err))
+            self.assertEqual([], os.listdir(run.folder))
+
+    def test_what_preloading_cannot_enter(self):
+        """A static program runs unrecorded, with a line that says why; --strict refuses."""
+        source, static = os.path.join(self.folder, "s.c"), os.path.join(self.folder, "static")
+        with open(source, "w") as file:
+            file.write('#include <stdio.h>\nint main(void) { puts("static"); return 5; }\n')
+        if subprocess.run(["cc", "-static", source, "-o", static], capture_output=True).returncode != 0:
+            self.skipTest("no static libc")
+        run = self.tracked([static])
+        self.assertEqual((5, b"static\n"), (run.status, run.out))
+        self.assertEqual(1, len(own_lines(run.err)), run.err)
+        self.assertIn("static", own_lines(run.err)[0])
+        strict = support.execute([support.TIDEMARK, "run", "--strict", "-o", self.folder, "--", static],
+                                 env=support.clean_environment())
+        self.assertEqual((125, b""), (strict.status, strict.out))
+
+    def test_command_that_is_not_there(self):
+        self.assertEqual(127, self.tracked(["/does/not/exist"]).status)
+        self.assertEqual(127, self.tracked(["no-such-command-anywhere"]).status)
+        self.assertEqual(126, self.tracked([self.folder]).status)
+
+    def test_regions_are_never_overwritten(self):
+        folder = self.new_folder()
+        for _ in range(5):
+            self.assertEqual(0, self.tracked([VICTIM], folder=folder).status)
+        self.assertEqual(5, len(os.listdir(folder)))
+
+
+class HardLife(support.TestCase):
+    """What a program does to itself."""
+
+    def live(self, mode, losses=("peak_error_bytes",), options=None):
+        without = support.plain([HARD_LIFE, mode])
+        if without.status == SKIP:
+            self.skipTest(f"{mode}: not permitted here")
+        self.assertEqual(0, without.status, without.out + without.err)
+        run = self.tracked([HARD_LIFE, mode], options)
+        self.assertEqual((0, b""), (run.status, run.err), run.out)
+        self.assertEqual(len(without.out.splitlines()), len(run.out.splitlines()))
+        return run
+
+    def exact(self, mode, losses=("peak_error_bytes",)):
+        run = self.live(mode)
+        self.assert_table(run, losses)
+        return run
+
+    def test_mlockall(self):
+        self.exact("mlockall")
+
+    def test_mlockall_does_not_fill_memory(self):
+        """Every reserve becomes resident: it must be small. The region itself (64 MiB) is the file's page cache."""
+        run = self.live("mlockall_memory")
+        kilobytes = int(run.out.splitlines()[0].split(b":")[1].rstrip(b"}"))
+        self.assertLess(kilobytes, (64 + 96) * 1024)
+
+    def test_seccomp(self):
+        self.exact("seccomp")
+
+    def test_setuid(self):
+        self.exact("setuid")
+
+    def test_setuid_then_fork(self):
+        run = self.live("setuid_fork")
+        reports = self.assert_table(run, ("peak_error_bytes", "children_other_user"))
+        (report,) = next(iter(reports.values()))
+        self.assertEqual(1, report.coverage["children_other_user"])
+
+    def test_raw_signal_mask(self):
+        self.exact("raw_mask")
+
+    def test_unshare(self):
+        self.exact("unshare")
+
+    def test_closefrom(self):
+        self.exact("closefrom")
+
+    def test_limits_set_by_the_program(self):
+        self.exact("low_limits")
+
+    def test_no_memory_left(self):
+        run = self.live("no_memory")
+        self.assertIn(b"survived", run.out)
+        self.assertEqual("exited", run.report().process["ending"])
+
+    def test_chdir_and_umask(self):
+        self.exact("chdir_umask")
+
+    def test_unshare_command(self):
+        if not support.has("unshare"):
+            self.skipTest("no unshare here")
+        command = ["unshare", "-U", "true"]
+        without = support.plain(command)
+        if without.status != 0:
+            self.skipTest("no user namespaces here")
+        for how in (self.preloaded, self.tracked):
+            run = how(command)
+            self.assertEqual((0, b"", b""), (run.status, run.out, run.err))

@@ -1,0 +1,122 @@
+"""Programs with known allocations: every site's figures must be exactly those. Issue 3, "Must hold" 3."""
+import unittest
+
+import support
+
+# name → arguments (files of the victims folder where they end in .so)
+VICTIMS = {
+    "single_thread": [],
+    "many_threads": [],
+    "reallocs": [],
+    "aligned": [],
+    "operators": [],
+    "dlclosed": ["libplugin_closed.so"],
+    "thread_exit": [],
+    "longjmp_out": [],
+    "exceptions": [],
+    "coroutines": [],
+    "alloca_frames": [],
+}
+BUILDS = ["", ".O0", ".fp"]
+PEAK = ("peak_error_bytes",)  # several threads: what the peak may miss is said, and is no error
+
+
+class Exactness(support.TestCase):
+    def run_victim(self, name, build, losses=PEAK):
+        arguments = [support.victim(a) if a.endswith(".so") else a for a in VICTIMS.get(name, [])]
+        return self.run_command([support.victim(name + build), *arguments], losses)
+
+    def run_command(self, command, losses=PEAK):
+        run = self.tracked(command)
+        self.assertEqual(0, run.status, run.err)
+        self.assertEqual(b"", run.err)
+        reports = self.assert_table(run, losses)
+        self.assertEqual(1, len(reports))
+        return run.report()
+
+    def test_dlclosed_library_keeps_its_lines(self):
+        report = self.run_victim("dlclosed", "")
+        for stack in report.site("plugin_closed_site").stacks:
+            self.assertTrue(stack["frames"][0]["module"].endswith("libplugin_closed.so"))
+            self.assertTrue((stack["frames"][0]["file"] or "").endswith("plugin.cpp"))
+            self.assertGreater(stack["frames"][0]["line"], 0)
+
+    def test_single_thread_peaks_and_lines(self):
+        report = self.run_victim("single_thread", "")
+        self.assertEqual(0, report.coverage["peak_error_bytes"])
+        # All are allocated before any is freed.
+        self.assertEqual(3 * ((9 << 20) + 13), self.peak_sum(report, "site_huge"))
+        self.assertEqual(4000 * 24, self.peak_sum(report, "site_small"))
+        self.assertEqual(2, len(report.site("site_small").stacks), "two callers: two stacks")
+        self.assertTrue(report.site("site_small").stacks[0]["frames"][0]["file"].endswith("single_thread.cpp"))
+        self.assertGreaterEqual(report.totals["peak_live_bytes"], report.totals["live_bytes"])
+
+    @staticmethod
+    def peak_sum(report, function):
+        return sum(s["peak_live_bytes"] for s in report.site(function).stacks)
+
+    def test_preloaded_without_run(self):
+        run = self.preloaded([support.victim("single_thread")])
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assert_table(run)
+
+    def test_deep_recursion(self):
+        for build in BUILDS:
+            with self.subTest(build=build):
+                report = self.run_command([support.victim("deep_recursion" + build)], losses=(*PEAK, "cut_stacks"))
+                self.assertGreater(report.coverage["cut_stacks"], 0)
+                for stack in report.site("site_at_the_bottom").stacks:
+                    names = [support.bare(f["function"]) for f in support.real_frames(stack)]
+                    self.assertGreaterEqual(len(names), 128)
+                    self.assertEqual({"recurse"}, set(names[1:]))
+
+    def test_signals_on_alternate_stack(self):
+        for build in BUILDS:
+            for mode in ("raised", "nested"):
+                with self.subTest(build=build, mode=mode):
+                    self.run_command([support.victim("signals" + build), mode])
+
+    def test_other_library_at_the_same_address(self):
+        for build in BUILDS:
+            with self.subTest(build=build):
+                run = self.tracked([support.victim("dl_same_address" + build), support.victim("libplugin_left.so"),
+                                    support.victim("libplugin_right.so"), "2000"])
+                self.assertEqual(0, run.status, run.err)
+                self.assert_table(run, PEAK)
+
+
+def add_victim_test(name, build):
+    def test(self):
+        self.run_victim(name, build)
+    setattr(Exactness, f"test_{name}{build.replace('.', '_')}", test)
+
+
+for victim_name in VICTIMS:
+    for victim_build in BUILDS:
+        add_victim_test(victim_name, victim_build)
+
+
+class SignalStorm(support.TestCase):
+    """Handlers that interrupt the allocator itself: their blocks have no stack, but none is lost from the sum."""
+
+    def test_storm(self):
+        for build in BUILDS:
+            with self.subTest(build=build):
+                # No plain run to compare with: glibc's malloc deadlocks here.
+                run = self.tracked([support.victim("signals" + build), "storm"])
+                self.assertEqual(0, run.status, run.err)
+                reports = self.assert_table(
+                    run, (*PEAK, "nested_allocations", "nested_bytes"))
+                self.assertEqual(1, len(reports))
+                report = run.report()
+                site, coverage = report.site("site_in_storm"), report.coverage
+                self.assertEqual(20000, site.allocated_count + coverage["nested_allocations"])
+                self.assertEqual(20000 * 560, site.allocated_bytes + coverage["nested_bytes"])
+                self.assertEqual(560 * coverage["nested_allocations"], coverage["nested_bytes"])
+                self.assertEqual(site.live_count * 560, site.live_bytes)
+                self.assertLessEqual(site.freed_count, 10000)
+                self.assertGreater(site.allocated_count, 1000)
+
+
+if __name__ == "__main__":
+    unittest.main()

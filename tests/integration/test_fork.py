@@ -1,0 +1,85 @@
+"""fork and its relatives: who has a region, and what is in it."""
+import support
+
+VICTIM = support.victim("fork_child")
+PEAK = ("peak_error_bytes",)
+LONG_GRACE = {"child_grace": "10m", "child_grace_allocations": "100000"}   # nothing here lives that long
+
+
+class Fork(support.TestCase):
+    def fork(self, mode, options=None, losses=PEAK):
+        plain = support.plain([VICTIM, mode])
+        self.assertEqual(0, plain.status, plain.err)
+        run = self.tracked([VICTIM, mode], options)
+        self.assertEqual((0, b""), (run.status, run.err))
+        reports = self.assert_table(run, losses)
+        launched = [r for r in run.reports() if r.pid not in self.children_of(run)]
+        self.assertEqual(1, len(launched))
+        return run, reports
+
+    @staticmethod
+    def children_of(run):
+        pids = {r.pid for r in run.reports()}
+        return {r.pid for r in run.reports() if r.process["ppid"] in pids}
+
+    def family(self, reports):
+        """pid of parent → child for each recorded child."""
+        return {report.pid: report.process["ppid"] for of_pid in reports.values() for report in of_pid
+                if report.process["ppid"] in reports}
+
+    def test_child_goes_on(self):
+        _, reports = self.fork("lives")
+        self.assertEqual(2, len(reports))
+        self.assertEqual(1, len(self.family(reports)), "the child's region names its parent")
+        child = next(iter(self.family(reports)))
+        self.assertEqual("exited", reports[child][0].process["ending"])
+        self.assertEqual(7, reports[child][0].process["exit_status"])
+
+    def test_child_totals(self):
+        _, reports = self.fork("lives")
+        child = reports[next(iter(self.family(reports)))][0]
+        before = child.site("site_before_fork")
+        self.assertEqual((40, 40 * 592), (before.inherited_live_count, before.inherited_live_bytes))
+        self.assertGreaterEqual(child.totals["inherited_count"], 40)
+        self.assertGreaterEqual(child.totals["inherited_bytes"], 40 * 592)
+        self.assertEqual((75, 60), (child.totals["allocated_count"], child.totals["live_count"]),
+                         "the child's totals are its own allocations alone")
+
+    def test_idle_child_has_a_region(self):
+        _, reports = self.fork("idle")
+        self.assertEqual(2, len(reports))
+
+    def test_exec_at_once_leaves_nothing(self):
+        run, reports = self.fork("exec", LONG_GRACE)
+        self.assertEqual(1, len(run.files()))
+        self.assertEqual(1, len(reports))
+
+    def test_short_child_leaves_nothing(self):
+        run, _ = self.fork("short", LONG_GRACE)
+        self.assertEqual(1, len(run.files()))
+
+    def test_grandchild(self):
+        _, reports = self.fork("tree")
+        self.assertEqual(3, len(reports))
+        self.assertEqual(2, len(self.family(reports)))
+
+    def test_grandchild_born_in_the_childs_grace(self):
+        _, reports = self.fork("in_grace")
+        self.assertEqual(3, len(reports))
+
+    def test_fork_beside_allocating_threads(self):
+        self.fork("threads")
+
+    def test_vfork(self):
+        run, _ = self.fork("vfork", LONG_GRACE)
+        self.assertEqual(1, len(run.files()))
+
+    def test_posix_spawn_and_system(self):
+        run, _ = self.fork("spawn", LONG_GRACE)
+        self.assertEqual(1, len(run.files()))
+
+    def test_underscore_fork(self):
+        self.fork("under_fork")
+
+    def test_raw_clone(self):
+        self.fork("clone")

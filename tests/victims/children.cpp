@@ -1,0 +1,83 @@
+// Children and the options that govern their regions. Usage: children MODE
+#include <cstdlib>
+#include <cstring>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "expect.h"
+#include "wait_region.h"
+
+SITE void* site_early() { return keep(malloc(816)); }
+SITE void* site_late() { return keep(malloc(848)); }
+SITE void* site_many() { return keep(malloc(880)); }
+
+static void allocate(void* (*site)(), int count, int freed) {
+  for (int i = 0; i < count; i++) {
+    void* block = site();
+    if (i < freed) free(block);
+  }
+}
+template <class Body>
+static void in_child(Body body, bool region) {
+  int pid = fork();
+  if (pid == 0) {
+    body();
+    _exit(0);
+  }
+  expect_region(region, pid);
+  waitpid(pid, nullptr, 0);
+}
+
+// A program that lives longer than its grace: early and late allocations are in its region, exactly.
+static void long_lived() {
+  allocate(site_early, 500, 123);
+  bool there = wait_for_own_region();
+  allocate(site_late, 70, 7);
+  expect("site_early", 500, 816, 123);
+  expect("site_late", 70, 848, 7);
+  if (getenv("REGION_DIR")) expect_region(there);
+}
+// Reaches child_grace_allocations: the region is there at once, with all that came before.
+static void busy() {
+  allocate(site_many, 5000, 600);
+  wait_for_own_region();
+  expect("site_many", 5000, 880, 600);
+}
+static void exec_self(const char* mode) {
+  execl("/proc/self/exe", program_invocation_name, mode, nullptr);
+  _exit(9);
+}
+
+int main(int argc, char** argv) {
+  const char* mode = argc > 1 ? argv[1] : "";
+  auto is = [mode](const char* name) { return strcmp(mode, name) == 0; };
+  if (is("long_lived")) long_lived();
+  if (is("quiet")) allocate(site_early, 10, 0);
+  if (is("busy")) busy();
+  if (is("fork_busy")) in_child(busy, true);
+  if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
+  if (is("exec_long_lived")) in_child([] { exec_self("long_lived"); }, true);
+  if (is("exec_busy")) in_child([] { exec_self("busy"); }, true);
+  if (is("exec_quiet")) in_child([] { exec_self("quiet"); }, false);
+  if (is("two_sleepers")) {   // for regions_max: two children that live at the same time and long enough for a region
+    int out[2], gate[2];
+    if (pipe(out) || pipe(gate)) return 2;
+    int pids[2];
+    for (int& pid : pids)
+      if ((pid = fork()) == 0) {
+        close(gate[1]);
+        close(out[0]);
+        allocate(site_many, 5000, 5000);   // one of them gets the last region, at once
+        char c = 'x';
+        if (write(out[1], &c, 1) != 1 || read(gate[0], &c, 1) != 0) _exit(2);   // until the parent closes its end
+        _exit(0);
+      }
+    char c;
+    for (int i = 0; i < 2; i++)
+      if (read(out[0], &c, 1) != 1) return 2;
+    close(gate[1]);
+    for (int pid : pids) waitpid(pid, nullptr, 0);
+    expect("site_many", 0, 0, 0);
+  }
+  return 0;
+}

@@ -1,0 +1,29 @@
+// Waits, without allocating, for what the test harness waits for too. Plain runs (no REGION_DIR) only live a little longer.
+#pragma once
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <unistd.h>
+
+inline void sleep_ms(long ms) {
+  timespec t{ms / 1000, ms % 1000 * 1000000};
+  while (nanosleep(&t, &t) != 0) {
+  }
+}
+
+// True when this process's region file is there; gives up after a minute.
+inline bool wait_for_own_region(const char* program = program_invocation_short_name) {
+  const char* dir = getenv("REGION_DIR");
+  if (!dir) {
+    sleep_ms(50);
+    return false;
+  }
+  char path[512];
+  snprintf(path, sizeof path, "%s/%s.%d.tide", dir, program, getpid());
+  for (int i = 0; i < 6000; i++) {
+    if (access(path, F_OK) == 0) return true;
+    sleep_ms(10);
+  }
+  return false;
+}
