@@ -1,0 +1,109 @@
+#include "analyzer/commands/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "analyzer/output/human.h"
+#include "analyzer/output/json.h"
+#include "analyzer/output/report.h"
+#include "analyzer/output/text.h"
+
+namespace tidemark::commands {
+
+namespace fs = std::filesystem;
+using output::Report;
+using output::ReportOptions;
+
+namespace {
+
+constexpr size_t kTopInText = 10;
+constexpr int kUnreadable = 2;
+
+void complain(const std::string& path, const std::string& what) {
+  std::cerr << "tidemark: " << output::printable(path) << ": " << output::printable(what) << '\n';
+}
+
+// The regions named by the arguments, folders expanded. False when a folder could not be read or holds none.
+bool expand(const std::vector<std::string>& paths, std::vector<std::string>& files) {
+  bool good = true;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+      files.push_back(path);
+      continue;
+    }
+    std::vector<std::string> found;
+    for (fs::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error))
+      if (entry->path().extension() == ".tide") found.push_back(entry->path());
+    if (error || found.empty()) {
+      complain(path, error ? "folder cannot be read: " + error.message() : "no region (*.tide) in this folder");
+      good = false;
+    }
+    std::sort(found.begin(), found.end());
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return good;
+}
+
+std::optional<Report> open(const std::string& path) try { return Report::open(path); } catch (const region::ReadError& error) {
+  complain(path, error.what());
+  return std::nullopt;
+} catch (const std::exception& error) {  // no memory
+  complain(path, error.what());
+  return std::nullopt;
+}
+
+class Printer {
+ public:
+  Printer(bool json, bool several) : json_(json), several_(several) {
+    if (json_ && several_) std::cout << "{\"reports\":[\n";
+  }
+  void print(const Report& report, const ReportOptions& options) {
+    if (printed_++ != 0) std::cout << (json_ ? ",\n" : "\n" + std::string(100, '-') + "\n\n");
+    json_ ? output::write_json(std::cout, report, options) : output::write_text(std::cout, report, options);
+  }
+  void finish() {
+    if (json_ && several_) std::cout << "]}";
+    if (json_ && (several_ || printed_ != 0)) std::cout << '\n';
+    std::cout.flush();
+  }
+
+ private:
+  bool json_, several_;
+  size_t printed_ = 0;
+};
+
+}  // namespace
+
+int report(const ReportArguments& arguments) {
+  std::vector<std::string> files;
+  bool good = expand(arguments.paths, files);
+  bool several = files.size() > 1 || arguments.paths.size() > 1 ||
+                 (arguments.paths.size() == 1 && !files.empty() && files[0] != arguments.paths[0]);
+
+  ReportOptions options;
+  options.top = arguments.top >= 0 ? size_t(arguments.top) : arguments.json ? 0 : kTopInText;
+  options.full = arguments.full;
+  options.details = arguments.details;
+
+  Printer printer(arguments.json, several);
+  for (const std::string& file : files) {
+    if (auto opened = open(file)) {
+      printer.print(*opened, options);
+    } else {
+      good = false;
+    }
+  }
+  printer.finish();
+  if (!std::cout) {
+    std::cerr << "tidemark: the report could not be written completely\n";
+    return kUnreadable;
+  }
+  return good ? 0 : kUnreadable;
+}
+
+}  // namespace tidemark::commands

@@ -1,0 +1,61 @@
+// The command line of tidemark: picks the command, nothing more.
+#include <CLI/CLI.hpp>
+#include <cstring>
+#include <iostream>
+
+#include "analyzer/commands/report.h"
+#ifdef TIDEMARK_HAVE_RUN
+#include "analyzer/commands/run.h"
+#endif
+
+namespace {
+
+constexpr int kUsageError = 2;
+
+int run(int argc, char** argv) {
+#ifdef TIDEMARK_HAVE_RUN
+  return tidemark::run_command(argc, argv);
+#else
+  (void)argc, (void)argv;
+  std::cerr << "tidemark: this build has no run command\n";
+  return kUsageError;
+#endif
+}
+
+void add_report(CLI::App& app, tidemark::commands::ReportArguments& arguments) {
+  CLI::App* report = app.add_subcommand("report", "Say how a recorded process ended and what its heap held");
+  report->add_option("FILE", arguments.paths, "Regions (NAME.PID.tide) or folders with regions; also of running processes")
+      ->required();
+  report->add_option("--top", arguments.top, "Show the N call stacks with the most live bytes; 0: all (default: 10, in JSON all)")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  report->add_flag("--full", arguments.full, "Show all frames, and names in full length");
+  report->add_flag("--json", arguments.json, "One JSON object on standard output; {\"reports\":[…]} of several files");
+  report->add_flag("--details", arguments.details, "JSON: also lifetime histograms, survivors by age, live bytes over time");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // `run` sees its arguments as they are: what follows belongs to the launched command.
+  if (argc > 1 && std::strcmp(argv[1], "run") == 0) return run(argc - 1, argv + 1);
+
+  CLI::App app("tidemark: which call stacks hold a process's heap, while it runs and after it died", "tidemark");
+  app.set_version_flag("--version", "tidemark " TIDEMARK_VERSION);
+  app.require_subcommand(1);
+  app.add_subcommand("run", "Launch a command and record its heap (tidemark run --help)");
+  tidemark::commands::ReportArguments report;
+  add_report(app, report);
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+    std::cerr << "tidemark: there is no command '" << argv[1] << "' (tidemark --help)\n";
+    return kUsageError;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::cerr << "tidemark: " << error.what() << " (tidemark --help)\n";
+    return kUsageError;
+  }
+  return tidemark::commands::report(report);
+}

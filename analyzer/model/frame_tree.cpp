@@ -1,0 +1,96 @@
+#include "analyzer/model/frame_tree.h"
+
+namespace tidemark::model {
+
+using namespace format;
+
+namespace {
+
+constexpr FrameTree::Id kInProgress = UINT32_MAX;
+
+uint16_t rule_kind(const Node& node) { return node.rule & 0xff; }
+
+}  // namespace
+
+size_t FrameTree::KeyHash::operator()(const Key& key) const {
+  uint64_t hash = key.offset * 0x9e3779b97f4a7c15ull;
+  hash ^= (uint64_t(key.module) << 32 | key.caller) * 0xff51afd7ed558ccdull;
+  return size_t(hash ^ hash >> 29);
+}
+
+FrameTree::FrameTree(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
+  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({end, end, kNoModule, false, false, 0});
+  for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
+}
+
+FrameTree::Id FrameTree::add(uint32_t leaf) {
+  Id id = node_leaf(leaf);
+  while (entries_[id].module != kNoModule && is_shim_[entries_[id].module]) id = entries_[id].caller;
+  return id;
+}
+
+FrameTree::Id FrameTree::node_leaf(uint32_t leaf) {
+  struct Step {
+    uint32_t id;
+    Node node;
+  };
+  std::vector<Step> steps;  // innermost first
+  Id caller = kLost;
+  for (uint32_t id = leaf;;) {
+    if (id == kRootNode || id == kCutNode) {
+      caller = id == kRootNode ? kRoot : kCut;
+      break;
+    }
+    auto [known, added] = of_node_.emplace(id, kInProgress);
+    if (!added) {
+      caller = known->second == kInProgress ? kLost : known->second;  // in progress: a cycle
+      break;
+    }
+    auto node = region_.node(id);
+    if (!node) {
+      known->second = caller = kLost;
+      break;
+    }
+    steps.push_back({id, *node});
+    id = node->caller;
+  }
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    caller = append_node(caller, step->node);
+    of_node_[step->id] = caller;
+  }
+  return caller;
+}
+
+FrameTree::Id FrameTree::append_node(Id caller, const Node& node) {
+  uint32_t generation = node.generation & ~kNodeCut;
+  if (rule_kind(node) != 0) return append_frame(caller, node.words[0] & kPcMask, generation, rule_kind(node));
+  for (uint32_t i = kFramesPerNode; i-- > 0;) {
+    bool padding = i != kFramesPerNode - 1 && node.words[i] >> 48 == 0;
+    if (!padding) caller = append_frame(caller, node.words[i] & kPcMask, generation, 0);
+  }
+  return caller;
+}
+
+FrameTree::Id FrameTree::append_frame(Id caller, uint64_t pc, uint32_t generation, uint16_t rule) {
+  if (pc == 0) return caller;
+  // A call may be the last instruction of its module: then only the byte before the return address is covered.
+  const ModuleInstance* instance = modules_.resolve(pc, generation);
+  if (instance == nullptr) instance = modules_.resolve(pc - 1, generation);
+  Key key{caller, instance ? instance->file : kNoModule, instance ? pc - instance->bias : pc};
+  auto [place, added] = known_.emplace(key, Id(entries_.size()));
+  if (added) entries_.push_back({caller, entries_[caller].end, key.module, rule == kRuleSignal, rule == kRuleGuess, key.offset});
+  return place->second;
+}
+
+std::vector<Frame> FrameTree::frames(Id leaf) const {
+  std::vector<Frame> frames;
+  bool after_signal = false;
+  for (Id id = leaf; id > kLost; id = entries_[id].caller) {
+    const Entry& entry = entries_[id];
+    frames.push_back({entry.module, entry.offset, after_signal, entry.signal, entry.guessed});
+    after_signal = entry.signal;
+  }
+  return frames;
+}
+
+}  // namespace tidemark::model

@@ -1,0 +1,70 @@
+// Call stacks as a tree of frames, outermost first, in which equal stacks are one leaf however their nodes lie in the region:
+// the frame's place in its module decides, not the address at which that was loaded. A walk of the region's nodes visits each
+// node once, so a forged file (cycles, chains that share everything) costs no more than its size.
+#pragma once
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "analyzer/model/modules.h"
+#include "analyzer/region/region.h"
+
+namespace tidemark::model {
+
+inline constexpr uint32_t kNoModule = UINT32_MAX;
+
+struct Frame {
+  uint32_t module = kNoModule;  // index into ModuleMap::files
+  uint64_t offset = 0;          // virtual address in that file; without a module: the pc
+  bool exact = false;           // the interrupted instruction itself, not a return address
+  bool signal = false;          // signal trampoline
+  bool guessed = false;         // passed by following the frame pointer
+};
+
+class FrameTree {
+ public:
+  using Id = uint32_t;
+  // Where a path ends at its outer end.
+  static constexpr Id kRoot = 0;  // the whole stack is there
+  static constexpr Id kCut = 1;   // more frames were not kept
+  static constexpr Id kLost = 2;  // a node could not be read
+
+  FrameTree(const region::Region& region, const ModuleMap& modules);
+
+  // The innermost frame of the stack that ends in region node `leaf`, without frames of the shim at its inner end.
+  Id add(uint32_t leaf);
+
+  std::vector<Frame> frames(Id leaf) const;  // innermost first
+  Id end_of(Id leaf) const { return entries_[leaf].end; }
+
+ private:
+  struct Entry {
+    Id caller;
+    Id end;
+    uint32_t module;
+    bool signal, guessed;
+    uint64_t offset;
+  };
+  struct Key {
+    Id caller;
+    uint32_t module;
+    uint64_t offset;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    size_t operator()(const Key& key) const;
+  };
+
+  Id node_leaf(uint32_t leaf);
+  Id append_node(Id caller, const format::Node& node);
+  Id append_frame(Id caller, uint64_t pc, uint32_t generation, uint16_t rule);
+
+  const region::Region& region_;
+  const ModuleMap& modules_;
+  std::vector<bool> is_shim_;  // by module file
+  std::vector<Entry> entries_;
+  std::unordered_map<Key, Id, KeyHash> known_;
+  std::unordered_map<uint32_t, Id> of_node_;
+};
+
+}  // namespace tidemark::model

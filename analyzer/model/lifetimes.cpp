@@ -1,0 +1,78 @@
+#include "analyzer/model/lifetimes.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "analyzer/region/arithmetic.h"
+
+namespace tidemark::model {
+
+using namespace format;
+using region::accumulate;
+
+namespace {
+
+struct Span {
+  double from, to;  // seconds
+  uint64_t frees;
+};
+
+double seconds(uint64_t ticks) { return double(ticks) / kTicksPerSecond; }
+
+double upper_edge(uint32_t bucket, uint32_t max_age_ticks) {
+  if (bucket + 1 < kLifetimeBuckets) return seconds(lifetime_bucket_floor(bucket + 1));
+  return seconds(std::max(max_age_ticks, lifetime_bucket_floor(bucket)));
+}
+
+std::vector<Span> spans(const Lifetimes& lifetimes, uint64_t freed_count) {
+  std::vector<Span> spans;
+  auto buckets = lifetimes.buckets(freed_count);
+  double young_age = seconds(kDetailAgeTicks);
+  uint32_t young_bucket = lifetime_bucket(kDetailAgeTicks);
+  for (uint32_t bucket = 0; bucket < kLifetimeBuckets; ++bucket) {
+    if (bucket == young_bucket && lifetimes.young_frees != 0) spans.push_back({young_age, young_age, lifetimes.young_frees});
+    if (buckets[bucket] != 0)
+      spans.push_back({seconds(lifetime_bucket_floor(bucket)), upper_edge(bucket, lifetimes.max_age_ticks), buckets[bucket]});
+  }
+  return spans;
+}
+
+double quantile(const std::vector<Span>& spans, double total, double share) {
+  double rank = share * total;
+  for (const Span& span : spans) {
+    if (rank <= double(span.frees)) return span.from + (span.to - span.from) * rank / double(span.frees);
+    rank -= double(span.frees);
+  }
+  return spans.back().to;
+}
+
+}  // namespace
+
+void Lifetimes::add(const Detail& detail) {
+  for (uint32_t bucket = 1; bucket < kLifetimeBuckets; ++bucket) accumulate(frees[bucket], detail.lifetime[bucket]);
+  accumulate(young_frees, detail.deaths_before);
+  max_age_ticks = std::max(max_age_ticks, detail.max_age_ticks);
+}
+
+std::array<uint64_t, kLifetimeBuckets> Lifetimes::buckets(uint64_t freed_count) const {
+  auto buckets = frees;
+  uint64_t elsewhere = young_frees;
+  for (uint32_t bucket = 1; bucket < kLifetimeBuckets; ++bucket) accumulate(elsewhere, frees[bucket]);
+  buckets[0] = region::saturating_sub(freed_count, elsewhere);
+  return buckets;
+}
+
+std::optional<Quantiles> quantiles(const Lifetimes& lifetimes, uint64_t freed_count) {
+  std::vector<Span> all = spans(lifetimes, freed_count);
+  if (all.empty()) return std::nullopt;
+  double total = 0;
+  for (const Span& span : all) total += double(span.frees);
+
+  double max = seconds(lifetimes.max_age_ticks);
+  // The largest age is kept to the tick, but only of frees after the record was given.
+  if (lifetimes.young_frees != 0) max = std::max(max, seconds(kDetailAgeTicks));
+  if (max == 0) max = all.back().to;
+  return Quantiles{std::min(quantile(all, total, 0.5), max), std::min(quantile(all, total, 0.9), max), max};
+}
+
+}  // namespace tidemark::model

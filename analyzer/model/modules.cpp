@@ -1,0 +1,77 @@
+#include "analyzer/model/modules.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+#include <tuple>
+
+namespace tidemark::model {
+
+namespace {
+
+ModuleFile file_of(const region::Region& region, const format::Module& module) {
+  ModuleFile file;
+  file.path = region.text(module.path);
+  size_t id_bytes = std::min<size_t>(module.build_id_bytes, sizeof(module.build_id));
+  file.build_id.assign(reinterpret_cast<const char*>(module.build_id), id_bytes);
+  if (id_bytes == 0) {
+    file.file_bytes = module.file_bytes;
+    file.mtime_ns = module.mtime_ns;
+  }
+  return file;
+}
+
+}  // namespace
+
+std::string ModuleFile::base_name() const {
+  std::string name = path.substr(path.rfind('/') + 1);
+  static constexpr std::string_view kDeleted = " (deleted)";
+  if (name.ends_with(kDeleted)) name.resize(name.size() - kDeleted.size());
+  return name;
+}
+
+std::string ModuleFile::build_id_hex() const {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (unsigned char byte : build_id) {
+    hex += kDigits[byte >> 4];
+    hex += kDigits[byte & 15];
+  }
+  return hex;
+}
+
+bool ModuleFile::is_shim() const { return base_name() == "libtidemark.so"; }
+
+bool ModuleFile::is_vdso() const {
+  std::string name = base_name();
+  return name == "linux-vdso.so.1" || name == "linux-gate.so.1" || name == "[vdso]";
+}
+
+ModuleMap::ModuleMap(const region::Region& region) {
+  std::map<std::tuple<std::string, std::string, uint64_t, int64_t>, uint32_t> known;
+  for (const format::Module& module : region.modules()) {
+    ModuleFile file = file_of(region, module);
+    auto key = std::make_tuple(file.path, file.build_id, file.file_bytes, file.mtime_ns);
+    auto [place, added] = known.emplace(key, uint32_t(files_.size()));
+    if (added) files_.push_back(std::move(file));
+    instances_.push_back({module.start, module.end, module.bias, module.dead_generation, place->second});
+  }
+  std::stable_sort(instances_.begin(), instances_.end(),
+                   [](const ModuleInstance& a, const ModuleInstance& b) { return a.start < b.start; });
+  uint64_t highest = 0;
+  for (const ModuleInstance& instance : instances_) highest_end_.push_back(highest = std::max(highest, instance.end));
+}
+
+const ModuleInstance* ModuleMap::resolve(uint64_t pc, uint32_t generation) const {
+  auto after = std::upper_bound(instances_.begin(), instances_.end(), pc,
+                                [](uint64_t value, const ModuleInstance& instance) { return value < instance.start; });
+  const ModuleInstance* best = nullptr;
+  for (size_t i = size_t(after - instances_.begin()); i-- > 0 && highest_end_[i] > pc;) {
+    const ModuleInstance& instance = instances_[i];
+    if (pc >= instance.end || instance.dead_generation <= generation) continue;
+    if (best == nullptr || instance.dead_generation < best->dead_generation) best = &instance;
+  }
+  return best;
+}
+
+}  // namespace tidemark::model

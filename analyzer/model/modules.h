@@ -1,0 +1,50 @@
+// The files whose code was loaded, and where each lay while it was.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "analyzer/region/region.h"
+
+namespace tidemark::model {
+
+// One file, however often it was loaded. Identity: the build-id, or without one path, size and mtime.
+struct ModuleFile {
+  std::string path;
+  std::string build_id;  // bytes; empty: none
+  uint64_t file_bytes = 0;
+  int64_t mtime_ns = 0;
+
+  std::string base_name() const;
+  std::string build_id_hex() const;
+  bool is_shim() const;  // libtidemark.so itself
+  bool is_vdso() const;  // code the kernel provides: there is no file
+  bool operator==(const ModuleFile&) const = default;
+};
+
+struct ModuleInstance {
+  uint64_t start, end;
+  uint64_t bias;
+  uint32_t dead_generation;
+  uint32_t file;  // index into ModuleMap::files
+};
+
+class ModuleMap {
+ public:
+  ModuleMap() = default;
+  explicit ModuleMap(const region::Region& region);
+
+  const std::vector<ModuleFile>& files() const { return files_; }
+  const std::vector<ModuleInstance>& instances() const { return instances_; }  // by start
+
+  // The module that covered `pc` when a frame was recorded in loader generation `generation`; nullptr: none known.
+  const ModuleInstance* resolve(uint64_t pc, uint32_t generation) const;
+
+ private:
+  std::vector<ModuleFile> files_;
+  std::vector<ModuleInstance> instances_;
+  std::vector<uint64_t> highest_end_;  // of instances_[0..i]: where a search may stop
+};
+
+}  // namespace tidemark::model

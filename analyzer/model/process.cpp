@@ -1,0 +1,171 @@
+#include "analyzer/model/process.h"
+
+#include <sys/stat.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+namespace tidemark::model {
+
+using format::Header;
+
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kFreshHeartbeat = 2 * kSecond;
+
+std::array<uint8_t, 16> boot_id_here() {
+  std::array<uint8_t, 16> id{};
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string text;
+  std::getline(file, text);
+  text.erase(std::remove(text.begin(), text.end(), '-'), text.end());
+  for (size_t i = 0; i < id.size() && 2 * i + 1 < text.size(); ++i)
+    id[i] = uint8_t(std::strtoul(text.substr(2 * i, 2).c_str(), nullptr, 16));
+  return id;
+}
+
+std::optional<uint64_t> start_of_process(int32_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  size_t name_end = line.rfind(')');  // the name may hold blanks and parentheses
+  if (name_end == std::string::npos) return std::nullopt;
+  std::istringstream fields(line.substr(name_end + 1));
+  std::string state, skipped;
+  fields >> state;
+  if (state == "Z" || state == "X") return std::nullopt;
+  for (int field = 4; field < 22; ++field) fields >> skipped;
+  uint64_t start = 0;
+  if (!(fields >> start)) return std::nullopt;
+  return start;
+}
+
+int64_t difference(int64_t a, int64_t b) {
+  int64_t result;
+  return __builtin_sub_overflow(a, b, &result) ? 0 : result;
+}
+
+bool is_alive(const Header& header, const Surroundings& surroundings) {
+  bool same_boot = std::memcmp(header.boot_id, surroundings.boot_id.data(), sizeof(header.boot_id)) == 0;
+  if (same_boot && header.pid_namespace == surroundings.pid_namespace)
+    return surroundings.process_start && surroundings.process_start(header.pid) == header.pid_start;
+  // Seen from another pid namespace, or another machine that shares the folder: its number says nothing here.
+  int64_t age = difference(surroundings.now_realtime_ns, header.heartbeat_realtime_ns);
+  return header.heartbeat_realtime_ns != 0 && age < kFreshHeartbeat && age > -kFreshHeartbeat;
+}
+
+Ending judge_ending(const Header& header, const Surroundings& surroundings) {
+  switch (format::Ending(header.ending)) {
+    case format::Ending::kSignaled:
+      return Ending::kSignaled;
+    case format::Ending::kReplaced:
+      return Ending::kReplaced;
+    case format::Ending::kExited:
+      // Noted on the way into exit handlers, which may take their time.
+      return !header.ending_by_launcher && is_alive(header, surroundings) ? Ending::kRunning : Ending::kExited;
+    case format::Ending::kNone:
+      break;
+  }
+  return is_alive(header, surroundings) ? Ending::kRunning : Ending::kKilled;
+}
+
+int64_t end_of(const Header& header, Ending ending, const Surroundings& surroundings) {
+  if (ending == Ending::kRunning) return surroundings.now_realtime_ns;
+  if (ending != Ending::kKilled && header.ended_realtime_ns != 0) return header.ended_realtime_ns;
+  return header.heartbeat_realtime_ns != 0 ? header.heartbeat_realtime_ns : header.started_realtime_ns;
+}
+
+// The monotonic clock tells most of it, so that a stepped wall clock does no harm.
+double duration_until(const Header& header, int64_t ended_ns) {
+  double wall = double(difference(ended_ns, header.started_realtime_ns)) / kSecond;
+  if (header.heartbeat_monotonic_ns < header.started_monotonic_ns || header.heartbeat_realtime_ns == 0)
+    return std::max(0.0, wall);
+  double until_heartbeat = double(difference(header.heartbeat_monotonic_ns, header.started_monotonic_ns)) / kSecond;
+  double after_heartbeat = double(difference(ended_ns, header.heartbeat_realtime_ns)) / kSecond;
+  return until_heartbeat + std::max(0.0, after_heartbeat);
+}
+
+std::vector<std::string> split_at_zeros(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t from = 0; from < text.size();) {
+    size_t to = std::min(text.find('\0', from), text.size());
+    parts.push_back(text.substr(from, to - from));
+    from = to + 1;
+  }
+  return parts;
+}
+
+}  // namespace
+
+const char* ending_name(Ending ending) {
+  switch (ending) {
+    case Ending::kRunning:
+      return "running";
+    case Ending::kExited:
+      return "exited";
+    case Ending::kSignaled:
+      return "signaled";
+    case Ending::kKilled:
+      return "killed";
+    case Ending::kReplaced:
+      return "replaced";
+  }
+  return "killed";
+}
+
+Surroundings Surroundings::here() {
+  Surroundings result;
+  result.boot_id = boot_id_here();
+  struct stat status;
+  if (stat("/proc/self/ns/pid", &status) == 0) result.pid_namespace = status.st_ino;
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  result.now_realtime_ns = int64_t(now.tv_sec) * kSecond + now.tv_nsec;
+  result.process_start = start_of_process;
+  return result;
+}
+
+std::string Process::command_line() const {
+  std::string line;
+  for (const std::string& argument : argv) line += (line.empty() ? "" : " ") + argument;
+  return line;
+}
+
+double Process::seconds_since(uint32_t tick) const { return std::max(0.0, duration_s - double(tick) / format::kTicksPerSecond); }
+
+Process read_process(const region::Region& region, const Surroundings& surroundings) {
+  const Header& header = region.header();
+  Process process;
+  process.pid = header.pid;
+  process.ppid = header.ppid;
+  process.uid = header.uid;
+  process.gid = header.gid;
+  process.name = region.text(header.name);
+  process.exe = region.text(header.exe);
+  process.cwd = region.text(header.cwd);
+  process.options = region.text(header.options);
+  process.argv = split_at_zeros(region.text(header.cmdline));
+  process.origin = format::Origin(header.origin);
+  process.foreign_heap = (header.heap_flags & format::kHeapForeign) != 0;
+  process.run_id = header.run_id;
+  process.threads_now = header.threads_now;
+  process.threads_peak = header.threads_peak;
+
+  process.ending = judge_ending(header, surroundings);
+  process.ending_by_launcher = header.ending_by_launcher != 0;
+  if (process.ending == Ending::kExited) process.exit_status = header.exit_status;
+  if (process.ending == Ending::kSignaled) process.signal = header.signal;
+
+  process.started_ns = header.started_realtime_ns;
+  process.ended_ns = end_of(header, process.ending, surroundings);
+  process.duration_s = duration_until(header, process.ended_ns);
+  if (process.ending == Ending::kRunning && header.heartbeat_realtime_ns != 0)
+    process.silent_s = std::max(0.0, double(difference(process.ended_ns, header.heartbeat_realtime_ns)) / kSecond);
+  return process;
+}
+
+}  // namespace tidemark::model

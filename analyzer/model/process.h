@@ -1,0 +1,60 @@
+// Which process a region tells of, and how it ended.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "analyzer/region/region.h"
+
+namespace tidemark::model {
+
+enum class Ending {
+  kRunning,
+  kExited,
+  kSignaled,  // seen by `tidemark run`
+  kKilled,    // without a word: SIGKILL, OOM killer, power
+  kReplaced,  // execve
+};
+const char* ending_name(Ending ending);  // as in the JSON report
+
+// What is known of this machine at this moment; a struct so that tests can make one up.
+struct Surroundings {
+  std::array<uint8_t, 16> boot_id{};
+  uint64_t pid_namespace = 0;
+  int64_t now_realtime_ns = 0;
+  // Start time of a process that lives (a zombie doesn't), in clock ticks since boot.
+  std::function<std::optional<uint64_t>(int32_t pid)> process_start;
+
+  static Surroundings here();
+};
+
+struct Process {
+  int32_t pid = 0, ppid = 0;
+  uint32_t uid = 0, gid = 0;
+  std::string name, exe, cwd, options;
+  std::vector<std::string> argv;
+  format::Origin origin = format::Origin::kLaunched;
+  bool foreign_heap = false;
+  uint64_t run_id = 0;
+
+  Ending ending = Ending::kKilled;
+  bool ending_by_launcher = false;
+  std::optional<int32_t> exit_status;
+  std::optional<int32_t> signal;
+
+  int64_t started_ns = 0;  // CLOCK_REALTIME
+  int64_t ended_ns = 0;    // running: now; killed: the last sign of life
+  double duration_s = 0;   // until ended_ns
+  double silent_s = 0;     // running: since the last sign of life
+  uint32_t threads_now = 0, threads_peak = 0;
+
+  std::string command_line() const;  // argv joined with spaces
+  double seconds_since(uint32_t tick) const;
+};
+
+Process read_process(const region::Region& region, const Surroundings& surroundings);
+
+}  // namespace tidemark::model

@@ -1,0 +1,82 @@
+// What a region says, put together: the process, totals, losses, and one site for each distinct call stack.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "analyzer/model/frame_tree.h"
+#include "analyzer/model/lifetimes.h"
+#include "analyzer/model/modules.h"
+#include "analyzer/model/process.h"
+#include "analyzer/region/region.h"
+
+namespace tidemark::model {
+
+struct Counters {
+  uint64_t allocated_count = 0, allocated_bytes = 0;
+  uint64_t freed_count = 0, freed_bytes = 0;  // never above allocated
+
+  uint64_t live_count() const { return allocated_count - freed_count; }
+  uint64_t live_bytes() const { return allocated_bytes - freed_bytes; }
+  // A record caught in the middle of a change may say freed > allocated: then nothing is live.
+  static Counters of(const region::StackEntry& entry);
+  void add(const Counters& more);
+};
+
+struct Totals {
+  Counters counters;
+  uint64_t inherited_count = 0, inherited_bytes = 0;  // inherited at fork, still live
+  uint64_t peak_live_bytes = 0;
+  uint64_t peak_error_bytes = 0;  // what the peak may miss
+  Counters overflow;              // the part without a stack
+};
+
+// What the reader itself could not get from the file.
+struct Damage {
+  uint64_t used_pages = 0, missing_pages = 0;
+  uint64_t stacks_without_frames = 0;  // a node was unreadable
+  bool any() const { return missing_pages != 0 || stacks_without_frames != 0; }
+};
+
+struct Age {
+  double seconds;
+  bool is_bound;  // nothing live is older, but the oldest may be younger
+};
+
+struct Site {
+  uint32_t stack_id = 0;  // the smallest one of the records merged here
+  uint32_t records = 0;   // how many those are
+  FrameTree::Id leaf = FrameTree::kRoot;
+  bool overflow = false;   // everything that found no room in the stack table: no frames
+  bool truncated = false;  // outermost frames are missing
+  bool damaged = false;    // frames are missing because the file is
+
+  Counters counters;
+  uint64_t inherited_count = 0, inherited_bytes = 0;  // inherited at fork, still live
+  uint64_t peak_live_bytes = 0;
+  uint64_t peak_error_bytes = 0;
+  std::optional<uint32_t> first_tick, last_tick;  // of an allocation
+  std::optional<Age> oldest_live;
+  std::unique_ptr<Lifetimes> lifetimes;  // null: the stack never earned a detail record
+  std::vector<uint32_t> details;         // Detail ids
+};
+
+struct Profile {
+  Process process;
+  Totals totals;
+  std::array<uint64_t, format::kCoverageCount> coverage{};
+  Damage damage;
+  format::RunLedger ledger{};  // of the first region of a run without `tidemark run`; else zero
+  ModuleMap modules;
+  std::unique_ptr<FrameTree> tree;
+  std::vector<Site> sites;  // by live bytes, then live count, inherited bytes, allocated bytes, stack id
+
+  std::vector<Frame> frames(const Site& site) const { return tree->frames(site.leaf); }
+};
+
+// `region` must outlive the profile. Never fails: what cannot be read is counted in Profile::damage.
+std::unique_ptr<Profile> build_profile(const region::Region& region, const Surroundings& surroundings);
+
+}  // namespace tidemark::model

@@ -1,0 +1,212 @@
+#include "analyzer/output/json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "analyzer/output/human.h"
+#include "analyzer/output/json_details.h"
+#include "analyzer/symbolize/symbolizer.h"
+
+namespace tidemark::output {
+
+using Json = nlohmann::ordered_json;
+using namespace model;
+
+namespace {
+
+template <typename T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+const char* origin_name(format::Origin origin) {
+  switch (origin) {
+    case format::Origin::kLaunched:
+      return "launched";
+    case format::Origin::kExeced:
+      return "execed";
+    case format::Origin::kForked:
+      return "forked";
+  }
+  return "unknown";
+}
+
+Json process_json(const Process& process) {
+  Json json;
+  json["pid"] = process.pid;
+  json["ppid"] = process.ppid;
+  json["uid"] = process.uid;
+  json["name"] = process.name;
+  json["exe"] = process.exe;
+  json["cmdline"] = process.command_line();
+  json["argv"] = process.argv;
+  json["cwd"] = process.cwd;
+  json["origin"] = origin_name(process.origin);
+  json["run_id"] = fmt::format("{:016x}", process.run_id);
+  json["options"] = process.options;
+  json["started_at"] = iso_time(process.started_ns);
+  json["ended_at"] = process.ending == Ending::kRunning ? Json(nullptr) : Json(iso_time(process.ended_ns));
+  json["duration_s"] = process.duration_s;
+  json["ending"] = ending_name(process.ending);
+  json["exit_status"] = or_null(process.exit_status);
+  json["signal"] = or_null(process.signal);
+  json["signal_name"] = process.signal ? Json(signal_name(*process.signal)) : Json(nullptr);
+  json["threads_now"] = process.threads_now;
+  json["threads_peak"] = process.threads_peak;
+  json["foreign_heap"] = process.foreign_heap;
+  return json;
+}
+
+void put_counters(Json& json, const Counters& counters) {
+  json["allocated_bytes"] = counters.allocated_bytes;
+  json["allocated_count"] = counters.allocated_count;
+  json["freed_bytes"] = counters.freed_bytes;
+  json["freed_count"] = counters.freed_count;
+  json["live_bytes"] = counters.live_bytes();
+  json["live_count"] = counters.live_count();
+}
+
+Json totals_json(const Totals& totals) {
+  Json json;
+  put_counters(json, totals.counters);
+  json["peak_live_bytes"] = totals.peak_live_bytes;
+  json["peak_error_bytes"] = totals.peak_error_bytes;
+  json["inherited_bytes"] = totals.inherited_bytes;
+  json["inherited_count"] = totals.inherited_count;
+  return json;
+}
+
+Json coverage_json(const Profile& profile) {
+  Json json;
+#define X(enumerator, key, text) json[#key] = profile.coverage[format::enumerator];
+  TIDEMARK_LOSSES(X)
+  TIDEMARK_FACTS(X)
+#undef X
+  json["missing_pages"] = profile.damage.missing_pages;
+  json["stacks_without_frames"] = profile.damage.stacks_without_frames;
+  return json;
+}
+
+Json refusals_json(const format::RunLedger& ledger) {
+  Json notes = Json::array();
+  uint32_t kept = std::min(ledger.refused, format::kRefusalNotes);
+  for (uint32_t i = 0; i < kept; ++i) {
+    const format::RefusalNote& note = ledger.notes[i];
+    if (note.reason == 0) continue;
+    Json json;
+    json["pid"] = note.pid;
+    json["name"] = bounded_text(note.name);
+    json["reason"] = refusal_text(note.reason);
+    json["detail"] = bounded_text(note.detail);
+    json["error"] = note.error;
+    notes.push_back(json);
+  }
+  return notes;
+}
+
+class SiteWriter {
+ public:
+  SiteWriter(const Report& report, const ReportOptions& options, symbolize::Symbolizer& symbols)
+      : report_(report), profile_(*report.profile), options_(options), symbols_(symbols) {}
+
+  Json site_json(const Site& site) {
+    Json json;
+    json["stack_id"] = site.stack_id;
+    json["live_bytes"] = site.counters.live_bytes();
+    json["live_count"] = site.counters.live_count();
+    put_counters(json, site.counters);
+    json["peak_live_bytes"] = site.peak_live_bytes;
+    json["peak_error_bytes"] = site.peak_error_bytes;
+    json["inherited_live_bytes"] = site.inherited_bytes;
+    json["inherited_live_count"] = site.inherited_count;
+    put_times(json, site);
+    json["overflow"] = site.overflow;
+    json["truncated"] = site.truncated;
+    json["damaged"] = site.damaged;
+    json["merged"] = site.records;
+    if (options_.details) json["details"] = details_json(*report_.region, site);
+    json["frames"] = frames_json(site);
+    return json;
+  }
+
+ private:
+  void put_times(Json& json, const Site& site) {
+    auto in_seconds = [](const std::optional<uint32_t>& tick) {
+      return tick ? Json(double(*tick) / format::kTicksPerSecond) : Json(nullptr);
+    };
+    json["first_s"] = in_seconds(site.first_tick);
+    json["last_s"] = in_seconds(site.last_tick);
+    json["oldest_live_s"] = site.oldest_live ? Json(site.oldest_live->seconds) : Json(nullptr);
+    json["oldest_live_is_bound"] = site.oldest_live && site.oldest_live->is_bound;
+    std::optional<Quantiles> lifetime;
+    if (site.lifetimes) lifetime = quantiles(*site.lifetimes, site.counters.freed_count);
+    json["lifetime_s"] = nullptr;
+    if (lifetime) json["lifetime_s"] = {{"p50", lifetime->p50}, {"p90", lifetime->p90}, {"max", lifetime->max}};
+    json["lifetime_below_s"] = nullptr;
+    if (!site.lifetimes && site.counters.freed_count != 0)
+      json["lifetime_below_s"] = double(format::kDetailAgeTicks) / format::kTicksPerSecond;
+  }
+
+  Json frames_json(const Site& site) {
+    Json frames = Json::array();
+    for (const Frame& frame : profile_.frames(site))
+      for (const symbolize::SourceFrame& source : symbols_.find(frame)) frames.push_back(frame_json(frame, source));
+    return frames;
+  }
+
+  Json frame_json(const Frame& frame, const symbolize::SourceFrame& source) {
+    Json json;
+    bool known = frame.module < profile_.modules.files().size();
+    json["function"] = source.function.empty() ? Json(nullptr) : Json(source.function);
+    json["module"] = known ? Json(profile_.modules.files()[frame.module].path) : Json(nullptr);
+    json["file"] = source.file.empty() ? Json(nullptr) : Json(source.file);
+    json["line"] = source.line == 0 ? Json(nullptr) : Json(source.line);
+    json["inlined"] = source.inlined;
+    json["offset"] = fmt::format("{:#x}", frame.offset);
+    if (frame.guessed) json["guessed"] = true;
+    return json;
+  }
+
+  const Report& report_;
+  const Profile& profile_;
+  const ReportOptions& options_;
+  symbolize::Symbolizer& symbols_;
+};
+
+Json modules_json(const Profile& profile, const symbolize::Symbolizer& symbols) {
+  Json modules = Json::array();
+  auto states = symbols.states();
+  for (uint32_t i = 0; i < profile.modules.files().size(); ++i) {
+    const ModuleFile& file = profile.modules.files()[i];
+    Json json;
+    json["path"] = file.path;
+    json["build_id"] = file.build_id.empty() ? Json(nullptr) : Json(file.build_id_hex());
+    auto state = states.find(i);
+    json["symbols"] = state == states.end() ? Json(nullptr) : Json(symbolize::state_name(state->second));
+    modules.push_back(json);
+  }
+  return modules;
+}
+
+// Names may be cut anywhere, or forged: what is no UTF-8 becomes U+FFFD.
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
+
+// Written piece by piece: a region may hold 100,000 sites.
+void write_json(std::ostream& out, const Report& report, const ReportOptions& options) {
+  const Profile& profile = *report.profile;
+  symbolize::Symbolizer symbols(profile.modules, profile.process);
+  out << "{\"region\":" << dump(Json(report.path)) << ",\n\"process\":" << dump(process_json(profile.process))
+      << ",\n\"totals\":" << dump(totals_json(profile.totals)) << ",\n\"coverage\":" << dump(coverage_json(profile))
+      << ",\n\"refusals\":" << dump(refusals_json(profile.ledger)) << ",\n\"sites_total\":" << profile.sites.size()
+      << ",\n\"sites\":[";
+  SiteWriter writer(report, options, symbols);
+  size_t shown = options.top == 0 ? profile.sites.size() : std::min(options.top, profile.sites.size());
+  for (size_t i = 0; i < shown; ++i) out << (i == 0 ? "\n" : ",\n") << dump(writer.site_json(profile.sites[i]));
+  out << "],\n\"modules\":" << dump(modules_json(profile, symbols)) << "}";
+}
+
+}  // namespace tidemark::output

@@ -1,0 +1,26 @@
+// What the writers of this folder need: one region, what was made of it, and how much of it to show.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "analyzer/model/profile.h"
+#include "analyzer/region/region.h"
+
+namespace tidemark::output {
+
+struct Report {
+  std::string path;
+  std::unique_ptr<region::Region> region;
+  std::unique_ptr<model::Profile> profile;
+
+  // Throws region::ReadError.
+  static Report open(const std::string& path);
+};
+
+struct ReportOptions {
+  size_t top = 0;        // sites; 0: all
+  bool full = false;     // text: all frames, names in full
+  bool details = false;  // JSON: lifetime histograms, cohorts, series
+};
+
+}  // namespace tidemark::output

@@ -1,0 +1,181 @@
+#include "analyzer/output/text.h"
+
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+
+#include "analyzer/output/human.h"
+#include "analyzer/output/text_frames.h"
+#include "analyzer/output/text_losses.h"
+#include "analyzer/output/text_symbols.h"
+#include "analyzer/symbolize/symbolizer.h"
+
+namespace tidemark::output {
+
+using namespace model;
+
+namespace {
+
+std::string blocks(uint64_t count) { return plural(count, "block", "blocks"); }
+
+std::string ending_sentence(const Process& process) {
+  std::string when = local_time(process.ended_ns), duration = human_duration(process.duration_s);
+  switch (process.ending) {
+    case Ending::kRunning:
+      return fmt::format("still running at {}, for {} so far", when, duration);
+    case Ending::kExited:
+      return fmt::format("exited {} at {}, after {}", process.exit_status.value_or(0), when, duration);
+    case Ending::kSignaled: {
+      int32_t signal = process.signal.value_or(0);
+      const char* text = sigdescr_np(signal);
+      return fmt::format("killed by signal {} ({}{}{}) at {}, after {}", signal, signal_name(signal), text ? ", " : "",
+                         text ? text : "", when, duration);
+    }
+    case Ending::kKilled:
+      return fmt::format("ended without a word (SIGKILL, OOM killer or power) at about {}, after {}", when, duration);
+    case Ending::kReplaced:
+      return fmt::format("replaced by another program (execve) at {}, after {}", when, duration);
+  }
+  return "";
+}
+
+void write_process(std::ostream& out, const Report& report) {
+  const Process& process = report.profile->process;
+  fmt::print(out, "{} (pid {}): {}\n", process.name.empty() ? "process" : printable(process.name), process.pid,
+             ending_sentence(process));
+  if (process.silent_s > 5)
+    fmt::print(out, "  its last sign of life is {} old: stopped, or replaced without a word\n", human_duration(process.silent_s));
+  fmt::print(out, "  command   {}\n", printable(process.argv.empty() ? process.exe : process.command_line()));
+  fmt::print(out, "  started   {}{}\n", local_time(process.started_ns),
+             process.origin == format::Origin::kForked   ? fmt::format(", forked by process {}", process.ppid)
+             : process.origin == format::Origin::kExeced ? fmt::format(", started by process {}", process.ppid)
+                                                         : "");
+  fmt::print(out, "  region    {}\n", printable(report.path));
+  if (process.foreign_heap)
+    fmt::print(
+        out,
+        "\nThe executable brings its own allocator: its heap is NOT seen here. What is: the blocks that other code of the\n"
+        "process takes from the C library's malloc.\n");
+}
+
+std::string allocation_rate(const Counters& counters, double duration_s) {
+  if (duration_s < 1) return "";
+  return fmt::format(", {}/s", human_bytes(uint64_t(double(counters.allocated_bytes) / duration_s)));
+}
+
+void write_totals(std::ostream& out, const Profile& profile) {
+  const Totals& totals = profile.totals;
+  const Counters& counters = totals.counters;
+  const char* when = profile.process.ending == Ending::kRunning ? "live now " : "live then";
+  fmt::print(out, "\nHeap\n");
+  if (counters.live_bytes() == 0 && counters.live_count() == 0) {
+    fmt::print(out, "  {}  nothing\n", when);
+  } else {
+    fmt::print(out, "  {}  {} in {}\n", when, exact_bytes(counters.live_bytes()), blocks(counters.live_count()));
+  }
+  fmt::print(out, "  at peak    {}", exact_bytes(totals.peak_live_bytes));
+  if (totals.peak_error_bytes != 0) fmt::print(out, ", or up to {} more", human_bytes(totals.peak_error_bytes));
+  fmt::print(out, "\n  allocated  {} in {}{}\n", human_bytes(counters.allocated_bytes), blocks(counters.allocated_count),
+             allocation_rate(counters, profile.process.duration_s));
+  fmt::print(out, "  freed      {} in {}\n", human_bytes(counters.freed_bytes), blocks(counters.freed_count));
+  if (totals.inherited_count != 0 || totals.inherited_bytes != 0)
+    fmt::print(out, "  inherited  {} in {} from the parent process, still live\n", human_bytes(totals.inherited_bytes),
+               blocks(totals.inherited_count));
+  if (totals.overflow.allocated_count != 0)
+    fmt::print(out, "  no stack   {} of what is live, {} of all allocated bytes: the region's stack table was full\n",
+               human_share(totals.overflow.live_bytes(), counters.live_bytes()),
+               human_share(totals.overflow.allocated_bytes, counters.allocated_bytes));
+}
+
+std::string age_sentence(const Site& site, const Process& process) {
+  std::string text;
+  if (site.oldest_live)
+    text = fmt::format("oldest {}{}", site.oldest_live->is_bound ? "at most " : "", human_duration(site.oldest_live->seconds));
+  if (site.last_tick) {
+    double ago = process.seconds_since(*site.last_tick);
+    text += fmt::format("{}last allocation {} {}", text.empty() ? "" : ", ", human_duration(ago),
+                        process.ending == Ending::kRunning ? "ago" : "before the end");
+  }
+  return text;
+}
+
+std::string lifetime_sentence(const Site& site) {
+  uint64_t freed = site.counters.freed_count;
+  if (freed == 0) return "none was ever freed";
+  if (!site.lifetimes) return fmt::format("freed ones lived less than {}", human_duration(format::kDetailAgeTicks / 16.0));
+  auto lifetime = quantiles(*site.lifetimes, freed);
+  if (!lifetime) return "";
+  return fmt::format("freed ones lived: half up to {}, 9 in 10 up to {}, longest {}", human_duration(lifetime->p50),
+                     human_duration(lifetime->p90), human_duration(lifetime->max));
+}
+
+void write_site(std::ostream& out, const Profile& profile, const Site& site, size_t number, FrameWriter& frames) {
+  const Counters& counters = site.counters;
+  fmt::print(out, "\n#{}  {} live in {}, {} of all live bytes   [stack {}]\n", number, human_bytes(counters.live_bytes()),
+             blocks(counters.live_count()), human_share(counters.live_bytes(), profile.totals.counters.live_bytes()),
+             site.stack_id);
+  fmt::print(out, "    {}; {}\n", age_sentence(site, profile.process), lifetime_sentence(site));
+  fmt::print(out, "    allocated {} in {}, freed {} in {}, peak {}\n", human_bytes(counters.allocated_bytes),
+             human_count(counters.allocated_count), human_bytes(counters.freed_bytes), human_count(counters.freed_count),
+             human_bytes(site.peak_live_bytes));
+  if (site.inherited_count != 0)
+    fmt::print(out, "    and {} in {} inherited from the parent process\n", human_bytes(site.inherited_bytes),
+               blocks(site.inherited_count));
+  frames.write(out, site);
+}
+
+size_t sites_to_show(const Profile& profile, const ReportOptions& options) {
+  auto is_live = [](const Site& site) { return site.counters.live_bytes() != 0 || site.counters.live_count() != 0; };
+  size_t live = size_t(std::count_if(profile.sites.begin(), profile.sites.end(), is_live));
+  return options.top == 0 ? live : std::min(live, options.top);
+}
+
+void write_sites(std::ostream& out, const Profile& profile, size_t shown, FrameWriter& frames) {
+  if (shown == 0) {
+    fmt::print(out, "\nNothing is live: every block that was allocated has been freed.\n");
+    return;
+  }
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < shown; ++i) bytes += profile.sites[i].counters.live_bytes();
+  fmt::print(out, "\nTop {} of {} by live bytes, {} of them\n", shown, plural(profile.sites.size(), "call stack", "call stacks"),
+             human_share(bytes, profile.totals.counters.live_bytes()));
+  for (size_t i = 0; i < shown; ++i) write_site(out, profile, profile.sites[i], i + 1, frames);
+}
+
+std::string shell_quoted(const std::string& path) {
+  static constexpr char kPlain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+,:@%=";
+  if (!path.empty() && path.find_first_not_of(kPlain) == std::string::npos) return path;
+  std::string quoted = "'";
+  for (char c : path) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+void write_next_steps(std::ostream& out, const Report& report, const FrameWriter& frames, size_t shown) {
+  std::string path = printable(shell_quoted(report.path));
+  fmt::print(out, "\nNext\n");
+  if (frames.abbreviated()) fmt::print(out, "  tidemark report --full {}   all frames, names in full\n", path);
+  if (shown < report.profile->sites.size())
+    fmt::print(out, "  tidemark report --json {}   all {} call stacks, for other tools\n", path,
+               human_count(report.profile->sites.size()));
+  if (report.profile->process.ending == Ending::kRunning)
+    fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);
+}
+
+}  // namespace
+
+void write_text(std::ostream& out, const Report& report, const ReportOptions& options) {
+  const Profile& profile = *report.profile;
+  symbolize::Symbolizer symbols(profile.modules, profile.process);
+  FrameWriter frames(profile, symbols, options.full);
+  size_t shown = sites_to_show(profile, options);
+
+  write_process(out, report);
+  write_totals(out, profile);
+  write_losses(out, profile);
+  write_sites(out, profile, shown, frames);
+  write_symbols(out, profile, symbols);
+  write_next_steps(out, report, frames, shown);
+}
+
+}  // namespace tidemark::output

@@ -1,0 +1,131 @@
+#include "analyzer/output/text_frames.h"
+
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "analyzer/output/human.h"
+
+namespace tidemark::output {
+
+using model::Frame;
+using model::Site;
+using symbolize::SourceFrame;
+
+namespace {
+
+constexpr size_t kInnerLines = 20, kOuterLines = 6;  // of a stack that is too long to show
+constexpr size_t kLongestName = 120;
+constexpr size_t kNameColumn = 44;
+
+constexpr std::string_view kStartUp[] = {"_start",
+                                         "__libc_start_main",
+                                         "__libc_start_main_impl",
+                                         "__libc_start_call_main",
+                                         "start_thread",
+                                         "clone3",
+                                         "__clone3",
+                                         "clone",
+                                         "__clone"};
+
+bool is_c_library(const std::string& name) { return name.starts_with("libc.so.") || name.starts_with("libpthread.so."); }
+
+std::string cut(const std::string& name) {
+  if (name.size() <= kLongestName) return name;
+  size_t length = kLongestName;
+  while (length > 0 && (static_cast<unsigned char>(name[length]) & 0xc0) == 0x80) --length;  // not inside a UTF-8 character
+  return name.substr(0, length) + "…";
+}
+
+}  // namespace
+
+FrameWriter::FrameWriter(const model::Profile& profile, symbolize::Symbolizer& symbols, bool full)
+    : profile_(profile), symbols_(symbols), full_(full) {}
+
+std::string FrameWriter::name_of(const Frame& frame, const SourceFrame& source) const {
+  if (!source.function.empty()) return source.function;
+  if (frame.module == model::kNoModule) return fmt::format("{:#x} (no module: generated code?)", frame.offset);
+  const model::ModuleFile& file = profile_.modules.files()[frame.module];
+  std::string name = file.base_name();
+  return fmt::format("{}+{:#x}", name.empty() ? "(unnamed module)" : name, frame.offset);
+}
+
+bool FrameWriter::is_start_up(const Frame& frame, const SourceFrame& source) const {
+  if (std::find(std::begin(kStartUp), std::end(kStartUp), source.function) != std::end(kStartUp)) return true;
+  // Debian's libc has no names for these.
+  return source.function.empty() && frame.module != model::kNoModule &&
+         is_c_library(profile_.modules.files()[frame.module].base_name());
+}
+
+FrameWriter::Line FrameWriter::line_of(const Frame& frame, const SourceFrame& source) const {
+  Line line;
+  std::string name = name_of(frame, source);
+  line.function = printable(full_ ? name : cut(name));
+  if (!source.file.empty()) {
+    line.place = printable(source.line != 0 ? fmt::format("{}:{}", source.file, source.line) : source.file);
+  } else if (!source.function.empty() && frame.module != model::kNoModule) {
+    line.place = printable(fmt::format("({})", profile_.modules.files()[frame.module].base_name()));
+  }
+  if (source.inlined) line.place += " [inlined]";
+  if (frame.guessed) line.place += " [guessed]";
+  line.start_up = is_start_up(frame, source);
+  return line;
+}
+
+std::vector<FrameWriter::Line> FrameWriter::lines_of(const Site& site) {
+  std::vector<Line> lines;
+  for (const Frame& frame : profile_.frames(site)) {
+    for (const SourceFrame& source : symbols_.find(frame)) {
+      Line line = line_of(frame, source);
+      if (!full_ && !lines.empty() && lines.back() == line) {
+        ++lines.back().repeats;
+      } else {
+        lines.push_back(std::move(line));
+      }
+    }
+  }
+  return lines;
+}
+
+// Returns how many lines that were.
+size_t FrameWriter::drop_start_up(std::vector<Line>& lines) const {
+  size_t keep = lines.size();
+  while (keep > 1 && lines[keep - 1].start_up) --keep;
+  size_t dropped = lines.size() - keep;
+  lines.resize(keep);
+  return dropped;
+}
+
+void FrameWriter::write_lines(std::ostream& out, const std::vector<Line>& lines) {
+  bool too_long = !full_ && lines.size() > kInnerLines + kOuterLines + 2;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (too_long && i == kInnerLines) {
+      size_t left_out = lines.size() - kInnerLines - kOuterLines;
+      fmt::print(out, "      … {} more frames\n", left_out);
+      abbreviated_ = true;
+      i += left_out;
+    }
+    const Line& line = lines[i];
+    fmt::print(out, "      {:<{}}  {}", line.function, line.place.empty() ? 0 : kNameColumn, line.place);
+    if (line.repeats > 1) fmt::print(out, "  (× {}: it calls itself)", line.repeats);
+    fmt::print(out, "\n");
+  }
+}
+
+void FrameWriter::write(std::ostream& out, const Site& site) {
+  if (site.overflow) {
+    fmt::print(out, "      (all call stacks that found the stack table full)\n");
+    return;
+  }
+  std::vector<Line> lines = lines_of(site);
+  bool whole = !site.truncated && !site.damaged;
+  if (!full_ && whole && drop_start_up(lines) != 0) abbreviated_ = true;
+  write_lines(out, lines);
+  if (site.truncated) fmt::print(out, "      … outer frames were not kept: the stack is too deep or could not be followed\n");
+  if (site.damaged) fmt::print(out, "      … further frames cannot be read: the file is damaged\n");
+  if (lines.empty() && whole) fmt::print(out, "      (no frames)\n");
+}
+
+}  // namespace tidemark::output

@@ -1,0 +1,93 @@
+#include "analyzer/output/text_losses.h"
+
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "analyzer/output/human.h"
+
+namespace tidemark::output {
+
+using namespace format;
+
+namespace {
+
+struct LossText {
+  Coverage loss;
+  std::string_view text;
+};
+constexpr LossText kLossTexts[] = {
+#define X(enumerator, key, text) {enumerator, text},
+    TIDEMARK_LOSSES(X)
+#undef X
+};
+
+std::string with_number(std::string_view text, uint64_t number) {
+  std::string result(text);
+  size_t place = result.find('%');
+  if (place != std::string::npos) result.replace(place, 1, human_count(number));
+  return result;
+}
+
+std::vector<std::string> loss_sentences(const model::Profile& profile) {
+  std::vector<std::string> sentences;
+  for (const LossText& row : kLossTexts) {
+    uint64_t number = profile.coverage[row.loss];
+    if (number == 0) continue;
+    std::string sentence = with_number(row.text, number);
+    // "% bytes in those" belongs to the row before.
+    bool continues = row.text.ends_with("in those") && !sentences.empty();
+    continues ? void(sentences.back() += ", " + sentence) : sentences.push_back(sentence);
+  }
+  return sentences;
+}
+
+std::vector<std::string> damage_sentences(const model::Damage& damage) {
+  std::vector<std::string> sentences;
+  if (damage.missing_pages != 0)
+    sentences.push_back(fmt::format("the file is truncated: {} of its {} pages are missing; what they held is not counted",
+                                    human_count(damage.missing_pages), human_count(damage.used_pages)));
+  if (damage.stacks_without_frames != 0)
+    sentences.push_back(fmt::format("frames of {} could not be read: the file is damaged",
+                                    plural(damage.stacks_without_frames, "call stack", "call stacks")));
+  return sentences;
+}
+
+std::string refusal_sentence(const RefusalNote& note) {
+  std::string sentence =
+      fmt::format("{} (pid {}) ran unrecorded: {}", bounded_text(note.name), note.pid, refusal_text(note.reason));
+  std::string detail = bounded_text(note.detail);
+  if (!detail.empty()) sentence += ": " + detail;
+  if (note.error > 0) sentence += fmt::format(": {}", std::strerror(note.error));
+  return sentence;
+}
+
+std::vector<std::string> refusal_sentences(const RunLedger& ledger) {
+  std::vector<std::string> sentences;
+  uint32_t kept = std::min(ledger.refused, kRefusalNotes);
+  for (uint32_t i = 0; i < kept; ++i)
+    if (ledger.notes[i].reason != 0) sentences.push_back(refusal_sentence(ledger.notes[i]));
+  if (ledger.refused > kRefusalNotes)
+    sentences.push_back(fmt::format("{} more processes of this run ran unrecorded", human_count(ledger.refused - kRefusalNotes)));
+  return sentences;
+}
+
+}  // namespace
+
+void write_losses(std::ostream& out, const model::Profile& profile) {
+  std::vector<std::string> sentences = damage_sentences(profile.damage);
+  for (auto& sentence : loss_sentences(profile)) sentences.push_back(sentence);
+  for (auto& sentence : refusal_sentences(profile.ledger)) sentences.push_back(sentence);
+  if (sentences.empty()) return;
+  fmt::print(out, "\nWhat this report lacks\n");
+  for (const std::string& sentence : sentences) fmt::print(out, "  - {}\n", printable(sentence));
+  if (profile.totals.overflow.allocated_count != 0)
+    fmt::print(out, "  A larger region holds more call stacks: tidemark run --region_size=256M -- COMMAND\n");
+}
+
+}  // namespace tidemark::output
