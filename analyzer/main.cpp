@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
   app.add_subcommand("run", "Launch a command and record its heap (tidemark run --help)");
   tidemark::commands::ReportArguments report;
   add_report(app, report);
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands([&](CLI::App* known) { return known->check_name(argv[1]); }).empty()) {
     std::cerr << "tidemark: there is no command '" << argv[1] << "' (tidemark --help)\n";
     return kUsageError;
   }
