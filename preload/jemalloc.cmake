@@ -21,7 +21,7 @@ set(jemalloc_renames ${jemalloc_directory}/renames)
 set(renames "")
 foreach(name malloc calloc realloc free memalign aligned_alloc posix_memalign valloc malloc_usable_size
              mallocx rallocx xallocx sallocx dallocx sdallocx nallocx mallctl mallctlnametomib mallctlbymib
-             malloc_stats_print malloc_conf malloc_conf_2_conf_harder malloc_message secure_getenv readlink)
+             malloc_stats_print malloc_conf malloc_conf_2_conf_harder malloc_message secure_getenv readlink mmap)
   string(APPEND renames "${name} tmje_${name}\n")
 endforeach()
 string(APPEND renames "_Unwind_Backtrace tmje_no_backtrace\n_Unwind_GetIP tmje_no_ip\n")

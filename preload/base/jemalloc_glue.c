@@ -1,6 +1,7 @@
 // What our jemalloc asks of the outside, answered so that nothing meant for the host's allocator reaches it.
 #include "preload/base/jemalloc.h"
 
+#include <sys/mman.h>
 #include <sys/types.h>
 
 // Instead of secure_getenv and readlink: a MALLOC_CONF or an /etc/malloc.conf is meant for the host's own jemalloc, and could
@@ -15,6 +16,13 @@ ssize_t tmje_readlink(const char* path, char* buffer, size_t size);
 ssize_t tmje_readlink(const char* path, char* buffer, size_t size) {
   (void)path, (void)buffer, (void)size;
   return -1;
+}
+
+// jemalloc maps with MAP_NORESERVE, by which the kernel grants any size at all. glibc's malloc does not: a request for more than
+// the machine can hold fails, and programs count on that.
+void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset);
+void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset) {
+  return mmap(address, length, protection, flags & ~MAP_NORESERVE, file, offset);
 }
 
 // Instead of libgcc_s's _Unwind_Backtrace and _Unwind_GetIP, which only its heap profiler calls; that stays off, and the
