@@ -1,6 +1,7 @@
 // What our jemalloc asks of the outside, answered so that nothing meant for the host's allocator reaches it.
 #include "preload/base/jemalloc.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 
@@ -18,6 +19,61 @@ ssize_t tmje_readlink(const char* path, char* buffer, size_t size) {
   return -1;
 }
 
+// Fork handlers. jemalloc registers its own when it is first used, which may be before or after the shim's constructor: both are
+// run from one registration, made by whichever comes first, so that their order does not depend on it. (pthread_atfork prepares
+// from the last registered to the first: whoever comes later is prepared while the heap still works.)
+struct fork_handlers {
+  void (*before)(void);
+  void (*after_in_parent)(void);
+  void (*after_in_child)(void);
+};
+static struct fork_handlers jemalloc_handlers, shim_handlers;
+static bool jemalloc_prepared;  // guarded by the locks that jemalloc's `before` takes
+static bool registered;
+
+static void call(void (*handler)(void)) {
+  if (handler != NULL) handler();
+}
+
+static void before_fork(void) {
+  call(shim_handlers.before);
+  if (jemalloc_handlers.before == NULL) return;
+  jemalloc_handlers.before();
+  jemalloc_prepared = true;
+}
+
+static bool was_prepared(void) {
+  const bool was = jemalloc_prepared;
+  jemalloc_prepared = false;
+  return was;
+}
+
+static void after_fork_in_parent(void) {
+  if (was_prepared()) jemalloc_handlers.after_in_parent();
+  call(shim_handlers.after_in_parent);
+}
+
+static void after_fork_in_child(void) {
+  if (was_prepared()) jemalloc_handlers.after_in_child();
+  call(shim_handlers.after_in_child);
+}
+
+static int register_once(void) {
+  if (__atomic_exchange_n(&registered, true, __ATOMIC_ACQ_REL)) return 0;
+  return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+int tmje_pthread_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+int tmje_pthread_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+  jemalloc_handlers = (struct fork_handlers){before, in_parent, in_child};
+  return register_once();
+}
+
+void tmje_on_fork(void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void)) {
+  shim_handlers = (struct fork_handlers){before, after_in_parent, after_in_child};
+  register_once();
+}
+
 // jemalloc maps with MAP_NORESERVE, by which the kernel grants any size at all. glibc's malloc does not: a request for more than
 // the machine can hold fails, and programs count on that.
 void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset);
@@ -25,8 +81,7 @@ void* tmje_mmap(void* address, size_t length, int protection, int flags, int fil
   return mmap(address, length, protection, flags & ~MAP_NORESERVE, file, offset);
 }
 
-// Instead of libgcc_s's _Unwind_Backtrace and _Unwind_GetIP, which only its heap profiler calls; that stays off, and the
-// unwinder is not loaded for it.
+// What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.
 int tmje_no_backtrace(void* visit, void* argument);
 int tmje_no_backtrace(void* visit, void* argument) {
   (void)visit, (void)argument;
@@ -38,6 +93,13 @@ unsigned long tmje_no_ip(void* context) {
   (void)context;
   return 0;
 }
+
+double tmje_no_exp(double x);
+double tmje_no_log(double x);
+double tmje_no_round(double x);
+double tmje_no_exp(double x) { return x; }
+double tmje_no_log(double x) { return x; }
+double tmje_no_round(double x) { return x; }
 
 static void discard(void* argument, const char* text) { (void)argument, (void)text; }
 

@@ -1,5 +1,4 @@
 // What must be in place before the program's own code runs.
-#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -18,10 +17,7 @@ void note_exit_status(int status, void*) { keeper::note_exit(status); }
 __attribute__((constructor(101))) void start(int, char**, char** environment) {
   if (environ == nullptr) environ = environment;
   tidemark::hooks::real::resolve();
-  // jemalloc registers its fork handlers when first used. Ours must come after them: preparing goes from the last registered to
-  // the first, the child from the first to the last, so that ours always find a working heap.
-  tmje_free(tmje_malloc(1));
-  pthread_atfork(keeper::before_fork, keeper::after_fork_parent, keeper::after_fork_child);
+  tmje_on_fork(keeper::before_fork, keeper::after_fork_parent, keeper::after_fork_child);
   // Registered before the program's own, so run after them, and given the status that atexit functions don't see.
   on_exit(note_exit_status, nullptr);
   keeper::start();
