@@ -1,6 +1,7 @@
 // A program that brings its own malloc in its executable keeps it. Its blocks must not reach our heap: what it does not define
 // itself, and we do, goes on to whom it would have reached without us.
 #pragma once
+#include "preload/base/common.h"
 #include <cstddef>
 #include <cstdint>
 
@@ -30,8 +31,6 @@ void program_free(void* block);
 
 }  // namespace tidemark::hooks
 
-// What a hot hook leaves its fast path for.
-#define TIDEMARK_COLD __attribute__((cold, noinline))
 
 // In a hook of a libc function: hand the call on when the heap is the program's. Falls through when there is no such function.
 #define TIDEMARK_FORWARD_IF_FOREIGN(function, ...)                          \

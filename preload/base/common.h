@@ -1,0 +1,30 @@
+// Words used everywhere in the shim.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#define TIDEMARK_LIKELY(x) __builtin_expect(!!(x), 1)
+#define TIDEMARK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define TIDEMARK_COLD __attribute__((noinline, cold))
+#define TIDEMARK_INLINE __attribute__((always_inline)) inline
+
+namespace tidemark {
+
+using address = uintptr_t;
+
+// The caller of a hook: where it will go on, its stack pointer there, and its rbp.
+struct Caller {
+  address pc, sp, rbp;
+};
+
+namespace base {
+inline address load(address a) { return *reinterpret_cast<const address*>(a); }
+inline uint64_t mix(uint64_t h) {
+  h *= 0x9E3779B97F4A7C15ull;
+  return h ^ (h >> 32);
+}
+// Keeps the compiler from moving memory accesses; enough between a thread and its own signal handlers, and between a thread
+// and a keeper that uses membarrier(2).
+inline void compiler_barrier() { __asm__ volatile("" ::: "memory"); }
+}  // namespace base
+}  // namespace tidemark

@@ -1,0 +1,128 @@
+#include "preload/base/store.h"
+
+#include <cstring>
+
+#include "preload/base/memory.h"
+
+namespace tidemark::base {
+using namespace format;
+
+constinit Store store{};
+
+namespace {
+constexpr uint64_t kOpenStep = 1 << 20;
+constexpr uint32_t kTextMax = 4000;
+
+struct Cursor {
+  uint32_t next, end;   // line ids
+};
+constinit Cursor cursors[16]{};
+constinit uint64_t text_next = 0, text_end = 0;
+constinit SpinLock cursor_lock;
+
+bool open_up_to(Store& s, uint64_t end) {
+  uint64_t opened = s.opened.load(std::memory_order_acquire);
+  if (end <= opened) return true;
+  uint64_t wanted = (end + kOpenStep - 1) / kOpenStep * kOpenStep;
+  if (wanted > s.bytes) wanted = s.bytes;
+  if (!open_memory(s.start + opened, wanted - opened)) return false;
+  while (opened < wanted && !s.opened.compare_exchange_weak(opened, wanted)) {}
+  return true;
+}
+
+// Pages that `kind` must leave free.
+uint64_t reserve_for_others(PageKind kind, uint64_t pages) {
+  switch (kind) {
+    case PageKind::kNodes:
+    case PageKind::kStacks: return pages / 16;
+    case PageKind::kShared: return pages / 8;
+    case PageKind::kDetails: return pages / 4;
+    default: return 0;
+  }
+}
+}  // namespace
+
+bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
+  s.start = start;
+  s.lines = start - uint64_t{first_line} * kLineBytes;
+  s.bytes = bytes;
+  s.first_line = first_line;
+  s.opened.store(0);
+  uint64_t pages = bytes / kPageBytes, directory_pages = (pages + kPageBytes - 1) / kPageBytes;
+  if (!open_up_to(s, (1 + directory_pages) * kPageBytes)) return false;
+  Header& h = *reinterpret_cast<Header*>(start);
+  h.version = kVersion;
+  h.header_bytes = sizeof(Header);
+  h.endian = kEndianMark;
+  h.page_bytes = kPageBytes;
+  h.line_bytes = kLineBytes;
+  h.ticks_per_second = kTicksPerSecond;
+  h.region_bytes = bytes;
+  h.used_pages = 1 + directory_pages;
+  h.directory_offset = kPageBytes;
+  h.directory_bytes = pages;
+  h.first_line = first_line;
+  memcpy(h.records, kRecords, sizeof(kRecords));
+  auto* directory = reinterpret_cast<uint8_t*>(start + kPageBytes);
+  directory[0] = uint8_t(PageKind::kHeader);
+  memset(directory + 1, int(PageKind::kDirectory), directory_pages);
+  memcpy(h.magic, kMagic, sizeof(kMagic));
+  return true;
+}
+
+uint32_t take_pages(PageKind kind, uint32_t n) {
+  Header& h = header();
+  uint64_t pages = store.bytes / kPageBytes, keep = reserve_for_others(kind, pages);
+  uint64_t first = __atomic_load_n(&h.used_pages, __ATOMIC_RELAXED);
+  do {
+    if (first + n + keep > pages) return 0;
+    if (store.first_line + (first + n) * kLinesPerPage > kMaxLineId) return 0;
+    if (!open_up_to(store, (first + n) * kPageBytes)) return 0;
+  } while (!__atomic_compare_exchange_n(&h.used_pages, &first, first + n, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+  auto* directory = reinterpret_cast<uint8_t*>(store.start + h.directory_offset);
+  for (uint32_t i = 0; i < n; i++) __atomic_store_n(&directory[first + i], uint8_t(kind), __ATOMIC_RELEASE);
+  return uint32_t(first);
+}
+
+uint32_t take_lines(PageKind kind, uint32_t n) {
+  SpinGuard guard(cursor_lock);
+  Cursor& c = cursors[uint32_t(kind)];
+  if (c.end - c.next < n) {
+    uint32_t page = take_pages(kind, 1);
+    if (!page) return 0;
+    c.next = store.first_line + page * kLinesPerPage;
+    c.end = c.next + (kind == PageKind::kStacks ? kStacksPerPage : kLinesPerPage);
+  }
+  uint32_t id = c.next;
+  c.next += n;
+  return id;
+}
+
+uint32_t take_stack() { return take_lines(PageKind::kStacks, 1); }
+
+TextRef take_text(const char* text, size_t length) {
+  if (!length) return {0, 0};
+  if (length > kTextMax) {
+    length = kTextMax;
+    count(kTextTruncated);
+  }
+  SpinGuard guard(cursor_lock);
+  if (text_end - text_next < length) {
+    uint32_t page = take_pages(PageKind::kText, 1);
+    if (!page) return {0, 0};
+    text_next = uint64_t{page} * kPageBytes;
+    text_end = text_next + kPageBytes;
+  }
+  TextRef ref{uint32_t(text_next), uint32_t(length)};
+  memcpy(store.start + text_next, text, length);
+  text_next += length;
+  return ref;
+}
+
+void forget_store_cursors() {
+  cursor_lock.reset();
+  memset(cursors, 0, sizeof(cursors));
+  text_next = text_end = 0;
+}
+
+}  // namespace tidemark::base

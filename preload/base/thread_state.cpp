@@ -1,0 +1,35 @@
+#include "preload/base/thread_state.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace tidemark::base {
+namespace {
+constinit uint32_t unstarted = kUnstarted;
+}
+constinit uint32_t* session_word = &unstarted;
+__thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden"))) = {
+    .busy = 0, .generation = kNoSession, .owner = kNoOwner, .session = 0, .slot = nullptr, .deferred = nullptr,
+    .stack_top = 0, .victim = 0, .check = 0, .internal = 0, .exiting = 0};
+
+TIDEMARK_COLD void wait_while_frozen() {
+  int saved = errno;
+  timespec limit{0, 10'000'000};
+  while (__atomic_load_n(session_word, __ATOMIC_ACQUIRE) == kFrozen)
+    syscall(SYS_futex, session_word, FUTEX_WAIT_PRIVATE, kFrozen, &limit, nullptr, 0);
+  errno = saved;
+}
+
+void enter_busy() {
+  for (;;) {
+    thread_state.busy = 1;
+    compiler_barrier();
+    if (__atomic_load_n(session_word, __ATOMIC_ACQUIRE) != kFrozen) return;
+    thread_state.busy = 0;
+    wait_while_frozen();
+  }
+}
+}  // namespace tidemark::base

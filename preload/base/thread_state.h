@@ -1,0 +1,64 @@
+// What the shim keeps for each thread, and the word that tells a hook whether it may go on as usual.
+#pragma once
+#include <cstdint>
+
+#include "preload/base/common.h"
+#include "preload/format/region.h"
+
+namespace tidemark::base {
+
+// Owner of a StackRecord: slot number (low 16 bits) and how often the slot was taken. 0: nobody.
+inline constexpr uint32_t kNoOwner = 0xffffffff;   // a thread without a slot: matches no record
+
+struct ThreadState {
+  uint32_t busy;         // inside a hook; a hook that finds it set runs in a signal handler, or inside one of our own calls
+  uint32_t generation;   // of the session this state was made for; see session_word
+  uint32_t owner;
+  uint32_t session;      // serial of the session whose slot this thread has
+  format::Thread* slot;
+  void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
+  address stack_top;     // reads below it, from a stack pointer near it, stay on this thread's stack; 0: not known
+  uint32_t victim;       // where the next colliding cache entry goes
+  uint32_t check;        // stacks since the last one that was checked
+  uint8_t internal;      // the keeper, or a call of ours: not tracked
+  uint8_t exiting;
+};
+static_assert(sizeof(ThreadState) <= 128);
+
+extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+// One word in a page that fork wipes (MADV_WIPEONFORK). A hook goes on at once only if thread_state.generation equals it.
+// Else it is one of these, or the serial of a session that this thread does not know yet.
+enum SessionWord : uint32_t {
+  kWiped = 0,                 // child of fork or of a raw clone: nothing of the parent's may be touched
+  kUnstarted = 0xffffffff,
+  kFrozen = 0xfffffffe,       // the region is being moved: wait
+  kInert = 0xfffffffd,        // nothing is tracked
+  kGrace = 0xfffffffc,        // tracked, in private memory, every call counted
+  kNoSession = 0xfffffff1,    // never the word: a thread that must go through the gate
+  kFirstSpecial = 0xfffffff0,
+};
+extern uint32_t* session_word;
+
+// Blocks (a futex wait of at most 10 ms at a time) until the word is no longer kFrozen.
+void wait_while_frozen();
+// Enters the busy state unless the region is being moved, whatever the session.
+void enter_busy();
+
+// For a call of ours that may allocate: what it allocates is not the program's.
+class InternalScope {
+ public:
+  InternalScope() : busy_(thread_state.busy), internal_(thread_state.internal) { thread_state.busy = thread_state.internal = 1; }
+  ~InternalScope() {
+    thread_state.internal = internal_;
+    thread_state.busy = busy_;
+  }
+  InternalScope(const InternalScope&) = delete;
+  InternalScope& operator=(const InternalScope&) = delete;
+
+ private:
+  uint32_t busy_;
+  uint8_t internal_;
+};
+
+}  // namespace tidemark::base

@@ -1,0 +1,53 @@
+// Counters per stack, in the region, exact at every moment: there is nothing to fold, so no fold that a SIGKILL could tear.
+// A stack's first thread owns its plain counters (ordinary adds to one line); any other thread adds to shared ones with atomic
+// operations, in one of four stripes. When the owner has ended, the next thread that allocates there takes over.
+#pragma once
+#include "preload/heap/threads.h"
+
+namespace tidemark::heap {
+
+// Owner of the overflow record: every allocation there is counted on the slow path, by shared counters.
+inline constexpr uint32_t kNeverOwned = 0xfffffffe;
+
+void count_allocation_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
+void count_free_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
+void count_death(format::StackRecord* s, uint32_t id, uint32_t age_ticks);
+void count_overflow(uint64_t bytes);
+
+// Gives the stack a Detail; 0: no room. Any thread, not in signal handlers.
+uint32_t grant_detail(format::StackRecord* s, uint32_t id);
+
+// Live bytes and count over plain and shared counters; may be off by blocks in flight.
+struct Live {
+  int64_t bytes, count;
+};
+Live live_of(const format::StackRecord* s);
+void raise_peak(format::StackRecord* s);
+
+TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes) {
+  auto* s = base::line<format::StackRecord>(id);
+  if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner && !s->shared)) {
+    s->allocated_count++;
+    s->allocated_bytes += bytes;
+    uint64_t live = s->allocated_bytes - s->freed_bytes;
+    if (live > s->peak_live_bytes) s->peak_live_bytes = live;
+    s->last_tick = base::header().tick;
+  } else {
+    count_allocation_slowly(s, id, bytes);
+  }
+  add_live(int64_t(bytes));
+}
+
+TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks) {
+  auto* s = base::line<format::StackRecord>(id);
+  if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner)) {
+    s->freed_count++;
+    s->freed_bytes += bytes;
+  } else {
+    count_free_slowly(s, id, bytes);
+  }
+  if (TIDEMARK_UNLIKELY(age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail))) count_death(s, id, age_ticks);
+  add_live(-int64_t(bytes));
+}
+
+}  // namespace tidemark::heap

@@ -1,0 +1,80 @@
+#include "preload/heap/page_map.h"
+
+#include <cstring>
+
+#include "preload/base/memory.h"
+#include "preload/base/spin_lock.h"
+
+namespace tidemark::heap {
+
+constinit std::atomic<PageEntry*> page_top[kTopEntries]{};
+constinit uint32_t page_reciprocal[kLarge / 8 + 1]{};
+
+namespace {
+constexpr size_t kPoolBytes = 4 << 20;
+constexpr uint32_t kMaxRecords = 513;
+constinit base::SpinLock pool_lock;
+constinit char *pool = nullptr, *pool_end = nullptr;
+constinit void* free_lists[kMaxRecords]{};   // by number of records
+
+uint32_t array_records(uint32_t size8) { return size8 ? records_per_page(size8) : 2; }
+
+// pool_lock is held. Zero-filled.
+void* take_array(uint32_t records) {
+  if (void* p = free_lists[records]) {
+    free_lists[records] = *static_cast<void**>(p);
+    memset(p, 0, records * sizeof(Record));   // a host may have reset an arena behind our back: its records were never cleared
+    return p;
+  }
+  size_t bytes = records * sizeof(Record);
+  if (size_t(pool_end - pool) < bytes) {
+    pool = static_cast<char*>(base::map_private(kPoolBytes));
+    pool_end = pool ? pool + kPoolBytes : nullptr;
+    if (!pool) return nullptr;
+  }
+  void* p = pool;
+  pool += bytes;
+  return p;
+}
+
+PageEntry* leaf_for(address block) {
+  auto& slot = page_top[block >> kLeafShift & (kTopEntries - 1)];
+  PageEntry* leaf = slot.load(std::memory_order_acquire);
+  if (leaf) return leaf;
+  leaf = static_cast<PageEntry*>(base::map_private(kLeafEntries * sizeof(PageEntry)));
+  if (leaf) slot.store(leaf, std::memory_order_release);
+  return leaf;
+}
+}  // namespace
+
+// The old array can be given to another page at once: this page held no live block of the old class any more, and whoever frees
+// a block clears its record before jemalloc gets it back.
+TIDEMARK_COLD uint64_t install_page(address block, uint32_t size8) {
+  base::SpinGuard guard(pool_lock);
+  PageEntry* leaf = leaf_for(block);
+  if (!leaf) return 0;
+  PageEntry& slot = leaf[block >> kPageShift & (kLeafEntries - 1)];
+  uint64_t old = slot.load(std::memory_order_relaxed);
+  if (old && old >> 48 == size8) return old;
+  void* array = take_array(array_records(size8));
+  if (!array) return 0;
+  uint64_t entry = uint64_t{size8} << 48 | reinterpret_cast<address>(array);
+  slot.store(entry, std::memory_order_release);
+  if (old) {
+    auto* freed = reinterpret_cast<void**>(old & ((uint64_t{1} << 48) - 1));
+    uint32_t records = array_records(uint32_t(old >> 48));
+    *freed = free_lists[records];
+    free_lists[records] = freed;
+  }
+  return entry;
+}
+
+void start_page_map() {
+  for (uint32_t c = 1; c <= kLarge / 8; c++) page_reciprocal[c] = uint32_t(((uint64_t{1} << 32) + 8 * c - 1) / (8 * c));
+}
+
+void lock_page_map() { pool_lock.lock(); }
+void unlock_page_map() { pool_lock.unlock(); }
+void reset_page_map_lock() { pool_lock.reset(); }
+
+}  // namespace tidemark::heap

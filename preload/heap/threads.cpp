@@ -1,0 +1,144 @@
+#include "preload/heap/threads.h"
+
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "preload/base/spin_lock.h"
+
+namespace tidemark::heap {
+using namespace format;
+
+constinit uint16_t slot_generations[kMaxThreads]{};
+constinit bool many_threads = false;
+
+namespace {
+constinit base::SpinLock slots_lock;
+constinit uint32_t slots_used = 0;                // slot 0 is never given: owner 0 means nobody
+constinit uint32_t slot_lines[kMaxThreads]{};     // line id of each slot's Thread record
+constinit uint32_t free_slots[kMaxThreads]{};     // stack of free slot numbers
+constinit uint32_t free_count = 0;
+constinit base::ThreadState* states[kMaxThreads]{};   // of the threads that have a slot
+constinit uint32_t slots_taken = 0;
+constinit pthread_key_t key;
+constinit bool have_key = false;
+
+void at_thread_exit(void*) {
+  base::enter_busy();
+  detach_thread();
+  base::thread_state.exiting = 1;
+  base::thread_state.busy = 0;
+}
+
+// slots_lock is held. 0: no room.
+uint32_t take_slot() {
+  if (free_count) return free_slots[--free_count];
+  if (slots_used + 1 >= kMaxThreads) return 0;
+  uint32_t id = base::take_lines(PageKind::kThreads, 1);
+  if (!id) return 0;
+  slot_lines[++slots_used] = id;
+  return slots_used;
+}
+
+void raise(uint64_t& peak, uint64_t value) {
+  uint64_t old = __atomic_load_n(&peak, __ATOMIC_RELAXED);
+  while (value > old && !__atomic_compare_exchange_n(&peak, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+}  // namespace
+
+TIDEMARK_COLD void attach_thread() {
+  base::ThreadState& t = base::thread_state;
+  t.slot = nullptr;
+  t.owner = base::kNoOwner;
+  if (t.exiting) return;
+  Header& h = base::header();
+  uint32_t slot;
+  {
+    base::SpinGuard guard(slots_lock);
+    slot = take_slot();
+    if (slots_taken++) many_threads = true;
+    uint32_t now = ++h.threads_now;
+    if (now > h.threads_peak) h.threads_peak = now;
+    if (many_threads) h.live_slack_bytes = uint64_t{h.threads_peak} * kHoldBack;
+  }
+  if (!slot) {
+    base::count(kThreadsWithoutSlot);
+    many_threads = true;
+    return;
+  }
+  auto* record = base::line<Thread>(slot_lines[slot]);
+  record->generation++;
+  record->first_tick = record->last_tick = h.tick;
+  record->live_bytes = 0;
+  record->reserved[0] = slot;
+  __atomic_store_n(&record->tid, uint32_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
+  __atomic_store_n(&states[slot], &t, __ATOMIC_RELEASE);
+  t.slot = record;
+  t.owner = slot | uint32_t{slot_generations[slot]} << 16;
+  if (have_key) pthread_setspecific(key, &t);
+}
+
+void flush_share() {
+  Thread* record = base::thread_state.slot;
+  int64_t share = record->live_bytes;
+  record->live_bytes = 0;
+  Header& h = base::header();
+  int64_t now = __atomic_add_fetch(&h.live_bytes, share, __ATOMIC_RELAXED);
+  if (share > 0 && now > 0) raise(h.peak_live_bytes, uint64_t(now));
+}
+
+TIDEMARK_COLD void detach_thread() {
+  base::ThreadState& t = base::thread_state;
+  Thread* record = t.slot;
+  t.slot = nullptr;
+  uint32_t owner = t.owner;
+  t.owner = base::kNoOwner;
+  if (!record || *base::session_word == base::kWiped) return;
+  int64_t share = record->live_bytes;
+  record->live_bytes = 0;
+  __atomic_fetch_add(&base::header().live_bytes, share, __ATOMIC_RELAXED);
+  record->last_tick = base::header().tick;
+  __atomic_store_n(&record->tid, 0, __ATOMIC_RELEASE);
+  base::SpinGuard guard(slots_lock);
+  uint32_t slot = owner & 0xffff;
+  states[slot] = nullptr;
+  __atomic_store_n(&slot_generations[slot], uint16_t(slot_generations[slot] + 1), __ATOMIC_RELEASE);
+  free_slots[free_count++] = slot;
+  base::header().threads_now--;
+}
+
+bool all_others_idle() {
+  base::SpinGuard guard(slots_lock);
+  for (uint32_t i = 1; i <= slots_used; i++) {
+    const base::ThreadState* t = states[i];
+    if (t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE)) return false;
+  }
+  return true;
+}
+
+int64_t total_live() {
+  base::SpinGuard guard(slots_lock);
+  int64_t sum = __atomic_load_n(&base::header().live_bytes, __ATOMIC_RELAXED);
+  for (uint32_t i = 1; i <= slots_used; i++) {
+    const base::ThreadState* t = states[i];
+    if (t && t->slot) sum += t->slot->live_bytes;
+  }
+  return sum;
+}
+
+void start_threads() { have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0; }
+
+void forget_threads() {
+  slots_lock.reset();
+  for (uint32_t i = 0; i <= slots_used; i++) slot_generations[i]++, states[i] = nullptr;
+  slots_used = free_count = slots_taken = 0;
+  many_threads = false;
+}
+
+void reset_thread_locks() { slots_lock.reset(); }
+void lock_threads() { slots_lock.lock(); }
+void unlock_threads() { slots_lock.unlock(); }
+
+}  // namespace tidemark::heap

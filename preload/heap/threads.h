@@ -1,0 +1,54 @@
+// Thread slots: who owns a stack's plain counters, and how much each thread holds back from the process total.
+#pragma once
+#include "preload/base/store.h"
+#include "preload/base/thread_state.h"
+
+namespace tidemark::heap {
+
+inline constexpr uint32_t kMaxThreads = 1 << 16;
+// With more than one thread, each adds to the total only once its share has passed this.
+inline constexpr int64_t kHoldBack = 32 << 10;
+
+extern uint16_t slot_generations[kMaxThreads];
+extern bool many_threads;   // more than one slot was ever taken in this session
+
+inline bool owner_alive(uint32_t owner) {
+  return __atomic_load_n(&slot_generations[owner & 0xffff], __ATOMIC_ACQUIRE) == owner >> 16;
+}
+
+// Gives the calling thread a slot in the present session. Without room it goes on without one (counted).
+void attach_thread();
+// The calling thread ends, or leaves the session: its share goes into the total, its stacks may have another owner.
+void detach_thread();
+
+// Adds the thread's share to the process total and raises the peak.
+void flush_share();
+
+TIDEMARK_INLINE void add_live(int64_t bytes) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_LIKELY(!many_threads)) {
+    format::Header& h = base::header();
+    h.live_bytes += bytes;
+    if (h.live_bytes > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(h.live_bytes);
+    return;
+  }
+  if (TIDEMARK_UNLIKELY(!t.slot)) {
+    __atomic_fetch_add(&base::header().live_bytes, bytes, __ATOMIC_RELAXED);
+    return;
+  }
+  t.slot->live_bytes += bytes;
+  if (TIDEMARK_UNLIKELY(t.slot->live_bytes > kHoldBack || t.slot->live_bytes < -kHoldBack)) flush_share();
+}
+
+// Whether no other thread with a slot is inside a hook at this moment.
+bool all_others_idle();
+// Live bytes over all threads, with what they hold back. For the keeper.
+int64_t total_live();
+
+void start_threads();         // once, in the constructor: the key whose destructor detaches
+void forget_threads();        // child of fork: all slots are gone
+void reset_thread_locks();
+void lock_threads();
+void unlock_threads();
+
+}  // namespace tidemark::heap

@@ -1,0 +1,247 @@
+#include "preload/heap/tracker.h"
+
+#include <cstring>
+
+#include "preload/heap/inherited.h"
+#include "preload/heap/session.h"
+#include "preload/stacks/modules.h"
+
+extern "C" void* __libc_stack_end;   // ld.so: top of the main thread's stack
+
+namespace tidemark::heap {
+using namespace format;
+
+constinit uint16_t usable_by_8[kLarge / 8 + 1]{};
+
+constinit uint32_t session_serial = 0, grace_allocations = 0, nested_arena = 0;
+namespace {
+constinit bool foreign_heap = false;
+
+// Where the stack of the calling thread ends, as far as that is known without asking anybody: glibc puts a thread's control block
+// at the top of its stack; the main thread's is elsewhere.
+address find_stack_top() {
+  auto here = reinterpret_cast<address>(__builtin_frame_address(0));
+  auto main_top = reinterpret_cast<address>(__libc_stack_end), control = reinterpret_cast<address>(__builtin_thread_pointer());
+  if (here < main_top && main_top - here < (address{64} << 20)) return main_top;
+  if (here < control && control - here < (address{64} << 20)) return control;
+  return 0;
+}
+
+void join_session(base::ThreadState& t) {
+  t.internal = 1;   // setting the key's value may allocate
+  t.stack_top = find_stack_top();
+  attach_thread();
+  t.internal = 0;
+  t.session = session_serial;
+}
+
+// What signal handlers freed while this thread was inside the allocator.
+void release_deferred(base::ThreadState& t) {
+  while (void* p = t.deferred) {
+    t.deferred = *static_cast<void**>(p);
+    detach(p);
+    tmje_free(p);
+  }
+}
+}  // namespace
+
+bool foreign() { return foreign_heap; }
+void set_foreign(bool value) { foreign_heap = value; }
+void count_untracked(size_t bytes) {
+  base::count(kUntrackedAllocations);
+  base::count(kUntrackedBytes, bytes);
+}
+
+// Marks a link_map's block, if it is a tracked one, so that its release tells us that the module has gone.
+static void watch_block(void* p) {
+  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  if (!entry || !(entry >> 48)) return;
+  auto* at = record_at(entry, reinterpret_cast<address>(p));
+  if (stack_of_record(at->load(std::memory_order_relaxed))) at->fetch_or(kWatched, std::memory_order_relaxed);
+}
+
+void start_heap() {
+  start_page_map();
+  stacks::set_module_callbacks(watch_block, stacks::empty_caches);
+  for (uint32_t i = 0; i <= (kLarge - 2048) / 8; i++) usable_by_8[i] = uint16_t(tmje_nallocx(i ? i * 8 : 1, 0) / 8);
+}
+
+// busy is set, and the word is not the serial this thread knows.
+TIDEMARK_COLD Gate pass_gate() {
+  base::ThreadState& t = base::thread_state;
+  for (;;) {
+    t.busy = 1;
+    base::compiler_barrier();
+    uint32_t word = __atomic_load_n(base::session_word, __ATOMIC_ACQUIRE);
+    switch (word) {
+      case base::kInert: t.busy = 0; return Gate::kPass;
+      case base::kFrozen: t.busy = 0; base::wait_while_frozen(); continue;
+      case base::kUnstarted: t.internal = 1; session_calls.start_early(); t.internal = 0; continue;
+      case base::kWiped: t.internal = 1; session_calls.begin_child(); t.internal = 0; continue;
+      case base::kGrace:
+        if (t.session != session_serial) join_session(t);
+        if (t.deferred) release_deferred(t);
+        if (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
+            __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0)
+          return Gate::kTrack;
+        t.internal = 1;
+        session_calls.grace_is_over();
+        t.internal = 0;
+        continue;
+      default:
+        if (t.session != session_serial) join_session(t);
+        if (t.deferred) release_deferred(t);
+        t.generation = word;
+        return Gate::kTrack;
+    }
+  }
+}
+
+TIDEMARK_COLD void* allocate_nested(size_t bytes, int flags) {
+  base::ThreadState& t = base::thread_state;
+  void* p;
+  if (t.internal) {
+    p = tmje_mallocx(bytes ? bytes : 1, flags);
+  } else {
+    // jemalloc's thread cache may be half-changed below us: go round it.
+    int around = nested_arena ? jemalloc::kNoTcache | jemalloc::arena(nested_arena) : 0;
+    p = tmje_mallocx(bytes ? bytes : 1, flags | around);
+    if (base::store.start) {
+      base::count(kNestedAllocations);
+      base::count(kNestedBytes, bytes);
+    }
+  }
+  if (!p) errno = ENOMEM;
+  return p;
+}
+
+TIDEMARK_COLD void release_nested(void* p) {
+  base::ThreadState& t = base::thread_state;
+  if (t.internal) {
+    int saved = errno;
+    uint32_t word = *base::session_word;
+    if (base::store.start && word != base::kWiped && word != base::kUnstarted && word != base::kInert) detach(p);
+    tmje_free(p);
+    errno = saved;
+    return;
+  }
+  *static_cast<void**>(p) = t.deferred;
+  t.deferred = p;
+  t.generation = base::kNoSession;   // the next hook goes through the gate, which frees it
+}
+
+// Out of the free path: a record's top bit says "maybe a link_map".
+TIDEMARK_COLD void release_watched(void* p, Record) { stacks::note_link_map_freed(p); }
+TIDEMARK_COLD void release_inherited(Record record, uint64_t bytes) { count_inherited_free(stack_of_record(record), bytes); }
+
+void* allocate_flags(size_t bytes, int flags, const Caller& caller) {
+  uint32_t size8 = size8_of_usable(tmje_nallocx(bytes ? bytes : 1, flags));
+  return allocate_with(bytes, size8, caller, flags, [&] { return tmje_mallocx(bytes ? bytes : 1, flags); });
+}
+
+void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller) {
+  return allocate_flags(bytes, jemalloc::align(alignment), caller);
+}
+
+namespace {
+// A block between detaching and attaching: what its record was, to put it back when the allocator refuses.
+struct Detached {
+  std::atomic<Record>* at = nullptr;
+  Record record = 0;
+  uint64_t bytes = 0;
+  uint32_t size8 = 0;
+};
+
+Detached take_record(void* p) {
+  Detached d;
+  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  if (!entry) return d;
+  auto* at = record_at(entry, reinterpret_cast<address>(p));
+  Record record = at->load(std::memory_order_relaxed);
+  if (!stack_of_record(record)) return d;
+  d.at = at;
+  d.record = record;
+  d.size8 = uint32_t(entry >> 48);
+  d.bytes = d.size8 ? d.size8 * 8 - (rounding_of_record(record) & 0x1fff) : at[1].load(std::memory_order_relaxed);
+  at->store(0, std::memory_order_relaxed);
+  return d;
+}
+
+void count_taken(const Detached& d) {
+  if (!d.at) return;
+  uint32_t stack = stack_of_record(d.record);
+  if (stack < base::store.first_line) count_inherited_free(stack, d.bytes);
+  else count_free(stack, d.bytes, (base::header().tick - tick_of_record(d.record)) & kTickMask);
+}
+
+// A nested hook: never in place, for the thread cache may be half-changed.
+void* reallocate_nested(void* p, size_t bytes, int flags) {
+  void* q = allocate_nested(bytes, flags);
+  if (!q) return nullptr;
+  size_t old = tmje_sallocx(p, 0);
+  memcpy(q, p, old < bytes ? old : bytes);
+  release_nested(p);
+  return q;
+}
+}  // namespace
+
+// Detach before, reattach on failure: between the two the address may already be somebody else's.
+void* reallocate_flags(void* p, size_t bytes, int flags, const Caller& caller) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_UNLIKELY(t.busy)) return reallocate_nested(p, bytes, flags);
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    void* q = tmje_rallocx(p, bytes, flags);
+    if (!q) errno = ENOMEM;
+    return q;
+  }
+  stacks::Lookup lookup = stacks::begin_lookup(caller);
+  Detached old = take_record(p);
+  void* q = tmje_rallocx(p, bytes, flags);
+  if (TIDEMARK_LIKELY(q)) {
+    count_taken(old);
+    uint32_t size8 = (flags & 0x3f) ? size8_of_usable(tmje_sallocx(q, 0)) : size8_of(bytes);
+    attach(q, bytes, size8, stacks::find_stack(lookup));
+  } else {
+    if (old.at) old.at->store(old.record, std::memory_order_relaxed);
+    errno = ENOMEM;
+  }
+  leave(t);
+  return q;
+}
+
+void* reallocate(void* p, size_t bytes, const Caller& caller) { return reallocate_flags(p, bytes, 0, caller); }
+
+size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Caller& caller) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_UNLIKELY(t.busy)) return tmje_sallocx(p, 0);
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) return tmje_xallocx(p, size, extra, flags);
+  stacks::Lookup lookup = stacks::begin_lookup(caller);
+  size_t before = tmje_sallocx(p, 0);
+  Detached old = take_record(p);
+  size_t usable = tmje_xallocx(p, size, extra, flags);
+  if (usable != before) {
+    count_taken(old);
+    attach(p, usable < size + extra ? usable : size + extra, size8_of_usable(usable), stacks::find_stack(lookup));
+  } else if (old.at) {
+    old.at->store(old.record, std::memory_order_relaxed);
+  }
+  leave(t);
+  return usable;
+}
+
+void release_flags(void* p, int flags) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_UNLIKELY(t.busy)) return release_nested(p);
+  int saved = errno;
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    tmje_dallocx(p, flags);
+    errno = saved;
+    return;
+  }
+  detach(p);
+  tmje_dallocx(p, flags);
+  errno = saved;
+  leave(t);
+}
+
+}  // namespace tidemark::heap

@@ -1,0 +1,124 @@
+// What malloc and free do: the one place where jemalloc, stacks, page metadata and counters meet. Contracts are those of the C
+// library's functions of like name; see each. Any thread, also before constructors; in a signal handler that interrupted the
+// allocator itself, blocks come from an arena of their own and are counted in coverage only.
+#pragma once
+#include <cerrno>
+
+#include "preload/base/jemalloc.h"
+#include "preload/heap/counters.h"
+#include "preload/heap/page_map.h"
+#include "preload/stacks/lookup.h"
+
+namespace tidemark::heap {
+
+using tidemark::Caller;
+
+enum class Gate { kTrack, kPass };   // kTrack: busy is set
+
+// Slow paths, out of line.
+Gate pass_gate();                                            // the session word differs from what this thread knows
+void* allocate_nested(size_t bytes, int flags);              // busy is set already
+void release_nested(void* p);
+void release_watched(void* p, Record record);                // the record has kWatched
+void release_inherited(Record record, uint64_t bytes);
+void count_untracked(size_t bytes);
+extern uint16_t usable_by_8[kLarge / 8 + 1];                 // usable size / 8 of a request of up to 8 × index bytes
+void start_heap();                                           // once: tables, jemalloc
+
+bool foreign();   // the executable brings its own malloc: these are not what it calls
+void set_foreign(bool value);
+
+TIDEMARK_INLINE bool enter(base::ThreadState& t) {   // after `busy` was found clear
+  t.busy = 1;
+  base::compiler_barrier();
+  return TIDEMARK_LIKELY(t.generation == *base::session_word);
+}
+TIDEMARK_INLINE void leave(base::ThreadState& t) {
+  base::compiler_barrier();
+  t.busy = 0;
+}
+
+// Size class / 8 that jemalloc gives, 0 for a large block.
+TIDEMARK_INLINE uint32_t size8_of(size_t bytes) {
+  return TIDEMARK_LIKELY(bytes <= kLarge - 2048) ? usable_by_8[(bytes + 7) / 8] : 0;
+}
+inline uint32_t size8_of_usable(size_t usable) { return usable < kLarge ? uint32_t(usable / 8) : 0; }
+
+// busy is set; p is fresh.
+TIDEMARK_INLINE void attach(void* p, size_t bytes, uint32_t size8, uint32_t stack) {
+  auto* record = record_for(reinterpret_cast<address>(p), size8);
+  if (TIDEMARK_UNLIKELY(!record)) return count_untracked(bytes);
+  if (TIDEMARK_UNLIKELY(!size8)) record[1].store(bytes, std::memory_order_relaxed);
+  record->store(make_record(stack, base::header().tick, size8 ? size8 * 8 - bytes : 0), std::memory_order_relaxed);
+  count_allocation(stack, bytes);
+}
+
+// busy is set. Takes the block's record away and counts the free; returns the block's usable size / 8 where it is known, else 0.
+TIDEMARK_INLINE uint32_t detach(void* p) {
+  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  if (TIDEMARK_UNLIKELY(!entry)) return 0;
+  auto* at = record_at(entry, reinterpret_cast<address>(p));
+  Record record = at->load(std::memory_order_relaxed);
+  uint32_t stack = stack_of_record(record);
+  if (TIDEMARK_UNLIKELY(!stack)) return 0;
+  uint32_t size8 = uint32_t(entry >> 48);
+  at->store(0, std::memory_order_relaxed);
+  if (TIDEMARK_UNLIKELY(record & kWatched)) release_watched(p, record);
+  uint64_t bytes = TIDEMARK_LIKELY(size8) ? size8 * 8 - (rounding_of_record(record) & 0x1fff) : at[1].load(std::memory_order_relaxed);
+  if (TIDEMARK_UNLIKELY(stack < base::store.first_line)) release_inherited(record, bytes);
+  else count_free(stack, bytes, (base::header().tick - tick_of_record(record)) & kTickMask);
+  return size8;
+}
+
+template <class Allocate>
+TIDEMARK_INLINE void* allocate_with(size_t bytes, uint32_t size8, const Caller& caller, int flags, Allocate real) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_UNLIKELY(t.busy)) return allocate_nested(bytes, flags);
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    void* p = real();
+    if (!p) errno = ENOMEM;
+    return p;
+  }
+  stacks::Lookup lookup = stacks::begin_lookup(caller);
+  void* p = real();
+  if (TIDEMARK_LIKELY(p)) attach(p, bytes, size8, stacks::find_stack(lookup));
+  else errno = ENOMEM;
+  leave(t);
+  return p;
+}
+
+// malloc(3): never fails for 0 bytes; nullptr and ENOMEM on failure.
+TIDEMARK_INLINE void* allocate(size_t bytes, const Caller& caller) {
+  return allocate_with(bytes, size8_of(bytes), caller, 0, [&] { return tmje_malloc(bytes); });
+}
+// calloc(3) after the overflow check.
+TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, const Caller& caller) {
+  return allocate_with(bytes, size8_of(bytes), caller, jemalloc::kZero, [&] { return tmje_calloc(1, bytes); });
+}
+void* allocate_flags(size_t bytes, int flags, const Caller& caller);                    // mallocx
+void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller);           // alignment: a power of two
+void* reallocate(void* p, size_t bytes, const Caller& caller);                          // p and bytes not 0; p intact on failure
+void* reallocate_flags(void* p, size_t bytes, int flags, const Caller& caller);         // rallocx
+size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Caller& caller);   // xallocx
+void release_flags(void* p, int flags);                                                 // dallocx, sdallocx
+
+// free(3): p is not nullptr. errno is kept.
+TIDEMARK_INLINE void release(void* p) {
+  base::ThreadState& t = base::thread_state;
+  int saved = errno;
+  if (TIDEMARK_UNLIKELY(t.busy)) return release_nested(p);
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    tmje_free(p);
+    errno = saved;
+    return;
+  }
+  uint32_t size8 = detach(p);
+  if (TIDEMARK_LIKELY(size8)) tmje_sdallocx(p, size8 * 8, 0);
+  else tmje_free(p);
+  errno = saved;
+  leave(t);
+}
+
+inline size_t usable_size(const void* p) { return tmje_sallocx(p, 0); }
+
+}  // namespace tidemark::heap

@@ -1,0 +1,175 @@
+#include "preload/keeper/ageing.h"
+
+#include <time.h>
+
+#include <cstring>
+
+#include "preload/base/memory.h"
+#include "preload/base/store.h"
+#include "preload/heap/counters.h"
+#include "preload/heap/page_map.h"
+#include "preload/platform/procfs.h"
+
+namespace tidemark::keeper {
+using namespace format;
+namespace {
+
+constexpr uint32_t kOldTicks = 10 * kTicksPerSecond;   // live blocks of that age earn their stack a Detail
+constexpr int64_t kCostFactor = 100;                   // a walk of t ns is followed by 100 t without one
+constexpr uint32_t kWrapTicks = 3u << 24;              // an age in 26 bits must not wrap: older blocks stay at this age (36 days)
+
+struct Scratch {
+  uint32_t* oldest;   // by line of the region: age + 1 of the oldest live block seen by this walk
+  uint64_t bytes;
+};
+constinit Scratch scratch{};
+constinit int64_t next_walk_ns = 0;
+
+template <class Visit>
+void for_each_page(PageKind kind, Visit visit) {
+  const Header& h = base::header();
+  const auto* directory = reinterpret_cast<const uint8_t*>(base::store.start + h.directory_offset);
+  uint64_t pages = __atomic_load_n(&h.used_pages, __ATOMIC_ACQUIRE);
+  for (uint64_t p = 0; p < pages; p++)
+    if (__atomic_load_n(&directory[p], __ATOMIC_ACQUIRE) == uint8_t(kind)) visit(base::store.start + p * kPageBytes, uint32_t(p));
+}
+
+template <class Visit>
+void for_each_stack(Visit visit) {
+  for_each_page(PageKind::kStacks, [&](char* page, uint32_t index) {
+    auto* stacks = reinterpret_cast<StackPage*>(page);
+    for (uint32_t i = 0; i < kStacksPerPage; i++) {
+      if (__atomic_load_n(&stacks->stacks[i].leaf_and_kind, __ATOMIC_ACQUIRE))
+        visit(stacks->stacks[i], stacks->oldest[i], base::store.first_line + index * kLinesPerPage + i);
+    }
+  });
+}
+
+bool make_scratch() {
+  uint64_t bytes = base::store.bytes / kLineBytes * sizeof(uint32_t);
+  if (scratch.oldest && scratch.bytes == bytes) return true;
+  scratch.oldest = static_cast<uint32_t*>(base::map_private(bytes));
+  scratch.bytes = bytes;
+  return scratch.oldest;
+}
+
+uint32_t cohort_width(uint32_t tick) {
+  uint32_t width = kTicksPerSecond;
+  while (tick / width >= kCohorts) width *= 2;
+  return width;
+}
+
+// The stack an id of a record names in this region, by scratch index; UINT32_MAX: an inherited one, or torn.
+uint32_t index_of(uint32_t stack) {
+  uint32_t index = stack - base::store.first_line;
+  return stack >= base::store.first_line && index < scratch.bytes / sizeof(uint32_t) ? index : UINT32_MAX;
+}
+
+// The birth of a block that would soon look young again is moved, once and again, so that it stays just old.
+void hold_back_wrap(std::atomic<heap::Record>& at, heap::Record r, uint32_t now) {
+  heap::Record held = (r & ~(uint64_t{heap::kTickMask} << 24)) | uint64_t((now - kWrapTicks) & heap::kTickMask) << 24;
+  at.compare_exchange_strong(r, held, std::memory_order_relaxed);
+}
+
+void walk_blocks(uint32_t now) {
+  uint32_t width = cohort_width(now);
+  for_each_page(PageKind::kDetails, [&](char* page, uint32_t) {
+    auto* details = reinterpret_cast<Detail*>(page);
+    for (uint32_t i = 0; i < kPageBytes / sizeof(Detail); i++) {
+      if (!details[i].stack) continue;
+      __atomic_add_fetch(&details[i].cohort_sequence, 1, __ATOMIC_ACQ_REL);
+      memset(details[i].cohort, 0, sizeof(details[i].cohort));
+      details[i].cohort_ticks = width;
+      details[i].cohort_walk_tick = now;
+    }
+  });
+  heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record r, uint64_t) {
+    uint32_t index = index_of(heap::stack_of_record(r));
+    if (index == UINT32_MAX) return;
+    uint32_t age = (now - heap::tick_of_record(r)) & heap::kTickMask;
+    if (age > heap::kTickMask - 16) age = 0;   // born after `now` was read
+    if (age > kWrapTicks) hold_back_wrap(at, r, now);
+    if (age + 1 > scratch.oldest[index]) scratch.oldest[index] = age + 1;
+    uint32_t detail = base::line<StackRecord>(base::store.first_line + index)->detail;
+    if (!detail) return;
+    uint32_t epoch = (now > age ? now - age : 0) / width;
+    auto* d = base::line<Detail>(detail);
+    if (d->cohort_sequence & 1) d->cohort[epoch < kCohorts ? epoch : kCohorts - 1]++;
+  });
+  for_each_page(PageKind::kDetails, [&](char* page, uint32_t) {
+    auto* details = reinterpret_cast<Detail*>(page);
+    for (uint32_t i = 0; i < kPageBytes / sizeof(Detail); i++)
+      if (details[i].cohort_sequence & 1) __atomic_add_fetch(&details[i].cohort_sequence, 1, __ATOMIC_ACQ_REL);
+  });
+}
+
+void publish_ages(uint32_t now) {
+  for_each_stack([&](StackRecord& s, uint32_t& oldest, uint32_t id) {
+    uint32_t& age = scratch.oldest[id - base::store.first_line];
+    uint32_t birth = age ? now - (age - 1 < now ? age - 1 : now) + 1 : 0;
+    if (oldest != birth) __atomic_store_n(&oldest, birth, __ATOMIC_RELEASE);
+    if (age > kOldTicks && !s.detail) heap::grant_detail(&s, id);
+    age = 0;
+  });
+  base::header().coverage[kLastWalkTick] = now;
+}
+
+void add_point(Detail& d, uint64_t live, uint32_t now) {
+  uint32_t since = now - d.granted_tick;
+  if (since / d.series_ticks >= kSeriesPoints) {
+    for (uint32_t i = 0; i < kSeriesPoints / 2; i++) {
+      const SeriesPoint &a = d.series[2 * i], &b = d.series[2 * i + 1];
+      d.series[i] = {a.min_live < b.min_live ? a.min_live : b.min_live, b.last_live};
+    }
+    memset(d.series + kSeriesPoints / 2, 0, sizeof(SeriesPoint) * kSeriesPoints / 2);
+    d.series_ticks *= 2;
+    d.series_used = kSeriesPoints / 2;
+  }
+  uint32_t at = since / d.series_ticks;
+  if (at >= kSeriesPoints) return;
+  SeriesPoint& p = d.series[at];
+  bool fresh = at >= d.series_used;
+  for (uint32_t i = d.series_used; i < at; i++) d.series[i] = i ? SeriesPoint{d.series[i - 1].last_live, d.series[i - 1].last_live} : SeriesPoint{live, live};
+  if (fresh || live < p.min_live) p.min_live = live;
+  p.last_live = live;
+  if (fresh) d.series_used = at + 1;
+}
+
+// Peaks of shared stacks, series, and how much peaks may be low.
+void sample_stacks(uint32_t now) {
+  uint64_t error = base::header().live_slack_bytes;
+  uint32_t threads = base::header().threads_peak;
+  for_each_stack([&](StackRecord& s, uint32_t&, uint32_t) {
+    if (uint32_t shared = __atomic_load_n(&s.shared, __ATOMIC_ACQUIRE)) {
+      heap::raise_peak(&s);
+      uint64_t largest = 0;
+      for (uint32_t i = 0; i < kStripes; i++) {
+        uint64_t n = base::line<SharedCounters>(shared)[i].max_request;
+        if (n > largest) largest = n;
+      }
+      if (threads > 1) error += largest * (threads - 1);
+    }
+    if (s.detail) {
+      int64_t live = heap::live_of(&s).bytes;
+      add_point(*base::line<Detail>(s.detail), live > 0 ? uint64_t(live) : 0, now);
+    }
+  });
+  base::header().coverage[kPeakErrorBytes] = error;
+}
+}  // namespace
+
+void age_blocks() {
+  uint32_t now = base::header().tick;
+  sample_stacks(now);
+  int64_t begin = platform::monotonic_ns();
+  if (begin < next_walk_ns || !make_scratch()) return;
+  timespec before{}, after{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+  walk_blocks(now);
+  publish_ages(now);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+  int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;
+  next_walk_ns = platform::monotonic_ns() + cost * kCostFactor;
+}
+
+}  // namespace tidemark::keeper

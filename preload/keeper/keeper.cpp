@@ -1,0 +1,141 @@
+#include "preload/keeper/keeper.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/base/store.h"
+#include "preload/base/thread_state.h"
+#include "preload/heap/session.h"
+#include "preload/heap/tracker.h"
+#include "preload/keeper/ageing.h"
+#include "preload/keeper/process_events.h"
+#include "preload/keeper/session.h"
+#include "preload/platform/procfs.h"
+#include "preload/stacks/modules.h"
+
+namespace tidemark::keeper {
+using namespace format;
+namespace {
+
+constexpr int64_t kTickNs = 1'000'000'000 / kTicksPerSecond;
+constexpr size_t kStackBytes = 256 << 10;
+constexpr int64_t kRetryMoveNs = 100'000'000;
+
+enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
+constinit uint32_t state = kStopped;
+constinit pthread_t thread{};
+
+bool stopping() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopping; }
+
+// Sleeps until a point of CLOCK_MONOTONIC, or until told to stop.
+void sleep_until(int64_t when) {
+  while (!stopping()) {
+    timespec t{when / 1'000'000'000, when % 1'000'000'000};
+    // FUTEX_WAIT_BITSET takes an absolute time.
+    long r = syscall(SYS_futex, &state, FUTEX_WAIT_BITSET_PRIVATE, kRunning, &t, nullptr, FUTEX_BITSET_MATCH_ANY);
+    if (r != 0 && errno == ETIMEDOUT) return;
+    if (platform::monotonic_ns() >= when) return;
+  }
+}
+
+bool active() {
+  uint32_t word = *base::session_word;
+  return word == base::kGrace || word == heap::session_serial;
+}
+
+void advance_time(int64_t now) {
+  Header& h = base::header();
+  __atomic_store_n(&h.tick, uint32_t((now - h.started_monotonic_ns) / kTickNs), __ATOMIC_RELAXED);
+  h.heartbeat_monotonic_ns = now;
+  h.heartbeat_realtime_ns = platform::realtime_ns();
+}
+
+// A signal handler that interrupts the allocator gets its blocks from an arena that the interrupted code cannot be inside of.
+void make_nested_arena() {
+  unsigned index = 0;
+  size_t n = sizeof(index);
+  if (!heap::nested_arena && tmje_mallctl("arenas.create", &index, &n, nullptr, 0) == 0) heap::nested_arena = index;
+}
+
+void raise_total_peak() {
+  Header& h = base::header();
+  int64_t live = heap::total_live();
+  if (live > int64_t(h.peak_live_bytes)) __atomic_store_n(&h.peak_live_bytes, uint64_t(live), __ATOMIC_RELAXED);
+}
+
+void tick(int64_t now, uint64_t beat) {
+  advance_time(now);
+  if (*base::session_word != heap::session_serial) return;
+  raise_total_peak();
+  if (beat % kTicksPerSecond == 0) {
+    stacks::complete_modules();
+    age_blocks();
+  }
+}
+
+void run_grace() {
+  int64_t end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
+  uint32_t word = *base::session_word;
+  if (word != base::kGrace && word != base::kWiped) return;
+  while (!stopping() && platform::monotonic_ns() < end) {
+    int64_t now = platform::monotonic_ns();
+    if (*base::session_word == base::kGrace) advance_time(now);
+    sleep_until(now + kTickNs < end ? now + kTickNs : end);
+  }
+  while (!stopping() && (*base::session_word == base::kGrace || *base::session_word == base::kWiped) && !move_to_region())
+    sleep_until(platform::monotonic_ns() + kRetryMoveNs);
+}
+
+void* keeper_main(void*) {
+  base::ThreadState& t = base::thread_state;
+  t.busy = t.internal = 1;
+  prctl(PR_SET_NAME, "tidemark");
+  run_grace();
+  make_nested_arena();
+  int64_t next = platform::monotonic_ns();
+  for (uint64_t beat = 0; !stopping() && active(); beat++) {
+    next += kTickNs;
+    int64_t now = platform::monotonic_ns();
+    if (next < now) next = now;   // suspended: no burst of ticks afterwards
+    sleep_until(next);
+    tick(platform::monotonic_ns(), beat);
+  }
+  return nullptr;
+}
+}  // namespace
+
+void start_keeper() {
+  if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kStopped || *base::session_word == base::kInert) return;
+  base::InternalScope scope;
+  sigset_t all, old;
+  sigfillset(&all);
+  // Not by a raw system call: glibc's own signals must stay open, or setuid() waits for this thread for ever.
+  pthread_sigmask(SIG_BLOCK, &all, &old);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
+  if (pthread_create(&thread, &attributes, keeper_main, nullptr) != 0) __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+}
+
+void stop_keeper() {
+  if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kRunning) return;
+  __atomic_store_n(&state, kStopping, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  base::InternalScope scope;
+  pthread_join(thread, nullptr);
+  __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
+}
+
+void forget_keeper() { state = kStopped; }
+bool keeper_is_running() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kRunning; }
+
+}  // namespace tidemark::keeper

@@ -1,0 +1,121 @@
+#include "preload/keeper/process_events.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/base/store.h"
+#include "preload/base/thread_state.h"
+#include "preload/heap/page_map.h"
+#include "preload/heap/threads.h"
+#include "preload/keeper/follow.h"
+#include "preload/keeper/keeper.h"
+#include "preload/keeper/run.h"
+#include "preload/keeper/session.h"
+#include "preload/platform/libunwind.h"
+#include "preload/platform/procfs.h"
+#include "preload/stacks/frame_tree.h"
+#include "preload/stacks/lookup.h"
+#include "preload/stacks/modules.h"
+#include "preload/stacks/rules.h"
+
+namespace tidemark::keeper {
+using namespace format;
+namespace {
+
+// The header, if it is this process's own and in a file; nullptr in a vfork child, in a grace, unrecorded.
+Header* own_header() { return recording() ? &base::header() : nullptr; }
+
+void note_ending(Ending ending, int status) {
+  Header* h = own_header();
+  if (!h) return;
+  h->exit_status = status;
+  h->ended_realtime_ns = platform::realtime_ns();
+  h->heartbeat_monotonic_ns = platform::monotonic_ns();
+  __atomic_store_n(&h->ending, uint32_t(ending), __ATOMIC_RELEASE);
+}
+
+// The process changed its user since its region was made, and what it is about to execute cannot make one of its own. The header
+// is the parent's in a fork child that has not begun a session: it is the right one to tell, too.
+void note_changed_user() {
+  if (!base::store.start || *base::session_word == base::kInert) return;
+  if (geteuid() == base::header().uid || faccessat(AT_FDCWD, region_folder(), W_OK | X_OK, AT_EACCESS) == 0) return;
+  base::count(kChildrenOtherUser);
+}
+}  // namespace
+
+void start() {
+  base::InternalScope scope;
+  if (*base::session_word == base::kUnstarted) start_early();
+  if (*base::session_word == base::kInert) {
+    tell_parent_if_not_followed();
+    return;
+  }
+  heap::start_threads();
+  if (is_root(int32_t(syscall(SYS_getpid)))) export_run();
+  if (options.check) stacks::set_checker(platform::load_libunwind(), uint32_t(options.check));
+  start_keeper();
+}
+
+void note_exit(int status) {
+  int saved = errno;
+  note_ending(Ending::kExited, status & 0xff);
+  errno = saved;
+}
+
+void note_exec() {
+  int saved = errno;
+  note_changed_user();
+  note_ending(Ending::kReplaced, 0);
+  errno = saved;
+}
+
+void note_exec_failed() {
+  if (Header* h = own_header()) __atomic_store_n(&h->ending, uint32_t(Ending::kNone), __ATOMIC_RELEASE);
+}
+
+// Locks in the order in which they nest.
+void before_fork() {
+  lock_session();
+  stacks::lock_modules();
+  stacks::lock_rules();
+  stacks::lock_tree();
+  heap::lock_page_map();
+  heap::lock_threads();
+}
+
+void after_fork_parent() {
+  heap::unlock_threads();
+  heap::unlock_page_map();
+  stacks::unlock_tree();
+  stacks::unlock_rules();
+  stacks::unlock_modules();
+  unlock_session();
+}
+
+void after_fork_child() {
+  heap::reset_thread_locks();
+  heap::reset_page_map_lock();
+  stacks::reset_tree_lock();
+  stacks::reset_rules_lock();
+  stacks::reset_modules_lock();
+  reset_session_locks();
+  forget_keeper();
+  start_keeper();
+}
+
+int without_keeper(int (*call)(void*), void* argument) {
+  bool ran = keeper_is_running();
+  if (ran) stop_keeper();
+  int result = call(argument), saved = errno;
+  if (ran) start_keeper();
+  errno = saved;
+  return result;
+}
+
+void note_deepbind_stripped() {
+  if (base::store.start && *base::session_word != base::kInert) base::count(kDeepbindStripped);
+}
+
+}  // namespace tidemark::keeper

@@ -1,0 +1,21 @@
+// What hooks tell the keeper's layer of the process's life. All keep errno.
+#pragma once
+
+namespace tidemark::keeper {
+
+void start();                    // by the shim's constructor: all that malloc's first call could not do; idempotent
+void note_exit(int status);      // exit, _exit, quick_exit with this status. No-op in a vfork child
+void note_exec();                // about to execve. No-op in a vfork child
+void note_exec_failed();         // execve returned
+
+// pthread_atfork handlers. None of them touches the parent's region; what a child needs is done at its first allocation.
+void before_fork();
+void after_fork_parent();
+void after_fork_child();
+
+// Stops the keeper thread, runs the call, starts it again: for what the kernel allows to single-threaded processes only.
+int without_keeper(int (*call)(void*), void* argument);
+bool keeper_is_running();
+void note_deepbind_stripped();
+
+}  // namespace tidemark::keeper

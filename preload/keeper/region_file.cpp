@@ -1,0 +1,118 @@
+#include "preload/keeper/region_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "preload/platform/procfs.h"
+
+namespace tidemark::keeper {
+using format::Refusal;
+namespace {
+
+constexpr uint32_t kMaxTaken = 10000;
+constinit RegionFile file{};
+
+RegionFile& refuse(Refusal reason, int error) {
+  file.reason = reason;
+  file.error = error;
+  return file;
+}
+
+// posix_fallocate, which writes where the file system can't allocate; a signal may interrupt it.
+int allocate_all(int fd, uint64_t bytes) {
+  int error;
+  do error = posix_fallocate(fd, 0, off_t(bytes));
+  while (error == EINTR);
+  return error;
+}
+
+void put_path(const char* dir, const char* name, int32_t pid, uint32_t k) {
+  size_t n = strlen(dir), m = strlen(name);
+  if (n > 1200) n = 1200;   // then the open fails, and says so
+  char* p = file.path;
+  memcpy(p, dir, n);
+  p += n;
+  *p++ = '/';
+  memcpy(p, name, m);
+  p += m;
+  *p++ = '.';
+  p = platform::put_number(p, uint64_t(pid));
+  if (k > 1) {
+    *p++ = '.';
+    p = platform::put_number(p, k);
+  }
+  memcpy(p, ".tide", 6);
+}
+
+int open_new(const char* dir, const char* name, int32_t pid) {
+  for (uint32_t k = 1; k <= kMaxTaken; k++) {
+    put_path(dir, name, pid, k);
+    int fd = open(file.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  errno = EEXIST;
+  return -1;
+}
+}  // namespace
+
+RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, uint64_t bytes) {
+  file = {};
+  file.bytes = bytes;
+  strncpy(file.path, dir, 1200);
+  rlimit limit;
+  // Growing a file past the limit would raise SIGXFSZ, which kills: never try.
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+    return refuse(Refusal::kFileSizeLimit, EFBIG);
+  if (mkdir(dir, 0700) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES) return refuse(Refusal::kOpenFolder, errno);
+  int fd = open_new(dir, name, pid);
+  if (fd < 0) {
+    int error = errno;
+    strncpy(file.path, dir, 1200);
+    return refuse(error == ENOENT || error == ENOTDIR ? Refusal::kOpenFolder : Refusal::kCreateFile, error);
+  }
+  int error = allocate_all(fd, bytes);
+  if (error) {
+    unlink(file.path);
+    close(fd);
+    return refuse(Refusal::kAllocateFile, error);
+  }
+  void* p = mmap(nullptr, bytes, PROT_NONE, MAP_SHARED, fd, 0);
+  if (p == MAP_FAILED) {
+    error = errno;
+    unlink(file.path);
+    close(fd);
+    return refuse(Refusal::kMapFile, error);
+  }
+  close(fd);   // a daemon that closes all its descriptors can't take it from us
+  file.memory = static_cast<char*>(p);
+  return file;
+}
+
+void discard_region_file(RegionFile& f) {
+  munmap(f.memory, f.bytes);
+  unlink(f.path);
+  f.memory = nullptr;
+}
+
+void region_name(char* out) {
+  char path[4096];
+  size_t n = platform::read_link("/proc/self/exe", path, sizeof(path) - 1), begin = 0;
+  path[n] = 0;
+  for (size_t i = 0; i < n; i++)
+    if (path[i] == '/') begin = i + 1;
+  size_t m = 0;
+  for (const char* p = path + begin; *p && m < 60; p++) {
+    bool fit = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("+-_.", *p);
+    out[m++] = fit ? *p : '_';
+  }
+  if (!m) out[m++] = 'x';
+  out[m] = 0;
+}
+
+}  // namespace tidemark::keeper

@@ -1,0 +1,190 @@
+#include "preload/keeper/run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "preload/base/memory.h"
+#include "preload/heap/inherited.h"
+#include "preload/platform/procfs.h"
+
+namespace tidemark::keeper {
+using namespace format;
+
+constinit Run run{};
+namespace {
+constinit RunLedger* ledger = nullptr;
+constexpr uint32_t kAncestors = 8;
+
+// Maps page 0 of a file, shared; nullptr: not to be had.
+void* map_first_page(const char* path) {
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return nullptr;
+  struct stat s;
+  void* p = MAP_FAILED;
+  if (fstat(fd, &s) == 0 && s.st_size >= off_t(sizeof(RunLedger)))
+    p = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  return p == MAP_FAILED ? nullptr : p;
+}
+
+RunLedger* ledger_in(void* page) {
+  auto* direct = static_cast<RunLedger*>(page);
+  if (memcmp(direct->magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0) return direct;
+  auto* h = static_cast<Header*>(page);
+  if (memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion &&
+      memcmp(h->ledger.magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0)
+    return &h->ledger;
+  return nullptr;
+}
+
+// Is `name` of the form NAME.PID.tide or NAME.PID.K.tide with this pid?
+bool names_pid(const char* name, int32_t pid) {
+  size_t n = strlen(name);
+  if (n < 7 || strcmp(name + n - 5, ".tide") != 0) return false;
+  char wanted[24];
+  char* end = wanted;
+  *end++ = '.';
+  end = platform::put_number(end, uint64_t(pid));
+  *end++ = '.';
+  *end = 0;
+  const char* at = strstr(name, wanted);
+  return at && at != name;
+}
+
+// The newest region of `pid` in this run, its first page mapped; nullptr: none.
+Header* find_region(const char* dir, int32_t pid) {
+  DIR* d = opendir(dir);
+  if (!d) return nullptr;
+  Header* found = nullptr;
+  while (const dirent* e = readdir(d)) {
+    if (!names_pid(e->d_name, pid)) continue;
+    char path[1400];
+    size_t n = strlen(dir), m = strlen(e->d_name);
+    if (n + m + 2 > sizeof(path)) continue;
+    memcpy(path, dir, n);
+    path[n] = '/';
+    memcpy(path + n + 1, e->d_name, m + 1);
+    auto* h = static_cast<Header*>(map_first_page(path));
+    bool ours = h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->pid == pid && h->run_id == run.id;
+    if (ours && (!found || h->started_realtime_ns > found->started_realtime_ns)) {
+      if (found) munmap(found, kPageBytes);
+      found = h;
+    } else if (h) {
+      munmap(h, kPageBytes);
+    }
+  }
+  closedir(d);
+  return found;
+}
+}  // namespace
+
+void read_run(const char* value) {
+  run = {};
+  if (value && strncmp(value, "v1,", 3) == 0) {
+    char* end;
+    run.id = strtoull(value + 3, &end, 16);
+    if (*end == ',') run.root_pid = int32_t(strtol(end + 1, &end, 10));
+    if (*end == ',' && strlen(end + 1) < sizeof(run.ledger_path)) strcpy(run.ledger_path, end + 1);
+    if (run.id) return;
+  }
+  run.root_pid = int32_t(syscall(SYS_getpid));
+  if (syscall(SYS_getrandom, &run.id, sizeof(run.id), GRND_NONBLOCK) != sizeof(run.id) || !run.id)
+    run.id = uint64_t(platform::monotonic_ns()) << 16 ^ uint64_t(run.root_pid);
+}
+
+RunLedger* open_ledger() {
+  if (ledger || !run.ledger_path[0]) return ledger;
+  void* page = map_first_page(run.ledger_path);
+  if (page && !(ledger = ledger_in(page))) munmap(page, kPageBytes);
+  return ledger;
+}
+
+void use_ledger(RunLedger* own) { ledger = own; }
+
+bool book_region(uint64_t bytes) {
+  RunLedger* l = open_ledger();
+  if (!l) return true;
+  uint64_t used = __atomic_add_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
+  if (used <= l->limit_bytes) {
+    __atomic_add_fetch(&l->regions, 1, __ATOMIC_RELAXED);
+    return true;
+  }
+  __atomic_sub_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
+  return false;
+}
+
+void unbook_region(uint64_t bytes) {
+  RunLedger* l = open_ledger();
+  if (!l) return;
+  __atomic_sub_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
+  __atomic_sub_fetch(&l->regions, 1, __ATOMIC_RELAXED);
+}
+
+void note_refusal(Refusal reason, int error, const char* detail) {
+  RunLedger* l = open_ledger();
+  if (!l) return;
+  uint32_t n = __atomic_fetch_add(&l->refused, 1, __ATOMIC_RELAXED);
+  if (n >= kRefusalNotes) return;
+  RefusalNote& note = l->notes[n];
+  note.pid = int32_t(syscall(SYS_getpid));
+  note.error = error;
+  platform::read_file("/proc/self/comm", note.name, sizeof(note.name) - 1);
+  if (char* newline = strchr(note.name, '\n')) *newline = 0;
+  if (detail) strncpy(note.detail, detail, sizeof(note.detail) - 1);
+  __atomic_store_n(&note.reason, uint32_t(reason), __ATOMIC_RELEASE);
+}
+
+void note_in_parent(Coverage what, const char* dir) {
+  Header* parent = heap::parent_header();
+  bool recorded = parent && memcmp(parent->magic, kMagic, sizeof(kMagic)) == 0 && parent->name.length;
+  if (recorded) {
+    __atomic_fetch_add(&parent->coverage[what], 1, __ATOMIC_RELAXED);
+    return;
+  }
+  int32_t pid = int32_t(getppid());
+  for (uint32_t i = 0; i < kAncestors && pid > 1; i++, pid = platform::process_parent(pid)) {
+    Header* h = find_region(dir, pid);
+    if (!h) continue;
+    __atomic_fetch_add(&h->coverage[what], 1, __ATOMIC_RELAXED);
+    munmap(h, kPageBytes);
+    return;
+  }
+}
+
+void export_run() {
+  constexpr size_t kRoom = 600;
+  auto* text = static_cast<char*>(base::map_private(kRoom));
+  if (!text || strlen(run.ledger_path) > 500) return;
+  memcpy(text, "TIDEMARK_RUN=v1,", 16);
+  char* p = text + 16;
+  for (int shift = 60; shift >= 0; shift -= 4) *p++ = "0123456789abcdef"[run.id >> shift & 15];
+  *p++ = ',';
+  p = platform::put_number(p, uint64_t(run.root_pid));
+  *p++ = ',';
+  strcpy(p, run.ledger_path);
+  size_t n = 0;
+  while (environ && environ[n]) {
+    if (strncmp(environ[n], text, 13) == 0) {
+      environ[n] = text;
+      return;
+    }
+    n++;
+  }
+  // A new array, as setenv would make it; the old one stays where it is for whoever holds it.
+  auto** grown = static_cast<char**>(base::map_private((n + 2) * sizeof(char*)));
+  if (!grown) return;
+  if (n) memcpy(grown, environ, n * sizeof(char*));
+  grown[n] = text;
+  environ = grown;
+}
+
+}  // namespace tidemark::keeper

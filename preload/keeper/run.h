@@ -1,0 +1,39 @@
+// Which run this process belongs to, and in what role. TIDEMARK_RUN = "v1,RUN_ID (16 hex digits),ROOT_PID,LEDGER_PATH" is set by
+// `tidemark run`, or else by the run's first process for those it starts.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "preload/format/ledger.h"
+#include "preload/format/region.h"
+
+namespace tidemark::keeper {
+
+struct Run {
+  uint64_t id;
+  int32_t root_pid;
+  char ledger_path[512];   // "": none yet
+};
+extern Run run;
+
+// Reads the variable's value (may be null); without one a new run begins with this process.
+void read_run(const char* value);
+inline bool is_root(int32_t pid) { return run.root_pid == pid; }
+
+// The run's ledger, mapped: the launcher's memfd, or the one in the first region's header. nullptr: none can be reached. Mapped
+// anew in a fork child only if needed: the mapping is shared.
+format::RunLedger* open_ledger();
+void use_ledger(format::RunLedger* ledger);   // of this process's own header
+
+// Books `bytes` for one more region; false: regions_max would be passed. True without a ledger.
+bool book_region(uint64_t bytes);
+void unbook_region(uint64_t bytes);
+void note_refusal(format::Refusal reason, int error, const char* detail);
+
+// Tells the nearest recorded ancestor: adds 1 to one of its coverage counters. `dir`: the region folder. Not inside malloc.
+void note_in_parent(format::Coverage what, const char* dir);
+
+// Puts TIDEMARK_RUN with the present ledger into the environment that exec will hand down.
+void export_run();
+
+}  // namespace tidemark::keeper

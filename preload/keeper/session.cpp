@@ -1,0 +1,327 @@
+#include "preload/keeper/session.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "preload/base/memory.h"
+#include "preload/heap/inherited.h"
+#include "preload/heap/session.h"
+#include "preload/heap/tracker.h"
+#include "preload/keeper/follow.h"
+#include "preload/keeper/identity.h"
+#include "preload/keeper/region_file.h"
+#include "preload/keeper/run.h"
+#include "preload/platform/main_executable.h"
+#include "preload/platform/procfs.h"
+#include "preload/stacks/modules.h"
+#include "preload/stacks/rules.h"
+#include "preload/stacks/walk.h"
+
+extern "C" void* __libc_stack_end;   // ld.so: where argc lies when the program starts
+
+namespace tidemark::keeper {
+using namespace format;
+
+constinit Options options{};
+
+namespace {
+constinit uint32_t inert_word = base::kInert;
+constinit uint32_t* wiped_page = nullptr;   // the session word's page, zero-filled in a child of fork
+constinit base::SpinLock begin_lock, move_lock;
+constinit uint32_t serial = 1;
+constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
+
+int32_t pid() { return int32_t(syscall(SYS_getpid)); }
+
+void set_word(uint32_t word) { __atomic_store_n(base::session_word, word, __ATOMIC_RELEASE); }
+void wake_waiters() { syscall(SYS_futex, base::session_word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0); }
+
+// envp as the kernel laid it out: libc has not set environ yet when ld.so first calls malloc.
+const char* early_variable(const char* name) {
+  auto** p = static_cast<char**>(__libc_stack_end) + 1;
+  while (*p) p++;   // arguments
+  size_t n = strlen(name);
+  for (p++; *p; p++)
+    if (strncmp(*p, name, n) == 0 && (*p)[n] == '=') return *p + n + 1;
+  return nullptr;
+}
+
+void refuse(Refusal reason, int error, const char* detail) {
+  note_refusal(reason, error, detail);
+  base::session_word = &inert_word;
+}
+
+bool make_word_page() {
+  auto* page = static_cast<uint32_t*>(base::map_private(kPageBytes));
+  if (!page || madvise(page, kPageBytes, MADV_WIPEONFORK) != 0) return false;
+  wiped_page = page;
+  return true;
+}
+
+// The tables that go with an empty store.
+bool start_tables() {
+  if (!stacks::start_rules() || !stacks::start_tree() || !stacks::start_caches()) return false;
+  uint32_t id = base::take_stack();
+  if (!id) return false;
+  auto* s = base::line<StackRecord>(id);
+  s->owner = heap::kNeverOwned;
+  __atomic_store_n(&s->leaf_and_kind, uint32_t(StackKind::kOverflow) << 24, __ATOMIC_RELEASE);
+  base::header().overflow_stack = id;
+  return true;
+}
+
+void open_session(uint32_t word) {
+  heap::session_serial = ++serial;
+  heap::grace_allocations = options.child_grace_allocations > UINT32_MAX ? UINT32_MAX : uint32_t(options.child_grace_allocations);
+  *wiped_page = word == base::kGrace ? word : serial;
+  base::session_word = wiped_page;
+}
+
+bool start_in_private_memory(uint32_t first_line) {
+  auto* memory = static_cast<char*>(base::reserve(options.child_region_size));
+  return memory && base::format_store(base::store, memory, options.child_region_size, first_line);
+}
+
+void start_clock(int64_t started_monotonic_ns) {
+  Header& h = base::header();
+  h.started_realtime_ns = platform::realtime_ns();
+  h.started_monotonic_ns = started_monotonic_ns;
+  h.heartbeat_realtime_ns = h.started_realtime_ns;
+  h.heartbeat_monotonic_ns = platform::monotonic_ns();
+  h.pid = pid();
+  h.run_id = run.id;
+}
+
+// The launched program: its region is there before its first allocation is recorded.
+void start_recording() {
+  char name[64];
+  region_name(name);
+  if (!book_region(options.region_size)) return refuse(Refusal::kRegionsMax, 0, region_folder());
+  RegionFile& file = create_region_file(region_folder(), name, pid(), options.region_size);
+  if (!file.memory) {
+    unbook_region(options.region_size);
+    return refuse(file.reason, file.error, file.path);
+  }
+  if (!base::format_store(base::store, file.memory, file.bytes, 0) || !start_tables()) {
+    discard_region_file(file);
+    unbook_region(options.region_size);
+    return refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+  }
+  start_clock(platform::monotonic_ns());
+  base::header().origin = uint32_t(Origin::kLaunched);
+  host_ledger(file.path, file.bytes);
+  fill_identity();
+  open_session(0);
+}
+
+void start_grace() {
+  if (!start_in_private_memory(0) || !start_tables()) return refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+  start_clock(platform::monotonic_ns());
+  base::header().origin = uint32_t(Origin::kExeced);
+  base::header().uid = geteuid();
+  open_session(base::kGrace);
+}
+
+// The program may change its folder later.
+void make_absolute(Text& dir) {
+  if (!dir.value[0] || dir.value[0] == '/') return;
+  char whole[kTextOption];
+  size_t n = platform::read_link("/proc/self/cwd", whole, sizeof(whole) - 1), m = strlen(dir.value);
+  if (!n || n + m + 2 > sizeof(whole)) return;
+  whole[n] = '/';
+  memcpy(whole + n + 1, dir.value, m + 1);
+  memcpy(dir.value, whole, n + m + 2);
+}
+
+uint64_t clamp_region(uint64_t bytes) {
+  bytes &= ~uint64_t{kPageBytes - 1};
+  return bytes < kMinRegionBytes ? kMinRegionBytes : bytes > kMaxRegionBytes ? kMaxRegionBytes : bytes;
+}
+
+// What is mapped of the parent's region must not be written by this process, but for the header's coverage.
+void protect_parent() {
+  mprotect(base::store.start + kPageBytes, base::store.bytes - kPageBytes, PROT_READ);
+}
+
+// Ids have run out after many generations of forks: inherited blocks become untracked.
+void forget_inherited_blocks(uint64_t& bytes) {
+  heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record, uint64_t n) {
+    at.store(0, std::memory_order_relaxed);
+    bytes += n;
+  });
+}
+
+void reset_locks_in_child() {
+  base::forget_store_cursors();
+  heap::forget_threads();
+  heap::reset_page_map_lock();
+  stacks::reset_modules_lock();
+  stacks::reset_rules_lock();
+  stacks::reset_tree_lock();
+  stacks::reset_walk_buffers();
+}
+
+bool freeze() {
+  syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+  set_word(base::kFrozen);
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) usleep(10'000);   // store buffers drain by themselves
+  for (uint32_t i = 0; i < kFreezeTries; i++) {
+    if (heap::all_others_idle()) return true;
+    if (i < 50) sched_yield();
+    else usleep(1000);
+  }
+  return false;
+}
+
+// Everything outside of malloc waits while this runs.
+bool replace_memory(RegionFile& file) {
+  base::Store& s = base::store;
+  heap::adopt_inherited();
+  uint64_t used = base::header().used_pages * kPageBytes;
+  memcpy(file.memory, s.start, used);
+  if (mprotect(file.memory + s.opened, file.bytes - s.opened, PROT_NONE) != 0 && s.opened < file.bytes) return false;
+  // Two mappings of unlike protection cannot be moved by one call.
+  uint64_t opened = s.opened;
+  if (mremap(file.memory, opened, opened, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED) return false;
+  if (opened < file.bytes)
+    mremap(file.memory + opened, file.bytes - opened, file.bytes - opened, MREMAP_MAYMOVE | MREMAP_FIXED, s.start + opened);
+  return true;
+}
+
+void count_refused_child(Refusal reason, int error) {
+  Coverage what = reason == Refusal::kRegionsMax ? kChildrenOverLimit : kChildrenUnrecorded;
+  if (geteuid() != base::header().uid && (error == EACCES || error == EPERM)) what = kChildrenOtherUser;
+  note_in_parent(what, region_folder());
+}
+
+bool refuse_child(Refusal reason, int error, const char* detail) {
+  count_refused_child(reason, error);
+  note_refusal(reason, error, detail);
+  stop_recording();
+  return true;
+}
+}  // namespace
+
+const char* region_folder() { return options.dir.value[0] ? options.dir.value : "/var/tmp"; }
+
+TIDEMARK_COLD void start_early() {
+  int saved = errno;
+  base::SpinGuard guard(begin_lock);
+  if (*base::session_word != base::kUnstarted) return;
+  heap::set_foreign(platform::main_executable_defines("malloc"));
+  set_defaults(options);
+  const char* error = nullptr;
+  bool understood = parse_options(early_variable("TIDEMARK_OPTIONS"), options, &error);
+  if (!options.enable) {
+    base::session_word = &inert_word;
+    errno = saved;
+    return;
+  }
+  options.region_size = clamp_region(options.region_size);
+  options.child_region_size = clamp_region(options.child_region_size);
+  make_absolute(options.dir);
+  read_run(early_variable("TIDEMARK_RUN"));
+  if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);
+  else if (!make_word_page()) refuse(Refusal::kNoMemory, errno, nullptr);
+  else if (!is_root(pid()) && !followed(options.follow.value)) base::session_word = &inert_word, note_not_followed();
+  else {
+    heap::start_heap();
+    if (is_root(pid())) start_recording();
+    else start_grace();
+  }
+  errno = saved;
+}
+
+TIDEMARK_COLD void begin_child() {
+  int saved = errno;
+  base::SpinGuard guard(begin_lock);
+  if (*base::session_word != base::kWiped) return;
+  Header& parent = base::header();
+  int64_t clock = parent.started_monotonic_ns;
+  uint32_t tick = parent.tick, lines = uint32_t(options.child_region_size / kLineBytes);
+  uint32_t first = base::store.first_line + uint32_t(parent.used_pages) * kLinesPerPage;
+  uint64_t forgotten = 0;
+  if (uint64_t{first} + lines > kMaxLineId) {
+    forget_inherited_blocks(forgotten);
+    first = 0;
+  }
+  reset_locks_in_child();
+  heap::push_ancestor();
+  protect_parent();
+  const char* parent_start = base::store.start;
+  if (!start_in_private_memory(first) || !start_tables()) {
+    refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+    errno = saved;
+    return;
+  }
+  start_clock(clock);
+  base::header().tick = tick;
+  base::header().uid = reinterpret_cast<const Header*>(parent_start)->uid;
+  base::header().origin = uint32_t(Origin::kForked);
+  base::header().coverage[kInheritedUnknownBytes] = forgotten;
+  stacks::copy_modules(parent_start);
+  open_session(base::kGrace);
+  errno = saved;
+}
+
+TIDEMARK_COLD bool move_to_region() {
+  int saved = errno;
+  if (*base::session_word == base::kWiped) begin_child();
+  if (!move_lock.try_lock()) return false;   // another thread does it; who waits for it waits at the gate
+  bool done = true;
+  if (*base::session_word == base::kGrace) {
+    if (!book_region(base::store.bytes)) {
+      done = refuse_child(Refusal::kRegionsMax, 0, region_folder());
+    } else {
+      char name[64];
+      region_name(name);
+      RegionFile& file = create_region_file(region_folder(), name, pid(), base::store.bytes);
+      if (!file.memory || !base::open_memory(file.memory, file.bytes)) {
+        unbook_region(base::store.bytes);
+        if (file.memory) discard_region_file(file);
+        done = refuse_child(file.reason, file.error, file.path);
+      } else {
+        fill_identity();
+        done = freeze() && replace_memory(file);
+        if (!done) {
+          base::count(kSwitchTimeouts);
+          discard_region_file(file);
+          unbook_region(base::store.bytes);
+        }
+        set_word(done ? heap::session_serial : uint32_t(base::kGrace));
+        wake_waiters();
+      }
+    }
+  }
+  move_lock.unlock();
+  errno = saved;
+  return done;
+}
+
+void stop_recording() { set_word(base::kInert); }
+
+bool recording() {
+  uint32_t word = *base::session_word;
+  return word == heap::session_serial && base::store.start && base::header().pid == pid();
+}
+
+void lock_session() { move_lock.lock(); }
+void unlock_session() { move_lock.unlock(); }
+void reset_session_locks() {
+  begin_lock.reset();
+  move_lock.reset();
+}
+
+}  // namespace tidemark::keeper
+
+namespace tidemark::heap {
+// Constant from the start: malloc may be called before any constructor.
+constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, [] { keeper::move_to_region(); }};
+}  // namespace tidemark::heap

@@ -1,0 +1,29 @@
+// The session: whether and where this process is recorded. States are the words of base::SessionWord:
+//
+//   unstarted ─ first malloc ─▶ recording (the launched program) | grace (a child, in private memory) | inert
+//   grace ─ child_grace over, or its allocations ─▶ frozen ─▶ recording | inert (no region could be made)
+//   any ─ fork, in the child ─▶ wiped ─ first malloc, or its keeper ─▶ grace
+#pragma once
+#include <cstdint>
+
+#include "preload/keeper/options.h"
+
+namespace tidemark::keeper {
+
+extern Options options;
+
+void start_early();     // decides; fit for the program's first call of malloc
+void begin_child();     // the word is kWiped
+// Moves a child's records from private memory into a region file. Any thread of ours, busy and internal. Returns false when the
+// move must be tried again later. Threads inside malloc wait for it about a millisecond.
+bool move_to_region();
+void stop_recording(); // for good: inert
+
+bool recording();       // there is a region file, and it is this process's own
+const char* region_folder();
+
+void lock_session();    // around fork
+void unlock_session();
+void reset_session_locks();
+
+}  // namespace tidemark::keeper

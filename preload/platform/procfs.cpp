@@ -1,0 +1,102 @@
+#include "preload/platform/procfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace tidemark::platform {
+namespace {
+
+// Field `wanted` (from 3) of /proc/PID/stat: they are counted behind the last ')', for a name may hold anything.
+uint64_t stat_field(pid_t pid, uint32_t wanted) {
+  char path[40] = "/proc/self/stat", text[1024];
+  if (pid) {
+    char* p = put_number(path + 6, uint64_t(pid));
+    memcpy(p, "/stat", 6);
+  }
+  size_t n = read_file(path, text, sizeof(text) - 1);
+  text[n] = 0;
+  const char* p = strrchr(text, ')');
+  if (!p) return 0;
+  p += 2;
+  for (uint32_t field = 3; field < wanted; field++) {
+    p = strchr(p, ' ');
+    if (!p) return 0;
+    p++;
+  }
+  uint64_t value = 0;
+  for (; *p >= '0' && *p <= '9'; p++) value = value * 10 + uint64_t(*p - '0');
+  return value;
+}
+
+int64_t now(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+}  // namespace
+
+size_t read_file(const char* path, char* buffer, size_t max) {
+  int saved = errno, fd = open(path, O_RDONLY | O_CLOEXEC);
+  size_t total = 0;
+  while (fd >= 0 && total < max) {
+    ssize_t n = read(fd, buffer + total, max - total);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    total += size_t(n);
+  }
+  if (fd >= 0) close(fd);
+  errno = saved;
+  return total;
+}
+
+size_t read_link(const char* path, char* buffer, size_t max) {
+  int saved = errno;
+  ssize_t n = readlink(path, buffer, max);
+  errno = saved;
+  return n > 0 ? size_t(n) : 0;
+}
+
+uint64_t process_start(pid_t pid) { return stat_field(pid, 22); }
+pid_t process_parent(pid_t pid) { return pid_t(stat_field(pid, 4)); }
+
+uint64_t pid_namespace() {
+  struct stat s;
+  int saved = errno;
+  uint64_t inode = stat("/proc/self/ns/pid", &s) == 0 ? s.st_ino : 0;
+  errno = saved;
+  return inode;
+}
+
+bool boot_id(uint8_t out[16]) {
+  char text[40];
+  size_t n = read_file("/proc/sys/kernel/random/boot_id", text, sizeof(text)), digits = 0;
+  for (size_t i = 0; i < n && digits < 32; i++) {
+    int d = hex_digit(text[i]);
+    if (d < 0) continue;
+    out[digits / 2] = uint8_t(digits % 2 ? out[digits / 2] | d : d << 4);
+    digits++;
+  }
+  return digits == 32;
+}
+
+int64_t realtime_ns() { return now(CLOCK_REALTIME); }
+int64_t monotonic_ns() { return now(CLOCK_MONOTONIC); }
+
+char* put_number(char* p, uint64_t n) {
+  char digits[20];
+  uint32_t k = 0;
+  do digits[k++] = char('0' + n % 10);
+  while (n /= 10);
+  while (k) *p++ = digits[--k];
+  *p = 0;
+  return p;
+}
+
+}  // namespace tidemark::platform

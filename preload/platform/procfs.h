@@ -1,0 +1,25 @@
+// What the kernel tells of this process, read with plain system calls: no allocation, no stdio, any thread. errno is kept.
+#pragma once
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidemark::platform {
+
+// Reads at most `max` bytes of a file; 0 when it can't be opened or is empty.
+size_t read_file(const char* path, char* buffer, size_t max);
+size_t read_link(const char* path, char* buffer, size_t max);   // not zero-ended
+
+uint64_t process_start(pid_t pid);    // /proc/PID/stat field 22, 0: no such process; pid 0: this one
+pid_t process_parent(pid_t pid);      // field 4, 0: unknown
+uint64_t pid_namespace();             // inode of /proc/self/ns/pid
+bool boot_id(uint8_t out[16]);
+
+int64_t realtime_ns();
+int64_t monotonic_ns();
+
+// Decimal; returns the end. `p` has room for 20 digits.
+char* put_number(char* p, uint64_t n);
+
+}  // namespace tidemark::platform

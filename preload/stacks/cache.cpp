@@ -1,0 +1,97 @@
+#include "preload/stacks/cache.h"
+
+#include <cstring>
+
+#include "preload/base/spin_lock.h"
+
+namespace tidemark::stacks {
+
+constinit std::atomic<Cache*> leaf_cache{nullptr}, join_cache{nullptr};
+constinit FirstLevel* first_level = nullptr;
+
+namespace {
+constexpr uint32_t kFirstSets = 64, kMaxSets = 1 << 15;
+constexpr uint32_t kMaxHops = 24;
+constinit base::SpinLock growing;
+
+Cache* new_cache(uint32_t sets) {
+  auto* c = static_cast<Cache*>(base::map_private(sizeof(Cache) + sets * sizeof(CacheSet)));
+  if (c) c->mask = sets - 1;
+  return c;
+}
+
+void put_way(CacheSet& set, uint32_t way, uint32_t tag, uint32_t id) {
+  __atomic_store_n(&set.ids[way], id, __ATOMIC_RELEASE);
+  __atomic_store_n(&set.tags[way], tag, __ATOMIC_RELEASE);
+}
+
+// Twice the sets, with what is there. The set is the low bits of the tag, so each entry knows its new one.
+void grow(std::atomic<Cache*>& cache, Cache* old) {
+  if (!growing.try_lock()) return;   // somebody else does it
+  if (cache.load() == old) {
+    if (Cache* bigger = new_cache((old->mask + 1) * 2)) {
+      for (uint32_t i = 0; i <= old->mask; i++)
+        for (uint32_t w = 0; w < 8; w++)
+          if (uint32_t tag = old->sets[i].tags[w]) {
+            CacheSet& set = bigger->sets[tag & bigger->mask];
+            uint32_t way = 0;
+            while (way < 7 && set.tags[way]) way++;
+            put_way(set, way, tag, old->sets[i].ids[w]);
+          }
+      cache.store(bigger, std::memory_order_release);
+    }
+  }
+  growing.unlock();
+}
+
+void empty(Cache* c) {
+  for (uint32_t i = 0; i <= c->mask; i++)
+    for (uint32_t w = 0; w < 8; w++) __atomic_store_n(&c->sets[i].tags[w], 0, __ATOMIC_RELAXED);
+}
+}  // namespace
+
+bool start_caches() {
+  growing.reset();
+  Cache* leaf = new_cache(kFirstSets);
+  Cache* join = new_cache(kFirstSets);
+  auto* first = static_cast<FirstLevel*>(base::map_private(sizeof(FirstLevel)));
+  if (!leaf || !join || !first) return false;
+  leaf_cache.store(leaf);
+  join_cache.store(join);
+  first_level = first;
+  return true;
+}
+
+void empty_caches() {
+  for (auto& place : first_level->places) place.store(0, std::memory_order_relaxed);
+  for (auto& size : first_level->sizes) size.store(0, std::memory_order_relaxed);
+  empty(leaf_cache.load(std::memory_order_acquire));
+  empty(join_cache.load(std::memory_order_acquire));
+}
+
+void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted) {
+  Cache* c = cache.load(std::memory_order_acquire);
+  if (TIDEMARK_UNLIKELY(wanted > c->mask * 8 && c->mask + 1 < kMaxSets)) {
+    grow(cache, c);
+    c = cache.load(std::memory_order_acquire);
+  }
+  CacheSet& set = c->sets[tag & c->mask];
+  uint32_t way = 0;
+  while (way < 8 && set.tags[way] && set.tags[way] != tag) way++;
+  put_way(set, way < 8 ? way : base::thread_state.victim++ & 7, tag, id);
+}
+
+__attribute__((noinline)) uint32_t cache_get(std::atomic<Cache*>& cache, uint32_t& tag, address pc, address sp,
+                                             const address* rbp_at, int64_t* budget, uint32_t* hops) {
+  Cache* c = cache.load(std::memory_order_acquire);
+  Difference at{};
+  for (uint32_t hop = 0;; hop++) {
+    if (hops) *hops = hop;
+    uint32_t id = probe(c, tag);
+    if (!id || prove(id, pc, sp, rbp_at, at)) return id;
+    if (hop == kMaxHops || (budget && (*budget -= int64_t(at.sp - sp) + 256) < 0)) return 0;
+    tag = uint32_t(base::mix((at.pc ^ (at.sp - sp) << 48) * 0xA0761D6478BD642Full + id) >> 16) | 1;
+  }
+}
+
+}  // namespace tidemark::stacks

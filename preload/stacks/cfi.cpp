@@ -1,0 +1,269 @@
+#include "preload/stacks/cfi.h"
+
+#include <cstring>
+
+namespace tidemark::stacks {
+using namespace format;
+namespace {
+
+constexpr uint64_t kRbp = 6, kRsp = 7, kReturnAddress = 16;
+
+struct Cursor {
+  const uint8_t* p;
+
+  template <class T>
+  T fixed() {
+    T v;
+    memcpy(&v, p, sizeof v);
+    p += sizeof v;
+    return v;
+  }
+  uint64_t uleb() {
+    uint64_t v = 0;
+    uint32_t shift = 0;
+    uint8_t b;
+    do {
+      b = *p++;
+      if (shift < 64) v |= uint64_t(b & 127) << shift;
+      shift += 7;
+    } while (b & 128);
+    return v;
+  }
+  int64_t sleb() {
+    int64_t v = 0;
+    uint32_t shift = 0;
+    uint8_t b;
+    do {
+      b = *p++;
+      if (shift < 64) v |= int64_t(uint64_t(b & 127) << shift);
+      shift += 7;
+    } while (b & 128);
+    return shift < 64 && (b & 64) ? v | -(int64_t{1} << shift) : v;
+  }
+  // A pointer in one of the DW_EH_PE encodings.
+  address encoded(uint8_t encoding, address data_base) {
+    if (encoding == 0xff) return 0;
+    address at = reinterpret_cast<address>(p), v = 0;
+    switch (encoding & 15) {
+      case 0: case 4: case 12: v = fixed<uint64_t>(); break;
+      case 1: v = uleb(); break;
+      case 9: v = address(sleb()); break;
+      case 2: v = fixed<uint16_t>(); break;
+      case 10: v = address(int64_t(fixed<int16_t>())); break;
+      case 3: v = fixed<uint32_t>(); break;
+      case 11: v = address(int64_t(fixed<int32_t>())); break;
+    }
+    if (!v) return 0;
+    if ((encoding & 0x70) == 0x10) v += at;
+    if ((encoding & 0x70) == 0x30) v += data_base;
+    return encoding & 0x80 ? base::load(v) : v;
+  }
+};
+
+enum class Saved : uint8_t { kSame, kAtCfa, kUndefined, kOther, kAtRbp };
+struct Row {
+  enum class Cfa : uint8_t { kRegister, kDeref, kOther } cfa = Cfa::kRegister;
+  uint64_t reg = kRsp;
+  int64_t offset = 8;
+  Saved rbp = Saved::kSame;
+  int64_t rbp_offset = 0;
+  Saved ret = Saved::kSame;
+  int64_t ret_offset = 0;
+
+  void set(uint64_t r, Saved how, int64_t at) {
+    if (r == kRbp) rbp = how, rbp_offset = at;
+    else if (r == kReturnAddress) ret = how, ret_offset = at;
+  }
+  void restore(uint64_t r, const Row& initial) {
+    if (r == kRbp) set(r, initial.rbp, initial.rbp_offset);
+    else if (r == kReturnAddress) set(r, initial.ret, initial.ret_offset);
+  }
+};
+
+struct Cie {
+  uint64_t code_align;
+  int64_t data_align;
+  uint8_t pointer_encoding = 0;
+  bool signal = false, has_augmentation = false, understood = false;
+  const uint8_t *instructions, *end;
+};
+
+// DW_CFA_def_cfa_expression: only `breg6 n; deref`, the frame of a function that realigned its stack, is followed.
+void cfa_expression(Cursor& c, Row& row) {
+  uint64_t n = c.uleb();
+  const uint8_t* end = c.p + n;
+  row.cfa = Row::Cfa::kOther;
+  if (n > 2 && *c.p == 0x76) {   // DW_OP_breg6
+    c.p++;
+    int64_t offset = c.sleb();
+    if (c.p + 1 == end && *c.p == 6) row.cfa = Row::Cfa::kDeref, row.offset = offset;   // DW_OP_deref
+  }
+  c.p = end;
+}
+
+// One instruction with a low opcode; false: not understood.
+bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const Row& initial) {
+  uint64_t r;
+  switch (op) {
+    case 0x00: return true;                                                      // nop
+    case 0x05: r = c.uleb(); row.set(r, Saved::kAtCfa, int64_t(c.uleb()) * cie.data_align); return true;
+    case 0x06: row.restore(c.uleb(), initial); return true;
+    case 0x07: row.set(c.uleb(), Saved::kUndefined, 0); return true;
+    case 0x08: row.set(c.uleb(), Saved::kSame, 0); return true;
+    case 0x09: case 0x14: r = c.uleb(); c.uleb(); row.set(r, Saved::kOther, 0); return true;   // register, val_offset
+    case 0x0c: row.cfa = Row::Cfa::kRegister; row.reg = c.uleb(); row.offset = int64_t(c.uleb()); return true;
+    case 0x0d: row.reg = c.uleb(); return true;
+    case 0x0e: row.offset = int64_t(c.uleb()); return true;
+    case 0x0f: cfa_expression(c, row); return true;
+    case 0x10: {   // expression: `breg6 0` is what gcc writes for rbp saved at [rbp] in a realigned frame
+      r = c.uleb();
+      uint64_t n = c.uleb();
+      bool at_rbp = n == 2 && c.p[0] == 0x76 && c.p[1] == 0;
+      c.p += n;
+      row.set(r, r == kRbp && at_rbp ? Saved::kAtRbp : Saved::kOther, 0);
+      return true;
+    }
+    case 0x11: r = c.uleb(); row.set(r, Saved::kAtCfa, c.sleb() * cie.data_align); return true;
+    case 0x12: row.cfa = Row::Cfa::kRegister; row.reg = c.uleb(); row.offset = c.sleb() * cie.data_align; return true;
+    case 0x13: row.offset = c.sleb() * cie.data_align; return true;
+    case 0x15: r = c.uleb(); c.sleb(); row.set(r, Saved::kOther, 0); return true;
+    case 0x16: r = c.uleb(); { uint64_t n = c.uleb(); c.p += n; } row.set(r, Saved::kOther, 0); return true;
+    case 0x2e: c.uleb(); return true;                                            // GNU_args_size
+    case 0x2f: r = c.uleb(); row.set(r, Saved::kAtCfa, -int64_t(c.uleb()) * cie.data_align); return true;
+    default: return false;
+  }
+}
+
+// Runs the instructions up to `pc`. false: something was not understood.
+bool run(const uint8_t* begin, const uint8_t* end, address location, address pc, const Cie& cie, Row& row, const Row& initial) {
+  Cursor c{begin};
+  Row stack[8];
+  uint32_t depth = 0;
+  while (c.p < end) {
+    uint8_t op = *c.p++;
+    uint64_t low = op & 63;
+    switch (op >> 6) {
+      case 1: location += low * cie.code_align; break;
+      case 2: row.set(low, Saved::kAtCfa, int64_t(c.uleb()) * cie.data_align); continue;
+      case 3: row.restore(low, initial); continue;
+      default:
+        switch (op) {
+          case 0x01: location = c.encoded(cie.pointer_encoding, 0); break;
+          case 0x02: location += c.fixed<uint8_t>() * cie.code_align; break;
+          case 0x03: location += c.fixed<uint16_t>() * cie.code_align; break;
+          case 0x04: location += c.fixed<uint32_t>() * cie.code_align; break;
+          case 0x0a:
+            if (depth == 8) return false;
+            stack[depth++] = row;
+            continue;
+          case 0x0b:
+            if (!depth) return false;
+            row = stack[--depth];
+            continue;
+          default:
+            if (!extended_instruction(op, c, cie, row, initial)) return false;
+            continue;
+        }
+    }
+    if (location > pc) return true;   // this row begins behind us
+  }
+  return true;
+}
+
+Cie parse_cie(const uint8_t* p) {
+  Cie cie{};
+  Cursor c{p};
+  uint64_t length = c.fixed<uint32_t>();
+  if (length == 0xffffffff) return cie;
+  cie.end = c.p + length;
+  c.fixed<uint32_t>();   // CIE id
+  c.fixed<uint8_t>();    // version
+  const char* augmentation = reinterpret_cast<const char*>(c.p);
+  c.p += strlen(augmentation) + 1;
+  cie.code_align = c.uleb();
+  cie.data_align = c.sleb();
+  if (c.uleb() != kReturnAddress) return cie;
+  if (*augmentation == 'z') {
+    cie.has_augmentation = true;
+    uint64_t n = c.uleb();
+    Cursor data{c.p};
+    c.p += n;
+    for (const char* a = augmentation + 1; *a; a++) {
+      if (*a == 'R') cie.pointer_encoding = data.fixed<uint8_t>();
+      else if (*a == 'P') { uint8_t e = data.fixed<uint8_t>(); data.encoded(e & 0x7f, 0); }
+      else if (*a == 'L') data.fixed<uint8_t>();
+      else if (*a == 'S') cie.signal = true;
+    }
+  } else if (*augmentation) {
+    return cie;
+  }
+  cie.instructions = c.p;
+  cie.understood = true;
+  return cie;
+}
+
+// The FDE that .eh_frame_hdr's sorted table gives for pc; nullptr: none. `understood` false: a table form we do not know.
+const uint8_t* find_fde(address pc, const void* eh_frame_hdr, bool& understood) {
+  const auto* h = static_cast<const uint8_t*>(eh_frame_hdr);
+  understood = h[0] == 1 && h[3] == 0x3b;   // version, table: datarel sdata4
+  if (!understood) return nullptr;
+  address base = reinterpret_cast<address>(h);
+  Cursor c{h + 4};
+  c.encoded(h[1], base);
+  uint32_t n = uint32_t(c.encoded(h[2], base));
+  const auto* table = reinterpret_cast<const int32_t*>(c.p);
+  uint32_t low = 0, high = n;
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if (base + address(int64_t(table[2 * middle])) <= pc) low = middle + 1;
+    else high = middle;
+  }
+  return low ? reinterpret_cast<const uint8_t*>(base + address(int64_t(table[2 * (low - 1) + 1]))) : nullptr;
+}
+
+Rule encode(const Row& row) {
+  if (row.ret == Saved::kUndefined) return kRuleEnd;
+  int64_t words = row.offset / 8;
+  if (row.ret != Saved::kAtCfa || row.ret_offset != -8 || row.cfa == Row::Cfa::kOther || row.rbp == Saved::kOther ||
+      row.offset % 8 || words > 32767 || words < -32768)
+    return kRuleHard;
+  uint64_t kind = row.cfa == Row::Cfa::kDeref ? kRuleDeref : row.reg == kRsp ? kRuleRsp : row.reg == kRbp ? kRuleRbp : kRuleHard;
+  if (kind == kRuleHard || (kind == kRuleRsp && words < 1)) return kRuleHard;
+  uint64_t save = 0;
+  if (row.rbp == Saved::kAtRbp) save = kRbpAtRbp;
+  if (row.rbp == Saved::kAtCfa) {
+    if (row.rbp_offset % 8 || row.rbp_offset < -1008 || row.rbp_offset > -16) return kRuleHard;
+    save = uint8_t(row.rbp_offset / 8);
+  }
+  return kind | save << 8 | uint64_t(uint16_t(words)) << 48;
+}
+
+}  // namespace
+
+Rule parse_rule(address ret, const dl_find_object& object) {
+  address pc = ret - 1;
+  if (!object.dlfo_eh_frame) return kRuleGuess;
+  bool understood;
+  const uint8_t* fde = find_fde(pc, object.dlfo_eh_frame, understood);
+  if (!understood) return kRuleHard;
+  if (!fde) return kRuleGuess;
+  Cursor c{fde};
+  uint64_t length = c.fixed<uint32_t>();
+  if (length == 0xffffffff) return kRuleHard;
+  const uint8_t* end = c.p + length;
+  const uint8_t* cie_at = c.p;
+  cie_at -= c.fixed<uint32_t>();
+  Cie cie = parse_cie(cie_at);
+  if (!cie.understood) return kRuleHard;
+  address begin = c.encoded(cie.pointer_encoding, 0), range = c.encoded(cie.pointer_encoding & 15, 0);
+  if (cie.has_augmentation) { uint64_t n = c.uleb(); c.p += n; }
+  if (pc < begin || pc >= begin + range) return kRuleGuess;
+  if (cie.signal) return kRuleSignal;
+  Row row, initial;
+  if (!run(cie.instructions, cie.end, 0, ~address{0}, cie, row, row)) return kRuleHard;
+  initial = row;
+  if (!run(c.p, end, begin, pc, cie, row, initial)) return kRuleHard;
+  return encode(row);
+}
+
+}  // namespace tidemark::stacks

@@ -1,0 +1,21 @@
+// Reads what the unwind table (.eh_frame, DWARF call frame information) says about one pc. No lock, no allocation, no loader:
+// the table is found by glibc's _dl_find_object. Source: DWARF 5 §6.4, LSB 5 .eh_frame, System V x86-64 psABI §3.7.
+#pragma once
+#include <dlfcn.h>
+
+#include "preload/base/common.h"
+#include "preload/format/region.h"
+
+namespace tidemark::stacks {
+
+// offset (16 bits, in 8-byte words) << 48 | rbp save (8 bits) << 8 | format::RuleKind
+// rbp save: 0 rbp untouched; 127 saved at [rbp]; else, as a signed byte, in words from the CFA.
+using Rule = uint64_t;
+inline constexpr uint8_t kRbpAtRbp = 127;
+inline uint16_t kind_of(Rule r) { return r & 7; }
+inline bool is_frame_pointer_rule(Rule r) { return (r & 0xffff) == (format::kRuleRbp | 0xfe00) && r >> 48 == 2; }
+
+// Rule of the call instruction before return address `ret`. `object` is what _dl_find_object gave for ret - 1.
+Rule parse_rule(address ret, const dl_find_object& object);
+
+}  // namespace tidemark::stacks

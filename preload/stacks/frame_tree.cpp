@@ -1,0 +1,134 @@
+#include "preload/stacks/frame_tree.h"
+
+#include "preload/base/memory.h"
+#include "preload/base/spin_lock.h"
+
+namespace tidemark::stacks {
+using namespace format;
+namespace {
+
+// Open addressing; an entry is a node id (24 bits) under 8 bits of its hash.
+struct Index {
+  uint32_t mask;
+  std::atomic<uint32_t> entries[];
+};
+constexpr uint32_t kFirstIndex = 4096;
+constexpr uint32_t kIdMask = 0xffffff;
+constinit std::atomic<Index*> index_{nullptr};
+constinit base::SpinLock tree_lock;
+constinit std::atomic<uint32_t> nodes{0};
+
+uint32_t hash_of(const Node& n) {
+  uint64_t h = (n.words[0] * 0x9E3779B97F4A7C15ull + n.words[1] * 0xC2B2AE3D27D4EB4Full) ^
+               (n.words[2] * 0xD6E8FEB86659FD93ull + n.words[3] * 0xA0761D6478BD642Full) ^
+               (n.words[4] * 0xE7037ED1A0B428DBull + n.words[5] * 0x8EBC6AF09C88C6E3ull);
+  h ^= (h >> 32) + n.caller * 0x589965CC75374CC3ull + n.rule + (uint64_t{n.generation} << 20);
+  h *= 0x9E3779B97F4A7C15ull;
+  return uint32_t(h >> 32);
+}
+
+bool same(const Node& a, const Node& b) {
+  uint64_t d = (a.caller ^ b.caller) | (a.rule ^ b.rule) | (a.generation ^ b.generation);
+  for (uint32_t i = 0; i < kFramesPerNode; i++) d |= a.words[i] ^ b.words[i];
+  return !d;
+}
+
+Index* new_index(uint32_t size) {
+  auto* index = static_cast<Index*>(base::map_private(sizeof(Index) + size * 4ull));
+  if (index) index->mask = size - 1;
+  return index;
+}
+
+void put(Index* index, uint32_t id, uint32_t hash) {
+  uint32_t i = hash & index->mask;
+  while (index->entries[i].load(std::memory_order_relaxed)) i = (i + 1) & index->mask;
+  index->entries[i].store(id | hash >> 24 << 24, std::memory_order_release);
+}
+
+uint32_t find(const Index* index, const Node& n, uint32_t hash) {
+  for (uint32_t i = hash & index->mask;; i = (i + 1) & index->mask) {
+    uint32_t e = index->entries[i].load(std::memory_order_acquire);
+    if (!e) return 0;
+    if (e >> 24 == hash >> 24 && same(*base::line<Node>(e & kIdMask), n)) return e & kIdMask;
+  }
+}
+
+// tree_lock is held. A table that has been outgrown is left to readers that linger in it.
+Index* grow(Index* old) {
+  Index* index = new_index((old->mask + 1) * 2);
+  if (!index) return old;
+  for (uint32_t i = 0; i <= old->mask; i++)
+    if (uint32_t e = old->entries[i].load(std::memory_order_relaxed)) put(index, e & kIdMask, hash_of(*base::line<Node>(e & kIdMask)));
+  index_.store(index, std::memory_order_release);
+  return index;
+}
+
+void count_new(const Node& n) {
+  uint16_t kind = n.rule & 0xff;
+  if (kind == kRuleHard) base::count(kHardFrames);
+  if (kind == kRuleGuess) base::count(kGuessedFrames);
+}
+}  // namespace
+
+uint32_t put_node(Node& n) {
+  if (n.caller == kCutNode || (n.caller > kCutNode && base::line<Node>(n.caller)->generation & kNodeCut)) n.generation |= kNodeCut;
+  uint32_t hash = hash_of(n);
+  if (uint32_t id = find(index_.load(std::memory_order_acquire), n, hash)) return id;
+  base::SpinGuard guard(tree_lock);
+  Index* index = index_.load(std::memory_order_relaxed);
+  if (uint32_t id = find(index, n, hash)) return id;
+  uint32_t count = nodes.load(std::memory_order_relaxed);
+  if (count * 4 > index->mask * 3) index = grow(index);
+  if (count >= index->mask) return kNoNode;
+  uint32_t id = base::take_lines(PageKind::kNodes, 1);
+  if (!id) return kNoNode;
+  n.stack = 0;
+  *base::line<Node>(id) = n;
+  put(index, id, hash);
+  nodes.store(count + 1, std::memory_order_relaxed);
+  base::header().coverage[kNodes] = count + 1;
+  count_new(n);
+  return id;
+}
+
+static uint32_t new_stack(uint32_t leaf, StackKind kind) {
+  uint32_t id = base::take_stack();
+  if (!id) return 0;
+  auto* s = base::line<StackRecord>(id);
+  s->first_tick = s->last_tick = base::header().tick;
+  __atomic_store_n(&s->leaf_and_kind, leaf | uint32_t(kind) << 24, __ATOMIC_RELEASE);
+  base::count(kStacks);
+  if (base::line<Node>(leaf)->generation & kNodeCut) base::count(kCutStacks);
+  return id;
+}
+
+TIDEMARK_COLD uint32_t add_stack(uint32_t leaf) {
+  base::SpinGuard guard(tree_lock);
+  Node* n = base::line<Node>(leaf);
+  if (n->stack) return n->stack;
+  uint32_t id = new_stack(leaf, StackKind::kOwn);
+  if (!id) return base::header().overflow_stack;   // asked again next time: a page for stacks may still come
+  __atomic_store_n(&n->stack, id, __ATOMIC_RELEASE);
+  return id;
+}
+
+uint32_t add_inherited_stack(uint32_t leaf) {
+  base::SpinGuard guard(tree_lock);
+  return new_stack(leaf, StackKind::kInherited);
+}
+
+uint32_t node_count() { return nodes.load(std::memory_order_relaxed); }
+
+bool start_tree() {
+  Index* index = new_index(kFirstIndex);
+  if (!index) return false;
+  nodes.store(0);
+  index_.store(index, std::memory_order_release);
+  return true;
+}
+
+void lock_tree() { tree_lock.lock(); }
+void unlock_tree() { tree_lock.unlock(); }
+void reset_tree_lock() { tree_lock.reset(); }
+
+}  // namespace tidemark::stacks

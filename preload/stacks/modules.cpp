@@ -1,0 +1,204 @@
+#include "preload/stacks/modules.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <link.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+
+#include "preload/base/memory.h"
+#include "preload/base/spin_lock.h"
+#include "preload/base/store.h"
+#include "preload/stacks/rules.h"
+
+namespace tidemark::stacks {
+using namespace format;
+namespace {
+
+// A module of the program, alive or gone. `record` is its line in the region, 0 when there was no room.
+struct Known {
+  const void* link_map;   // nullptr: gone
+  address start, end;
+  uint32_t record;        // byte offset / 128 in the region
+  uint32_t dead;          // generation of its unloading
+};
+constexpr uint32_t kMax = 1 << 14;
+constinit Known* known = nullptr;
+constinit std::atomic<uint32_t> known_count{0};
+constinit std::atomic<uint32_t> gone{0};   // unloadings so far = the present loader generation
+constinit base::SpinLock modules_lock;
+using Watch = void (*)(void*);
+using Gone = void (*)();
+constinit Watch watch = nullptr;
+constinit Gone on_gone = nullptr;
+constinit uint32_t completed = 0;
+
+Module* record_of(uint32_t n) { return reinterpret_cast<Module*>(base::store.start + uint64_t{n} * sizeof(Module)); }
+
+uint32_t take_record() {
+  uint32_t id = base::take_lines(PageKind::kModules, 2);
+  return id ? (id - base::store.first_line) / 2 : 0;
+}
+
+// The build-id note of a mapped ELF image whose header lies at `start`.
+void read_build_id(const char* start, address bias, Module& m) {
+  if (memcmp(start, ELFMAG, SELFMAG) != 0) return;
+  const auto* ehdr = reinterpret_cast<const ElfW(Ehdr)*>(start);
+  if (ehdr->e_phentsize != sizeof(ElfW(Phdr)) || ehdr->e_phoff + ehdr->e_phnum * sizeof(ElfW(Phdr)) > 4096) return;
+  const auto* phdr = reinterpret_cast<const ElfW(Phdr)*>(start + ehdr->e_phoff);
+  for (uint32_t i = 0; i < ehdr->e_phnum; i++) {
+    if (phdr[i].p_type != PT_NOTE) continue;
+    const char* p = reinterpret_cast<const char*>(bias + phdr[i].p_vaddr);
+    const char* end = p + phdr[i].p_memsz;
+    while (p + sizeof(ElfW(Nhdr)) <= end) {
+      const auto* note = reinterpret_cast<const ElfW(Nhdr)*>(p);
+      const char* name = p + sizeof(*note);
+      const char* desc = name + ((note->n_namesz + 3) & ~3u);
+      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(name, "GNU", 4) == 0 &&
+          note->n_descsz <= sizeof(m.build_id)) {
+        memcpy(m.build_id, desc, note->n_descsz);
+        m.build_id_bytes = note->n_descsz;
+        return;
+      }
+      p = desc + ((note->n_descsz + 3) & ~3u);
+    }
+  }
+}
+
+TextRef path_of(const link_map* map) {
+  const char* name = map->l_name;
+  if (name && *name) return base::take_text(name, strlen(name));
+  return base::header().exe;   // the main program has no name
+}
+
+void publish(Known& k, const link_map* map, const Module& filled) {
+  k.record = take_record();
+  if (!k.record) {
+    base::count(kModulesDropped);
+    return;
+  }
+  Module* m = record_of(k.record);
+  *m = filled;
+  m->path = path_of(map);
+  __atomic_store_n(&m->state, 1, __ATOMIC_RELEASE);
+}
+
+// modules_lock is held.
+void close(Known& k) {
+  uint32_t now = gone.load() + 1;
+  k.link_map = nullptr;
+  k.dead = now;
+  if (k.record) {
+    Module* m = record_of(k.record);
+    m->dead_tick = base::header().tick;
+    __atomic_store_n(&m->dead_generation, now, __ATOMIC_RELEASE);
+  }
+  gone.store(now, std::memory_order_release);
+  base::header().loader_generation = now;
+  drop_rules(k.start, k.end);
+  if (on_gone) on_gone();
+}
+
+bool same(const Known& k, const dl_find_object& o) {
+  return k.link_map == o.dlfo_link_map && k.start == reinterpret_cast<address>(o.dlfo_map_start);
+}
+
+}  // namespace
+
+void set_module_callbacks(void (*w)(void*), void (*g)()) {
+  watch = w;
+  on_gone = g;
+}
+
+TIDEMARK_COLD void note_module(const dl_find_object& object) {
+  const void* map = object.dlfo_link_map;
+  uint32_t n = known_count.load(std::memory_order_acquire);
+  for (uint32_t i = n; i-- > 0;)
+    if (same(known[i], object)) return;
+  base::SpinGuard guard(modules_lock);
+  if (!known && !(known = static_cast<Known*>(base::map_private(kMax * sizeof(Known))))) return;
+  for (uint32_t i = known_count.load(); i-- > n;)
+    if (same(known[i], object)) return;
+  if (known_count.load() == kMax) {
+    base::count(kModulesDropped);
+    return;
+  }
+  // Whatever lay here, or had this link_map, went without our seeing its link_map freed (a block that was never tracked).
+  for (uint32_t i = known_count.load(); i-- > 0;) {
+    Known& k = known[i];
+    bool overlaps = k.start < reinterpret_cast<address>(object.dlfo_map_end) &&
+                    reinterpret_cast<address>(object.dlfo_map_start) < k.end;
+    if (k.link_map && (overlaps || k.link_map == map)) close(k);
+  }
+  const auto* lm = static_cast<const link_map*>(map);
+  Module m{};
+  m.start = reinterpret_cast<address>(object.dlfo_map_start);
+  m.end = reinterpret_cast<address>(object.dlfo_map_end);
+  m.bias = lm->l_addr;
+  m.born_generation = gone.load();
+  m.dead_generation = UINT32_MAX;
+  m.born_tick = base::header().tick;
+  read_build_id(static_cast<const char*>(object.dlfo_map_start), m.bias, m);
+  Known& k = known[known_count.load()];
+  k = {map, m.start, m.end, 0, 0};
+  publish(k, lm, m);
+  known_count.fetch_add(1, std::memory_order_release);
+  if (watch) watch(const_cast<void*>(map));
+}
+
+TIDEMARK_COLD void note_link_map_freed(void* p) {
+  base::SpinGuard guard(modules_lock);
+  for (uint32_t i = known_count.load(); i-- > 0;)
+    if (known[i].link_map == p) return close(known[i]);
+}
+
+uint32_t generation_at(address pc) {
+  if (TIDEMARK_LIKELY(!gone.load(std::memory_order_acquire))) return 0;
+  uint32_t last = 0;
+  for (uint32_t i = known_count.load(std::memory_order_acquire); i-- > 0;)
+    if (!known[i].link_map && pc > known[i].start && pc <= known[i].end && known[i].dead > last) last = known[i].dead;
+  return last;
+}
+
+void copy_modules(const char* parent) {
+  for (uint32_t i = 0; i < known_count.load(); i++) {
+    Known& k = known[i];
+    if (!k.record) continue;
+    Module m = *reinterpret_cast<const Module*>(parent + uint64_t{k.record} * sizeof(Module));
+    m.path = base::take_text(parent + m.path.offset, m.path.length);
+    m.state = 0;
+    k.record = take_record();
+    if (!k.record) {
+      base::count(kModulesDropped);
+      continue;
+    }
+    *record_of(k.record) = m;
+    __atomic_store_n(&record_of(k.record)->state, 1, __ATOMIC_RELEASE);
+  }
+  base::header().loader_generation = gone.load();
+}
+
+void complete_modules() {
+  uint32_t n = known_count.load(std::memory_order_acquire);
+  for (; completed < n; completed++) {
+    if (!known[completed].record) continue;
+    Module* m = record_of(known[completed].record);
+    if (m->build_id_bytes || m->file_bytes || !m->path.length) continue;
+    char path[4096];
+    memcpy(path, base::store.start + m->path.offset, m->path.length);
+    path[m->path.length] = 0;
+    struct stat s;
+    if (stat(path, &s) != 0) continue;
+    m->mtime_ns = s.st_mtim.tv_sec * 1000000000ll + s.st_mtim.tv_nsec;
+    m->file_bytes = uint64_t(s.st_size);
+  }
+}
+
+void reset_modules_lock() { modules_lock.reset(); }
+void lock_modules() { modules_lock.lock(); }
+void unlock_modules() { modules_lock.unlock(); }
+
+}  // namespace tidemark::stacks

@@ -1,0 +1,35 @@
+// Modules (mapped ELF files) as they are first seen in a stack, and as they go. A module is noted without the loader's lock,
+// from what _dl_find_object gives; its unloading is noticed when the loader frees its link_map, which glibc does after the
+// mapping is gone and before any other dlopen can take the address (elf/dl-close.c: DL_UNMAP, then free (imap), both under
+// dl_load_lock). So no address that is used again can be taken for the old one.
+#pragma once
+#include <dlfcn.h>
+
+#include "preload/base/common.h"
+#include "preload/format/region.h"
+
+namespace tidemark::stacks {
+
+// Any thread, inside malloc.
+void note_module(const dl_find_object& object);
+
+// watch: marks the heap block of a link_map so that its release is told to us. gone: a module was unloaded, its rules are
+// dropped, its generation is closed: empty whatever caches name it.
+void set_module_callbacks(void (*watch)(void* block), void (*gone)());
+
+// The block `p`, marked as watched, is being freed: if it was a known module's link_map, the module is gone.
+void note_link_map_freed(void* p);
+
+// Generation from which a node with a frame at pc is valid: the last unloading that covered it; 0: none did.
+uint32_t generation_at(address pc);
+
+// Child of fork: the same modules, noted anew in the child's region. `parent`: where the parent's region is mapped.
+void copy_modules(const char* parent);
+
+// The keeper: size and mtime of modules that have no build-id. May block.
+void complete_modules();
+void reset_modules_lock();
+void lock_modules();
+void unlock_modules();
+
+}  // namespace tidemark::stacks

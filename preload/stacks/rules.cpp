@@ -1,0 +1,93 @@
+#include "preload/stacks/rules.h"
+
+#include "preload/base/memory.h"
+#include "preload/base/spin_lock.h"
+#include "preload/stacks/modules.h"
+
+namespace tidemark::stacks {
+using namespace format;
+
+constinit std::atomic<RuleTable*> rule_table{nullptr};
+
+namespace {
+constexpr uint32_t kFirstSize = 1024;
+constexpr uint64_t kTombstone = kPcMask;   // no pc: keeps a chain together after its entry was dropped
+constinit base::SpinLock rules_lock;
+constinit uint32_t used = 0;
+
+RuleTable* new_table(uint32_t size) {
+  auto* t = static_cast<RuleTable*>(base::map_private(sizeof(RuleTable) + size * 12ull));
+  if (t) t->mask = size - 1;
+  return t;
+}
+
+void put(RuleTable* t, uint64_t word, uint32_t side) {
+  uint32_t i = uint32_t(base::mix(word & kPcMask)) & t->mask;
+  while (t->words[i].load(std::memory_order_relaxed)) i = (i + 1) & t->mask;
+  t->sides()[i] = side;
+  t->words[i].store(word, std::memory_order_release);
+}
+
+bool grow() {
+  RuleTable* old = rule_table.load(std::memory_order_relaxed);
+  RuleTable* t = new_table((old->mask + 1) * 2);
+  if (!t) return false;
+  used = 0;
+  for (uint32_t i = 0; i <= old->mask; i++) {
+    uint64_t w = old->words[i].load(std::memory_order_relaxed);
+    if (w && w != kTombstone) put(t, w, old->sides()[i]), used++;
+  }
+  rule_table.store(t, std::memory_order_release);
+  return true;
+}
+
+bool known(RuleTable* t, address pc) {
+  for (uint32_t i = uint32_t(base::mix(pc)) & t->mask;; i = (i + 1) & t->mask) {
+    uint64_t w = t->words[i].load(std::memory_order_relaxed);
+    if (!((w ^ pc) << 16)) return true;
+    if (!w) return false;
+  }
+}
+}  // namespace
+
+bool start_rules() {
+  if (rule_table.load()) return true;
+  rule_table.store(new_table(kFirstSize));
+  return rule_table.load();
+}
+
+TIDEMARK_COLD Rule add_rule(address pc) {
+  dl_find_object object;
+  Rule rule = kRuleGuess;
+  // Before the rule can be used in a node, the module it came from is in the region: whatever a stack names can be resolved.
+  if (_dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0) {
+    note_module(object);
+    rule = parse_rule(pc, object);
+  }
+  uint64_t size = kind_of(rule) == kRuleRsp ? rule >> 48 : kOdd;
+  base::SpinGuard guard(rules_lock);
+  RuleTable* t = rule_table.load(std::memory_order_relaxed);
+  if (known(t, pc)) return rule;
+  if (used * 4 >= t->mask * 3) {
+    if (!grow()) return used < t->mask ? rule : Rule{kRuleHard};   // no memory: works on, uncached
+    t = rule_table.load(std::memory_order_relaxed);
+  }
+  put(t, (pc & kPcMask) | size << 48, uint32_t(rule >> 48 << 16 | (rule & 0xffff)));
+  used++;
+  return rule;
+}
+
+void drop_rules(address start, address end) {
+  base::SpinGuard guard(rules_lock);
+  RuleTable* t = rule_table.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i <= t->mask; i++) {
+    address pc = t->words[i].load(std::memory_order_relaxed) & kPcMask;
+    if (pc > start && pc <= end) t->words[i].store(kTombstone, std::memory_order_release);
+  }
+}
+
+void lock_rules() { rules_lock.lock(); }
+void unlock_rules() { rules_lock.unlock(); }
+void reset_rules_lock() { rules_lock.reset(); }
+
+}  // namespace tidemark::stacks

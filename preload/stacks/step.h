@@ -1,0 +1,138 @@
+// One frame outwards, and the proof that a known path is the present stack. Both read the live stack only.
+#pragma once
+#include <ucontext.h>
+
+#include "preload/base/memory.h"
+#include "preload/base/store.h"
+#include "preload/base/thread_state.h"
+#include "preload/stacks/cfi.h"
+
+namespace tidemark::stacks {
+
+// Whether the word at `a`, a place outward of `sp`, can be read. On the thread's own stack that is known; elsewhere (coroutines,
+// alternate stacks) the kernel is asked.
+inline bool may_read(address a, address sp) {
+  address top = base::thread_state.stack_top;
+  if (TIDEMARK_LIKELY(a >= sp && a + 8 <= top && top - sp < (address{1} << 30))) return true;
+  return base::readable(reinterpret_cast<const void*>(a));
+}
+
+// A frame without unwind data: its rbp, if it looks like a frame pointer, leads on.
+inline bool step_by_frame_pointer(address& pc, address& sp, address& rbp) {
+  if (rbp < sp || (rbp & 7) || rbp - sp > (1 << 20) || !may_read(rbp, sp) || !may_read(rbp + 8, sp)) return false;
+  address cfa = rbp + 16;
+  pc = base::load(rbp + 8);
+  rbp = base::load(rbp);
+  sp = cfa;
+  return pc > 4096;
+}
+
+// false: the stack ends here. After a signal trampoline (`signal`), pc is the interrupted instruction, not a return address.
+TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
+  int64_t offset = (int64_t(rule) >> 48) * 8;
+  address cfa;
+  signal = false;
+  if (TIDEMARK_LIKELY(kind_of(rule) == format::kRuleRsp)) {
+    cfa = sp + address(offset);
+  } else {
+    switch (kind_of(rule)) {
+      case format::kRuleRbp: cfa = rbp + address(offset); break;
+      case format::kRuleDeref: cfa = base::load(rbp + address(offset)); break;
+      case format::kRuleGuess: return step_by_frame_pointer(pc, sp, rbp);
+      case format::kRuleSignal: {
+        const auto* registers = reinterpret_cast<const ucontext_t*>(sp)->uc_mcontext.gregs;
+        pc = address(registers[REG_RIP]);
+        rbp = address(registers[REG_RBP]);
+        sp = address(registers[REG_RSP]);
+        signal = true;
+        return true;
+      }
+      default: return false;
+    }
+  }
+  if (int8_t save = int8_t(rule >> 8)) rbp = base::load(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save));
+  pc = base::load(cfa - 8);
+  sp = cfa;
+  return true;
+}
+
+// The same for a frame that may never have been proved: refuses what would leave the stack, so that wrong unwind data cannot
+// make us read unmapped memory.
+inline bool step_checked(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
+  int64_t offset = (int64_t(rule) >> 48) * 8;
+  address cfa = 0;
+  switch (kind_of(rule)) {
+    case format::kRuleRsp: cfa = sp + address(offset); break;
+    case format::kRuleRbp: cfa = rbp + address(offset); break;
+    case format::kRuleDeref:
+      if (!may_read(rbp + address(offset), sp)) return false;
+      cfa = base::load(rbp + address(offset));
+      break;
+    case format::kRuleSignal:
+      if (!may_read(sp + sizeof(ucontext_t) - 8, sp)) return false;
+      return step(rule, pc, sp, rbp, signal);
+    default: return step(rule, pc, sp, rbp, signal);
+  }
+  if (cfa <= sp || !may_read(cfa - 8, sp)) return false;
+  if (int8_t save = int8_t(rule >> 8))
+    if (!may_read(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save), sp)) return false;
+  return step(rule, pc, sp, rbp, signal);
+}
+
+struct Difference {
+  address sp, pc;   // the first frame that differs: its stack pointer and the pc found there
+};
+
+// Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
+// at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
+// word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path.
+TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* rbp_at, Difference& at) {
+  using namespace format;
+  address rbp;
+  for (const Node* n = base::line<Node>(id);;) {
+    if (TIDEMARK_UNLIKELY(n->rule == kRuleFramePointerGroup)) {   // rbp must agree with each size
+      rbp = *rbp_at;
+      uint64_t words = 0;
+      for (uint32_t i = 0; i < kFramesPerNode; i++) {
+        if (i) sp += words * 8, pc = base::load(sp - 8);
+        if ((n->words[i] ^ pc) << 16) return at = {sp, pc}, false;
+        if ((words = n->words[i] >> 48)) {
+          if (rbp + 16 != sp + words * 8) return at = {sp, rbp - sp}, false;
+          rbp = base::load(rbp);
+        }
+      }
+      uint32_t caller = n->caller;
+      if (caller <= kCutNode) return caller == kCutNode;
+      sp += words * 8;
+      pc = base::load(sp - 8);
+      n = base::line<Node>(caller);
+      rbp_at = &rbp;
+      continue;
+    }
+    if (TIDEMARK_UNLIKELY(n->rule != 0)) {   // a lone frame: do what its rule says
+      if ((n->words[0] ^ pc) << 16) return at = {sp, pc}, false;
+      uint32_t caller = n->caller;
+      if (caller == kCutNode) return true;
+      bool signal;
+      rbp = *rbp_at;
+      if (!step((n->words[0] & ~kPcMask) | n->rule, pc, sp, rbp, signal)) return at = {sp, 0}, caller == kRootNode;
+      if (caller == kRootNode) return at = {sp, pc}, false;
+      rbp_at = &rbp;
+      n = base::line<Node>(caller);
+      continue;
+    }
+    if (n->rbp_save) rbp_at = reinterpret_cast<const address*>(sp + address(int64_t{8} * n->rbp_save));
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < kFramesPerNode; i++) {
+      if (i) sp += (n->words[i - 1] >> 48) * 8, pc = base::load(sp - 8);
+      if ((n->words[i] ^ pc) << 16) return at = {sp, pc}, false;
+    }
+    uint32_t caller = n->caller;
+    if (caller <= kCutNode) return true;
+    sp += (n->words[kFramesPerNode - 1] >> 48) * 8;
+    pc = base::load(sp - 8);
+    n = base::line<Node>(caller);
+  }
+}
+
+}  // namespace tidemark::stacks

@@ -1,0 +1,169 @@
+#include "preload/stacks/walk.h"
+
+#include <sched.h>
+
+#include <atomic>
+
+#include "preload/stacks/cache.h"
+#include "preload/stacks/frame_tree.h"
+#include "preload/stacks/modules.h"
+#include "preload/stacks/rules.h"
+
+namespace tidemark::stacks {
+using namespace format;
+namespace {
+
+constexpr int64_t kVainBytes = 1 << 13;
+
+struct Frame {
+  uint64_t word;   // pc | size << 48
+  uint16_t rule;   // low byte 0: may share a node
+  uint16_t pad;
+  uint32_t join;   // key for the join cache, or 0
+  uint32_t generation;
+};
+struct Walked {
+  Frame* frames;
+  uint32_t count;
+  uint32_t outer;   // node that goes on outside of them
+};
+
+void collect(Walked& w, address pc, address sp, address rbp) {
+  bool signal = false;
+  int64_t budget = kVainBytes;
+  uint32_t join = 0;
+  for (;;) {
+    if (w.count) {
+      join = 0;
+      if (budget > 0 && !signal) {
+        join = join_key(pc, sp);
+        uint32_t tag = join;
+        if (uint32_t id = cache_get(join_cache, tag, pc, sp, &rbp, &budget)) {
+          w.outer = id;
+          return;
+        }
+        join = tag;
+      }
+    }
+    Rule rule = rule_of(pc + signal);
+    uint16_t kind = kind_of(rule);
+    Frame& f = w.frames[w.count++];
+    f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule), 0, join, generation_at(pc + signal)};
+    if (kind == kRuleEnd || (kind == kRuleRsp && !signal)) f.rule &= 0xff00;
+    if (kind == kRuleEnd) return;   // outer stays kRootNode
+    address was = sp;
+    bool after_signal = signal;
+    if (kind == kRuleHard || !step_checked(rule, pc, sp, rbp, signal)) {
+      if (kind == kRuleGuess) return;   // no frame pointer to follow: this is all there is
+      f.rule = kRuleHard;               // never stepped over again, so that a proof reads nothing that was refused here
+      w.outer = kCutNode;
+      return;
+    }
+    if (is_frame_pointer_rule(rule) && !after_signal && sp > was && (sp - was) / 8 < 32768) {
+      f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
+      f.rule = kRuleFramePointerGroup;
+    }
+    // The cut is tied to the stack's address, so that deep stacks still share their outer part.
+    if (w.count >= kMaxDepth || (w.count >= kMinDepth && (was ^ sp) >> 12)) {
+      w.outer = kCutNode;
+      return;
+    }
+  }
+}
+
+bool lone(const Frame& f) { return f.rule & 0xff; }
+
+// How many of the outermost `i` frames share the next node.
+uint32_t group_size(const Frame* f, uint32_t i) {
+  if (lone(f[i - 1])) return 1;
+  bool fp = f[i - 1].rule == kRuleFramePointerGroup;
+  uint32_t k = 0;
+  while (k < kFramesPerNode && k < i && !lone(f[i - 1 - k]) && fp == (f[i - 1 - k].rule == kRuleFramePointerGroup)) k++;
+  return k;
+}
+
+void fill(Node& n, const Frame* f, uint32_t k) {
+  if (lone(f[0])) {
+    n.words[0] = f[0].word;
+    n.rule = f[0].rule;
+    n.generation = f[0].generation;
+    return;
+  }
+  uint64_t words = 0;
+  for (uint32_t j = 0; j < k; j++) {
+    n.words[kFramesPerNode - k + j] = f[j].word;
+    words += f[j].word >> 48;
+    if (f[j].rule == kRuleFramePointerGroup) n.rule = kRuleFramePointerGroup;
+    else if (int8_t save = int8_t(f[j].rule >> 8)) n.rbp_save = int16_t(int64_t(words) + save);
+    if (f[j].generation > n.generation) n.generation = f[j].generation;
+  }
+  for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;
+}
+
+uint32_t insert(const Walked& w) {
+  uint32_t id = w.outer;
+  for (uint32_t i = w.count; i;) {   // from the outside inwards
+    uint32_t k = group_size(w.frames, i);
+    const Frame* innermost = &w.frames[i - k];
+    Node n{};
+    n.caller = id;
+    fill(n, innermost, k);
+    i -= k;
+    id = put_node(n);
+    if (id == kNoNode) return kNoNode;
+    bool full = k == kFramesPerNode || lone(*innermost);
+    if (innermost->join && full && !(n.generation & kNodeCut)) cache_put(join_cache, innermost->join, id, node_count());
+  }
+  return id;
+}
+
+// A walk needs 12 KiB: too much for small stacks, so it borrows one of a few static buffers.
+struct Buffer {
+  std::atomic<bool> taken;
+  Frame frames[kMaxDepth];
+};
+constexpr uint32_t kBuffers = 8;
+constinit Buffer buffers[kBuffers]{};
+
+Buffer& borrow() {
+  for (uint32_t i = 0;; i++) {
+    Buffer& b = buffers[i % kBuffers];
+    if (!b.taken.load(std::memory_order_relaxed) && !b.taken.exchange(true, std::memory_order_acquire)) return b;
+    if (i % kBuffers == kBuffers - 1) sched_yield();
+  }
+}
+}  // namespace
+
+uint32_t walk(address pc, address sp, address rbp) {
+  Buffer& buffer = borrow();
+  Walked w{buffer.frames, 0, kRootNode};
+  collect(w, pc, sp, rbp);
+  uint32_t leaf = insert(w);
+  buffer.taken.store(false, std::memory_order_release);
+  return leaf;
+}
+
+void reset_walk_buffers() {
+  for (Buffer& b : buffers) b.taken.store(false, std::memory_order_relaxed);
+}
+
+uint32_t frames_of(uint32_t leaf, address* pcs, uint32_t max, bool& cut, uint32_t& trusted) {
+  uint32_t n = 0;
+  trusted = UINT32_MAX;
+  uint32_t id = leaf;
+  for (; id > kCutNode; id = base::line<Node>(id)->caller) {
+    const Node& x = *base::line<Node>(id);
+    uint16_t kind = x.rule & 0xff;
+    if ((kind == kRuleGuess || kind == kRuleHard) && n < trusted) trusted = n;
+    for (uint32_t i = 0; i < (kind ? 1 : kFramesPerNode); i++) {
+      if (!kind && i + 1 != kFramesPerNode && !(x.words[i] >> 48)) continue;
+      if (n < max) pcs[n] = x.words[i] & kPcMask;
+      n++;
+    }
+  }
+  cut = id == kCutNode;
+  if (trusted > n) trusted = n;
+  return n;
+}
+
+}  // namespace tidemark::stacks

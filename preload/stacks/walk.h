@@ -1,0 +1,17 @@
+// A walk of the present stack by rules, from a hook's caller outwards, added to the frame tree; it stops as soon as it meets a
+// known path. Whole when that happens, or within kMinDepth frames; a deeper stack that joins nothing is cut (kCutNode).
+#pragma once
+#include "preload/base/common.h"
+
+namespace tidemark::stacks {
+
+inline constexpr uint32_t kMinDepth = 256, kMaxDepth = 512;
+
+uint32_t walk(address pc, address sp, address rbp);   // leaf node, or kNoNode
+void reset_walk_buffers();                            // child of fork
+
+// The path's frames as return addresses, innermost first; returns how many there are. `trusted`: how many of them rest on unwind
+// data alone (frames from the first guessed or cut one on do not).
+uint32_t frames_of(uint32_t leaf, address* pcs, uint32_t max, bool& cut, uint32_t& trusted);
+
+}  // namespace tidemark::stacks
