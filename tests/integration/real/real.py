@@ -1,0 +1,181 @@
+"""What the tests of real programs share. A load is a function of a Launcher; it is called once with a plain one and once with
+one that puts `tidemark run` before the programs, and must return the same both times."""
+import contextlib
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import support
+
+CACHE = os.environ.get("TIDEMARK_CACHE", "/var/tmp/tidemark-test-cache")
+CHECK_ONE_IN = 97   # "Must hold" 6: libunwind walks one stack in so many again
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, seconds=60):
+    def answers():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+    return support.wait_until(answers, seconds)
+
+
+class Launcher:
+    """Starts programs, plain or recorded, and ends them one by one, by their id."""
+
+    def __init__(self, folder, regions=None, options=None):
+        self.folder, self.regions, self.options = folder, regions, options or {}
+        self.running = []
+
+    @property
+    def recorded(self):
+        return self.regions is not None
+
+    def command(self, command):
+        if not self.recorded:
+            return command
+        return support.tidemark_run(command, self.regions, check=CHECK_ONE_IN, **self.options)
+
+    def start(self, command, *, env=None, **popen):
+        number = len(self.running)
+        output, errors = (os.path.join(self.folder, f"{stream}.{number}") for stream in ("out", "err"))
+        with open(output, "wb") as out, open(errors, "wb") as err:
+            process = subprocess.Popen(self.command(command), env=support.clean_environment(env),
+                                       stdin=popen.pop("stdin", subprocess.DEVNULL), stdout=out, stderr=err, **popen)
+        process.output, process.errors = output, errors
+        self.running.append(process)
+        return process
+
+    def run(self, command, *, timeout=300, **popen):
+        """To its end: (status, stdout, stderr)."""
+        process = self.start(command, **popen)
+        return self.finish(process, timeout)
+
+    def finish(self, process, timeout=300):
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"hangs: {process.args}\n{support.stack_of(process.pid)}") from None
+        return status, self.text(process.output), self.text(process.errors)
+
+    @staticmethod
+    def text(path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    def stop(self, process, with_signal=signal.SIGTERM, timeout=60):
+        process.send_signal(with_signal)   # `tidemark run` passes it on
+        return self.finish(process, timeout)
+
+    def __exit__(self, *_):
+        for process in self.running:
+            if process.poll() is None:
+                with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
+                    pids = [int(pid) for pid in children.read().split()] if self.recorded else []
+                for pid in [*pids, process.pid]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                process.wait()
+
+    def __enter__(self):
+        return self
+
+
+class RealProgram(support.TestCase):
+    NEEDS = ()   # programs without which the test is skipped
+
+    def setUp(self):
+        for program in self.NEEDS:
+            if not support.has(program):
+                self.skipTest(f"{program} is not installed")
+        super().setUp()
+        os.chmod(self.folder, 0o755)
+
+    def both(self, load, options=None):
+        """Runs the load plain and recorded, compares what it returns, and hands back the reports."""
+        results = []
+        for recorded in (False, True):
+            folder = self.new_folder()
+            regions = self.new_folder() if recorded else None
+            with Launcher(folder, regions, options) as launcher:
+                results.append(load(launcher))
+        self.assertEqual(results[0], results[1], "plain, recorded")
+        return self.reports_in(regions)
+
+    def reports_in(self, regions):
+        files = sorted(glob.glob(os.path.join(regions, "*.tide")))
+        self.assertTrue(files, "no region")
+        reports = [support.read_report(path, top=0) for path in files]
+        self.note_checks(reports)
+        return reports
+
+    def note_checks(self, reports):
+        """For the closing note: how many stacks were checked against libunwind, and how many differed."""
+        os.makedirs(CACHE, exist_ok=True)
+        with open(os.path.join(CACHE, "checks.jsonl"), "a") as file:
+            for report in reports:
+                json.dump({"test": self.id(), "process": os.path.basename(report.path),
+                           "checks": report.coverage["checks"], "disagreed": report.coverage["checks_disagreed"],
+                           "losses": report.losses()}, file)
+                file.write("\n")
+
+    @staticmethod
+    def of(reports, name):
+        """The reports of processes with this name, busiest first."""
+        return sorted((r for r in reports if os.path.basename(r.path).startswith(name + ".")),
+                      key=lambda r: -r.totals["allocated_count"])
+
+    def assert_sensible(self, report, *, ending="exited", status=0, allocations=1000, live=1):
+        """A report that a person could act on: known ending, live blocks, stacks that lead somewhere, hardly a loss."""
+        process, totals, coverage = report.process, report.totals, report.coverage
+        self.assertEqual(ending, process["ending"], report.path)
+        if ending == "exited" and status is not None:
+            self.assertEqual(status, process["exit_status"])
+        self.assertEqual([], report.contradictions())
+        self.assertGreaterEqual(totals["allocated_count"], allocations)
+        self.assertGreaterEqual(totals["live_bytes"], live)
+        self.assertGreater(totals["peak_live_bytes"], 0)
+        self.assertGreater(process["duration_s"], 0)
+        self.assert_resolved(report)
+        few = max(10, totals["allocated_count"] // 1000)
+        for key in ("nested_allocations", "overflow_allocations", "untracked_allocations"):
+            self.assertLessEqual(coverage[key], few, key)
+        for key in ("threads_without_slot", "modules_dropped", "switch_timeouts", "children_unrecorded", "checks_disagreed"):
+            self.assertEqual(0, coverage[key], key)
+        self.assertLess(coverage["hard_frames"], max(5, coverage["stacks"] // 20))
+        self.assertGreater(coverage["checks"], 0)
+
+    def assert_resolved(self, report):
+        """Of the largest sites, most frames are in a known module, and most sites begin with a function's name or there."""
+        top = sorted((s for s in report.sites if s["live_bytes"]), key=lambda s: -s["live_bytes"])[:20]
+        frames = [f for s in top for f in s["frames"]]
+        with_module = [f for f in frames if f.get("module") or f.get("function")]
+        self.assertGreater(len(with_module), 0.9 * len(frames), report.path)
+        self.assertGreater(len(frames), len(top), "stacks of one frame are no stacks")
+
+
+def copy_of(path, folder):
+    return shutil.copy(path, folder)
+
+
+def wait_for_text(path, text, seconds=60):
+    def there():
+        with open(path, "rb") as file:
+            return text in file.read()
+    return support.wait_until(there, seconds)
+
+
+def settle(seconds):
+    """Gives a server time to do what it does by itself; nothing depends on how much it does."""
+    time.sleep(seconds)
