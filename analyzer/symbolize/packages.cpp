@@ -35,6 +35,7 @@ std::map<std::string, std::string> owning_packages(const std::set<std::string>& 
     for (const std::string& spelling : spellings(path)) wanted.emplace(spelling, path);
 
   std::map<std::string, std::string> owners;
+  if (wanted.empty()) return owners;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     if (entry->path().extension() != ".list") continue;

@@ -1,0 +1,223 @@
+// The two reports: the keys that others rely on, and what a person must be told.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "analyzer/output/human.h"
+#include "analyzer/output/json.h"
+#include "analyzer/output/text.h"
+#include "tests/unit/support/parsed.h"
+
+namespace tidemark::test {
+namespace {
+
+using namespace format;
+using nlohmann::json;
+using output::Report;
+using output::ReportOptions;
+
+std::string text_of(const Report& report, ReportOptions options = {.top = 10}) {
+  std::ostringstream out;
+  output::write_text(out, report, options);
+  return out.str();
+}
+
+json json_of(const Report& report, ReportOptions options = {}) {
+  std::ostringstream out;
+  output::write_json(out, report, options);
+  return json::parse(out.str());
+}
+
+#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+#define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
+
+RegionBuilder leaking_server() {
+  RegionBuilder builder;
+  builder.module({0x10000, 0x20000, 0x10000, "/opt/no/such/libleak.so", "id"});
+  builder.stack(builder.path({0x10100, 0x10200}), {.allocated_count = 1000,
+                                                   .allocated_bytes = 3 << 20,
+                                                   .freed_count = 10,
+                                                   .freed_bytes = 1 << 20,
+                                                   .first_tick = 16,
+                                                   .last_tick = 1584});
+  builder.stack(builder.path({0x7000}), {.allocated_count = 1, .allocated_bytes = 100});
+  builder.stack(builder.path({0x8000}), {.allocated_count = 1, .allocated_bytes = 100, .freed_count = 1, .freed_bytes = 100});
+  return builder;
+}
+
+TEST(AnalyzerJson, HasTheKeysOfTheIssue) {
+  RegionBuilder builder = leaking_server();
+  json report = json_of(report_of(builder));
+  for (const char* key : {"pid", "ppid", "exe", "cmdline", "started_at", "duration_s", "ending", "exit_status", "signal"})
+    EXPECT_TRUE(report["process"].contains(key)) << key;
+  for (const char* key : {"allocated_bytes", "allocated_count", "freed_bytes", "freed_count", "live_bytes", "live_count",
+                          "peak_live_bytes", "inherited_bytes", "inherited_count"})
+    EXPECT_TRUE(report["totals"].at(key).is_number()) << key;
+#define X(enumerator, key, text) EXPECT_EQ(report["coverage"].at(#key), 0) << #key;
+  TIDEMARK_LOSSES(X)
+  TIDEMARK_FACTS(X)
+#undef X
+  ASSERT_EQ(report["sites"].size(), 3u);
+  for (const char* key :
+       {"stack_id", "live_bytes", "live_count", "allocated_bytes", "allocated_count", "peak_live_bytes", "oldest_live_s",
+        "lifetime_s", "lifetime_below_s", "inherited_live_bytes", "inherited_live_count", "frames"})
+    EXPECT_TRUE(report["sites"][0].contains(key)) << key;
+  for (const char* key : {"function", "module", "file", "line", "inlined"})
+    EXPECT_TRUE(report["sites"][0]["frames"][0].contains(key)) << key;
+  EXPECT_EQ(report["process"]["cmdline"], "server --port 80");
+  EXPECT_EQ(report["process"]["started_at"], "2023-11-14T22:13:20.000Z");
+  EXPECT_EQ(report["process"]["ending"], "killed");
+  EXPECT_TRUE(report["process"]["signal"].is_null());
+  EXPECT_EQ(report["sites"][0]["live_bytes"], 2 << 20);
+  EXPECT_EQ(report["sites"][0]["lifetime_below_s"], 1.0);
+  EXPECT_TRUE(report["sites"][0]["lifetime_s"].is_null());
+  EXPECT_EQ(report["sites"][0]["frames"][0]["module"], "/opt/no/such/libleak.so");
+  EXPECT_TRUE(report["sites"][2]["oldest_live_s"].is_null());
+}
+
+TEST(AnalyzerJson, TopLimitsTheSites) {
+  RegionBuilder builder = leaking_server();
+  EXPECT_EQ(json_of(report_of(builder), {.top = 2})["sites"].size(), 2u);
+  EXPECT_EQ(json_of(report_of(builder), {.top = 0})["sites"].size(), 3u);
+  EXPECT_EQ(json_of(report_of(builder), {.top = 9})["sites_total"], 3);
+}
+
+TEST(AnalyzerJson, LifetimesAndDetails) {
+  RegionBuilder builder;
+  uint32_t id = builder.stack(builder.path({0x1000}),
+                              {.allocated_count = 11, .allocated_bytes = 110, .freed_count = 10, .freed_bytes = 100});
+  uint32_t detail_id = builder.detail(id);
+  Detail& detail = builder.at<Detail>(detail_id);
+  detail.lifetime[9] = 10;
+  detail.max_age_ticks = 40;
+  detail.cohort_ticks = 16;
+  detail.cohort[2] = 1;
+  detail.series_ticks = 16;
+  detail.series_used = UINT32_MAX;  // forged
+  json site = json_of(report_of(builder), {.details = true})["sites"][0];
+  EXPECT_EQ(site["lifetime_s"]["max"], 2.5);
+  EXPECT_LE(site["lifetime_s"]["p50"], site["lifetime_s"]["p90"]);
+  EXPECT_TRUE(site["lifetime_below_s"].is_null());
+  EXPECT_EQ(site["details"][0]["survivors"]["cohorts"][0]["born_s"], 2.0);
+  EXPECT_EQ(site["details"][0]["series"]["points"].size(), kSeriesPoints);
+  EXPECT_FALSE(json_of(report_of(builder))["sites"][0].contains("details"));
+}
+
+TEST(AnalyzerJson, BrokenUtf8IsReplaced) {
+  RegionBuilder builder;
+  builder.set_command({"caf\xe9", "\xff\xfe"});
+  EXPECT_EQ(json_of(report_of(builder))["process"]["argv"].size(), 2u);
+}
+
+TEST(AnalyzerText, SaysHowItEndedFirst) {
+  RegionBuilder builder = leaking_server();
+  std::string text = text_of(report_of(builder));
+  EXPECT_TRUE(text.starts_with("server (pid 4711): ended without a word (SIGKILL, OOM killer or power) at about ")) << text;
+  EXPECT_CONTAINS(text, "after 1 min 40 s");
+  EXPECT_CONTAINS(text, "2.0 MiB");
+  EXPECT_CONTAINS(text, "libleak.so+0x100");
+  EXPECT_CONTAINS(text, "oldest at most 1 min 39 s, last allocation 1.0 s before the end");
+  EXPECT_CONTAINS(text, "the file is gone");
+  EXPECT_CONTAINS(text, "tidemark report --json server.4711.tide");
+  EXPECT_LACKS(text, "lacks");
+
+  builder.header().ending = uint32_t(Ending::kSignaled);
+  builder.header().signal = 11;
+  EXPECT_CONTAINS(text_of(report_of(builder)), "killed by signal 11 (SIGSEGV, Segmentation fault)");
+  builder.header().ending = uint32_t(Ending::kExited);
+  builder.header().exit_status = 3;
+  EXPECT_CONTAINS(text_of(report_of(builder)), "exited 3 at ");
+}
+
+TEST(AnalyzerText, NothingLive) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x8000}), {.allocated_count = 1, .allocated_bytes = 100, .freed_count = 1, .freed_bytes = 100});
+  EXPECT_CONTAINS(text_of(report_of(builder)), "Nothing is live");
+}
+
+TEST(AnalyzerText, LossesInWords) {
+  RegionBuilder builder = leaking_server();
+  builder.header().coverage[kUntrackedAllocations] = 1234;
+  builder.header().coverage[kUntrackedBytes] = 99;
+  builder.stack(kRootNode, {.allocated_count = 1, .allocated_bytes = 4 << 20, .kind = StackKind::kOverflow});
+  std::string text = text_of(report_of(builder));
+  EXPECT_CONTAINS(text, "1,234 allocations found no memory for their metadata and are not counted, 99 bytes in those");
+  EXPECT_CONTAINS(text, "66.7 % of what is live");
+  EXPECT_CONTAINS(text, "(all call stacks that found the stack table full)");
+}
+
+TEST(AnalyzerText, ForeignHeapAndRefusedChildren) {
+  RegionBuilder builder;
+  builder.header().heap_flags = kHeapForeign;
+  RunLedger& ledger = builder.header().ledger;
+  std::memcpy(ledger.magic, kLedgerMagic, sizeof(kLedgerMagic));
+  ledger.refused = 1;
+  ledger.notes[0] = {55, 13, uint32_t(Refusal::kOpenFolder), 0, "child", "/var/tmp"};
+  std::string text = text_of(report_of(builder));
+  EXPECT_CONTAINS(text, "brings its own allocator");
+  EXPECT_CONTAINS(text, "child (pid 55) ran unrecorded: the region folder could not be opened: /var/tmp: Permission denied");
+}
+
+TEST(AnalyzerText, RecursionAndDeepStacksAreShortened) {
+  RegionBuilder builder;
+  std::vector<uint64_t> recursion(500, 0x5000), deep;
+  for (uint64_t i = 0; i < 500; ++i) deep.push_back(0x100000 + i);
+  builder.stack(builder.path(recursion), {.allocated_count = 1, .allocated_bytes = 100});
+  builder.stack(builder.path(deep, kCutNode), {.allocated_count = 1, .allocated_bytes = 100});
+  std::string text = text_of(report_of(builder));
+  EXPECT_CONTAINS(text, "× 500");
+  EXPECT_CONTAINS(text, "… 474 more frames");
+  EXPECT_CONTAINS(text, "outer frames were not kept");
+  EXPECT_CONTAINS(text, "--full");
+  std::string full = text_of(report_of(builder), {.top = 10, .full = true});
+  EXPECT_LACKS(full, "more frames");
+  EXPECT_GT(std::count(full.begin(), full.end(), '\n'), 1000);
+}
+
+TEST(AnalyzerText, CannotSteerTheTerminal) {
+  RegionBuilder builder;
+  builder.header().name = builder.text("evil\x1b[2J");
+  builder.set_command({"a\nb", "\xc2\x9b"});
+  builder.module({0x10000, 0x20000, 0x10000, "/tmp/x\x1b[31m.so", "id"});
+  builder.stack(builder.path({0x10100}), {.allocated_count = 1, .allocated_bytes = 100});
+  std::string text = text_of(report_of(builder));
+  EXPECT_LACKS(text, "\x1b");
+  EXPECT_LACKS(text, "\xc2\x9b");
+  EXPECT_CONTAINS(text, "evil\\x1b[2J");
+}
+
+TEST(AnalyzerText, TruncatedFile) {
+  RegionBuilder builder = leaking_server();
+  auto bytes = builder.used();
+  bytes.resize(bytes.size() - kPageBytes);
+  EXPECT_CONTAINS(text_of(report_of(bytes)), "the file is truncated: 1 of its");
+}
+
+TEST(AnalyzerHuman, Numbers) {
+  using namespace output;
+  EXPECT_EQ(human_bytes(0), "0 bytes");
+  EXPECT_EQ(human_bytes(1), "1 byte");
+  EXPECT_EQ(human_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(human_bytes((1 << 20) - 1), "1.0 MiB");
+  EXPECT_EQ(human_bytes(UINT64_MAX), "16.0 EiB");
+  EXPECT_EQ(exact_bytes(1 << 20), "1.0 MiB (1,048,576 bytes)");
+  EXPECT_EQ(human_count(999), "999");
+  EXPECT_EQ(human_count(1234567), "1,234,567");
+  EXPECT_EQ(human_duration(-1), "0 s");
+  EXPECT_EQ(human_duration(0.0625), "63 ms");
+  EXPECT_EQ(human_duration(1.5), "1.5 s");
+  EXPECT_EQ(human_duration(59.7), "1 min");
+  EXPECT_EQ(human_duration(100), "1 min 40 s");
+  EXPECT_EQ(human_duration(7980), "2 h 13 min");
+  EXPECT_EQ(human_duration(90000), "1 d 1 h");
+  EXPECT_EQ(human_share(0, 0), "0 %");
+  EXPECT_EQ(human_share(1, 3), "33.3 %");
+  EXPECT_EQ(human_share(1, 100000), "< 0.1 %");
+  EXPECT_EQ(human_share(99999, 100000), "> 99.9 %");
+  EXPECT_EQ(human_share(5, 5), "100 %");
+  EXPECT_EQ(iso_time(INT64_MIN).empty(), false);
+}
+
+}  // namespace
+}  // namespace tidemark::test

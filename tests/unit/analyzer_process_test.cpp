@@ -1,0 +1,113 @@
+// How a process ended, judged from its region and from what is known of the machine.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "tests/unit/support/parsed.h"
+
+namespace tidemark::test {
+namespace {
+
+using model::Ending;
+using model::Surroundings;
+
+Surroundings alive() {
+  Surroundings surroundings = elsewhere();
+  surroundings.process_start = [](int32_t pid) { return pid == 4711 ? std::optional<uint64_t>(99) : std::nullopt; };
+  return surroundings;
+}
+
+model::Process process_of(RegionBuilder& builder, const Surroundings& surroundings) {
+  return model::read_process(region::Region::parse(builder.used()), surroundings);
+}
+
+TEST(AnalyzerProcess, RunningWhileItsPidAndStartTimeAreThere) {
+  RegionBuilder builder;
+  auto process = process_of(builder, alive());
+  EXPECT_EQ(process.ending, Ending::kRunning);
+  EXPECT_DOUBLE_EQ(process.duration_s, 200);
+  EXPECT_DOUBLE_EQ(process.silent_s, 100);
+  EXPECT_EQ(process.command_line(), "server --port 80");
+}
+
+TEST(AnalyzerProcess, KilledWhenThePidIsGoneOrAnothers) {
+  RegionBuilder builder;
+  auto process = process_of(builder, elsewhere());
+  EXPECT_EQ(process.ending, Ending::kKilled);
+  EXPECT_DOUBLE_EQ(process.duration_s, 100);  // until the last sign of life
+  EXPECT_FALSE(process.exit_status);
+  EXPECT_FALSE(process.signal);
+
+  builder.header().pid_start = 100;
+  EXPECT_EQ(process_of(builder, alive()).ending, Ending::kKilled);
+}
+
+TEST(AnalyzerProcess, OtherBootOrNamespaceIsJudgedByTheHeartbeat) {
+  for (bool other_boot : {false, true}) {
+    RegionBuilder builder;
+    Surroundings surroundings = alive();
+    if (other_boot) {
+      surroundings.boot_id.fill(1);
+    } else {
+      surroundings.pid_namespace = 8;
+    }
+    EXPECT_EQ(process_of(builder, surroundings).ending, Ending::kKilled);
+    builder.header().heartbeat_realtime_ns = surroundings.now_realtime_ns - 1'000'000'000;
+    EXPECT_EQ(process_of(builder, surroundings).ending, Ending::kRunning);
+  }
+}
+
+TEST(AnalyzerProcess, ExitedIsRunningWhileItsExitHandlersAre) {
+  RegionBuilder builder;
+  builder.header().ending = uint32_t(format::Ending::kExited);
+  builder.header().exit_status = 3;
+  builder.header().ended_realtime_ns = builder.header().started_realtime_ns + 100'500'000'000;
+  EXPECT_EQ(process_of(builder, alive()).ending, Ending::kRunning);
+  auto process = process_of(builder, elsewhere());
+  EXPECT_EQ(process.ending, Ending::kExited);
+  EXPECT_EQ(process.exit_status, 3);
+  EXPECT_DOUBLE_EQ(process.duration_s, 100.5);
+  builder.header().ending_by_launcher = 1;
+  EXPECT_EQ(process_of(builder, alive()).ending, Ending::kExited);
+}
+
+TEST(AnalyzerProcess, SignaledAndReplaced) {
+  RegionBuilder builder;
+  builder.header().ending = uint32_t(format::Ending::kSignaled);
+  builder.header().signal = 11;
+  EXPECT_EQ(process_of(builder, elsewhere()).signal, 11);
+  builder.header().ending = uint32_t(format::Ending::kReplaced);
+  EXPECT_EQ(process_of(builder, alive()).ending, Ending::kReplaced);
+  EXPECT_FALSE(process_of(builder, alive()).signal);
+}
+
+TEST(AnalyzerProcess, DiedBeforeTheFirstHeartbeat) {
+  RegionBuilder builder;
+  builder.header().heartbeat_realtime_ns = builder.header().heartbeat_monotonic_ns = 0;
+  auto process = process_of(builder, elsewhere());
+  EXPECT_EQ(process.ending, Ending::kKilled);
+  EXPECT_DOUBLE_EQ(process.duration_s, 0);
+  EXPECT_EQ(process.ended_ns, process.started_ns);
+}
+
+TEST(AnalyzerProcess, ASteppedWallClockDoesNotChangeTheDuration) {
+  RegionBuilder builder;
+  builder.header().heartbeat_realtime_ns += 86'400'000'000'000;
+  EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).duration_s, 100);
+}
+
+TEST(AnalyzerProcess, ThisTestIsAlive) {
+  Surroundings here = Surroundings::here();
+  auto start = here.process_start(getpid());
+  ASSERT_TRUE(start);
+  RegionBuilder builder;
+  std::copy(here.boot_id.begin(), here.boot_id.end(), builder.header().boot_id);
+  builder.header().pid = getpid();
+  builder.header().pid_namespace = here.pid_namespace;
+  builder.header().pid_start = *start;
+  EXPECT_EQ(process_of(builder, here).ending, Ending::kRunning);
+  builder.header().pid_start = *start + 1;
+  EXPECT_EQ(process_of(builder, here).ending, Ending::kKilled);
+}
+
+}  // namespace
+}  // namespace tidemark::test

@@ -1,0 +1,244 @@
+// From records to sites: which stacks are one, whose the blocks are, and what odd records do.
+#include <gtest/gtest.h>
+
+#include "tests/unit/support/parsed.h"
+
+namespace tidemark::test {
+namespace {
+
+using namespace format;
+using model::Frame;
+using model::FrameTree;
+using model::kNoModule;
+
+std::vector<uint64_t> offsets(const std::vector<Frame>& frames) {
+  std::vector<uint64_t> result;
+  for (const Frame& frame : frames) result.push_back(frame.offset);
+  return result;
+}
+
+std::vector<uint64_t> offsets_of_first(const output::Report& report) {
+  return offsets(report.profile->frames(report.profile->sites.at(0)));
+}
+
+TEST(AnalyzerFrames, GroupsOfAllLengthsFromTheInside) {
+  std::vector<uint64_t> pcs;
+  for (uint64_t depth = 1; depth <= 20; ++depth) {
+    pcs.push_back(depth << 12);
+    RegionBuilder builder;
+    builder.stack(builder.path(pcs), {.allocated_count = 1, .allocated_bytes = 8});
+    EXPECT_EQ(offsets_of_first(report_of(builder)), pcs);
+  }
+}
+
+TEST(AnalyzerFrames, LoneFramesAndSignals) {
+  RegionBuilder builder;
+  uint32_t interrupted = builder.path({0x5000, 0x6000});
+  uint32_t trampoline = builder.lone(0x4000, kRuleSignal, interrupted);
+  uint32_t guessed = builder.lone(0x3000, kRuleGuess, trampoline);
+  builder.stack(builder.group({0x1000, 0x2000}, guessed), {.allocated_count = 1, .allocated_bytes = 8});
+  auto report = report_of(builder);
+  auto frames = report.profile->frames(report.profile->sites.at(0));
+  EXPECT_EQ(offsets(frames), (std::vector<uint64_t>{0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000}));
+  EXPECT_TRUE(frames[2].guessed);
+  EXPECT_TRUE(frames[3].signal);
+  EXPECT_FALSE(frames[3].exact);
+  EXPECT_TRUE(frames[4].exact);  // the interrupted instruction
+  EXPECT_FALSE(frames[5].exact);
+}
+
+TEST(AnalyzerFrames, CutPathsAreMarked) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}, kCutNode), {.allocated_count = 1, .allocated_bytes = 8});
+  auto report = report_of(builder);
+  EXPECT_TRUE(report.profile->sites.at(0).truncated);
+  EXPECT_FALSE(report.profile->sites.at(0).damaged);
+}
+
+TEST(AnalyzerFrames, CyclesEnd) {
+  RegionBuilder builder;
+  uint32_t a = builder.group({0x1000}), b = builder.group({0x2000}, a), self = builder.group({0x3000});
+  builder.at<Node>(a).caller = b;
+  builder.at<Node>(self).caller = self;
+  builder.stack(b, {.allocated_count = 1, .allocated_bytes = 8});
+  builder.stack(a, {.allocated_count = 1, .allocated_bytes = 8});
+  builder.stack(self, {.allocated_count = 1, .allocated_bytes = 8});
+  auto report = report_of(builder);
+  EXPECT_EQ(report.profile->damage.stacks_without_frames, report.profile->sites.size());
+  EXPECT_EQ(report.profile->totals.counters.live_bytes(), 24u);
+}
+
+TEST(AnalyzerFrames, UnreadableNodesLoseFramesNotBytes) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}, 12345), {.allocated_count = 1, .allocated_bytes = 8});
+  builder.stack(99999, {.allocated_count = 1, .allocated_bytes = 9});
+  auto report = report_of(builder);
+  EXPECT_EQ(report.profile->damage.stacks_without_frames, 2u);
+  EXPECT_EQ(report.profile->totals.counters.live_bytes(), 17u);
+}
+
+TEST(AnalyzerFrames, AModuleIsTheOneOfTheFramesGeneration) {
+  RegionBuilder builder;
+  builder.module({0x10000, 0x20000, 0x10000, "/lib/first.so", "1", 0, 3});
+  builder.module({0x10000, 0x20000, 0x8000, "/lib/second.so", "2", 3, 5});
+  builder.module({0x10000, 0x20000, 0x10000, "/lib/third.so", "3", 5});
+  const char* expected[] = {"/lib/first.so",  "/lib/first.so",  "/lib/first.so",
+                            "/lib/second.so", "/lib/second.so", "/lib/third.so"};
+  for (uint32_t generation = 0; generation < 6; ++generation)
+    builder.stack(builder.group({0x10100}, kRootNode, generation | (generation == 4 ? kNodeCut : 0)),
+                  {.allocated_count = 1, .allocated_bytes = 100 - generation});
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), 3u);  // one a module
+  model::ModuleMap modules(*report.region);
+  for (uint32_t generation = 0; generation < 6; ++generation) {
+    auto* instance = modules.resolve(0x10100, generation);
+    ASSERT_NE(instance, nullptr);
+    EXPECT_EQ(modules.files()[instance->file].path, expected[generation]);
+  }
+  EXPECT_EQ(modules.resolve(0x20000, 0), nullptr);
+  EXPECT_EQ(modules.resolve(0xffff, 0), nullptr);
+}
+
+TEST(AnalyzerFrames, ACallAtTheVeryEndOfAModule) {
+  RegionBuilder builder;
+  builder.module({0x10000, 0x20000, 0x10000, "/lib/first.so", "1"});
+  builder.stack(builder.path({0x20000}), {.allocated_count = 1, .allocated_bytes = 8});
+  EXPECT_EQ(offsets_of_first(report_of(builder)), std::vector<uint64_t>{0x10000});
+}
+
+TEST(AnalyzerFrames, TheShimsOwnFramesAreNotShown) {
+  RegionBuilder builder;
+  builder.module({0x10000, 0x20000, 0x10000, "/opt/lib/libtidemark.so", "1"});
+  builder.stack(builder.path({0x10010, 0x10020, 0x5000}), {.allocated_count = 1, .allocated_bytes = 8});
+  builder.stack(builder.path({0x10030, 0x5000}), {.allocated_count = 1, .allocated_bytes = 8});
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), 1u);
+  EXPECT_EQ(offsets_of_first(report), std::vector<uint64_t>{0x5000});
+}
+
+TEST(AnalyzerProfile, EqualStacksAreOneSite) {
+  RegionBuilder builder;
+  // The same frames in nodes of another shape.
+  uint32_t first = builder.stack(
+      builder.path({0x1000, 0x2000}),
+      {.allocated_count = 2, .allocated_bytes = 20, .freed_count = 1, .freed_bytes = 10, .first_tick = 5, .last_tick = 9});
+  uint32_t outer = builder.lone(0x2000, kRuleRbp);
+  builder.stack(builder.lone(0x1000, kRuleRsp, outer),
+                {.allocated_count = 1, .allocated_bytes = 5, .first_tick = 3, .last_tick = 7});
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), 1u);
+  auto& site = report.profile->sites[0];
+  EXPECT_EQ(site.stack_id, first < site.stack_id ? first : site.stack_id);
+  EXPECT_EQ(site.records, 2u);
+  EXPECT_EQ(site.counters.live_bytes(), 15u);
+  EXPECT_EQ(site.counters.allocated_count, 3u);
+  EXPECT_GE(site.peak_live_bytes, 15u);
+  EXPECT_EQ(site.first_tick, 3u);
+  EXPECT_EQ(site.last_tick, 9u);
+}
+
+TEST(AnalyzerProfile, OneSiteForALibraryLoadedTwice) {
+  RegionBuilder builder;
+  builder.module({0x10000, 0x20000, 0x10000, "/lib/plugin.so", "id", 0, 1});
+  builder.module({0x50000, 0x60000, 0x50000, "/lib/plugin.so", "id", 1});
+  builder.stack(builder.group({0x10100}, kRootNode, 0), {.allocated_count = 1, .allocated_bytes = 8});
+  builder.stack(builder.group({0x50100}, kRootNode, 1), {.allocated_count = 1, .allocated_bytes = 8});
+  EXPECT_EQ(report_of(builder).profile->sites.size(), 1u);
+}
+
+TEST(AnalyzerProfile, InheritedBlocksAreKeptApart) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}), {.allocated_count = 4, .allocated_bytes = 40});
+  builder.stack(
+      builder.path({0x1000}),
+      {.allocated_count = 3, .allocated_bytes = 300, .freed_count = 1, .freed_bytes = 100, .kind = StackKind::kInherited});
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), 1u);
+  EXPECT_EQ(report.profile->sites[0].counters.live_bytes(), 40u);
+  EXPECT_EQ(report.profile->sites[0].inherited_bytes, 200u);
+  EXPECT_EQ(report.profile->sites[0].inherited_count, 2u);
+  EXPECT_EQ(report.profile->totals.counters.allocated_bytes, 40u);
+  EXPECT_EQ(report.profile->totals.inherited_bytes, 200u);
+}
+
+TEST(AnalyzerProfile, OverflowIsASiteOfItsOwn) {
+  RegionBuilder builder;
+  builder.stack(kRootNode, {.allocated_count = 1, .allocated_bytes = 8});  // a stack without frames
+  builder.stack(kRootNode, {.allocated_count = 5, .allocated_bytes = 80, .kind = StackKind::kOverflow});
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), 2u);
+  EXPECT_TRUE(report.profile->sites[0].overflow);
+  EXPECT_TRUE(report.profile->frames(report.profile->sites[0]).empty());
+  EXPECT_EQ(report.profile->totals.overflow.allocated_bytes, 80u);
+  EXPECT_EQ(report.profile->totals.counters.allocated_bytes, 88u);
+}
+
+TEST(AnalyzerProfile, NothingIsNegativeAndNothingWraps) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8, .freed_count = 2, .freed_bytes = 16});
+  builder.stack(builder.path({0x2000}), {.allocated_count = UINT64_MAX, .allocated_bytes = UINT64_MAX});
+  builder.stack(builder.path({0x2000}), {.allocated_count = UINT64_MAX, .allocated_bytes = UINT64_MAX});
+  auto report = report_of(builder);
+  auto& counters = report.profile->totals.counters;
+  EXPECT_EQ(counters.allocated_bytes, UINT64_MAX);
+  EXPECT_EQ(counters.freed_bytes, 8u);
+  for (auto& site : report.profile->sites) EXPECT_LE(site.counters.freed_bytes, site.counters.allocated_bytes);
+}
+
+TEST(AnalyzerProfile, UnknownKindsOfStacksAreSkipped) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8, .kind = StackKind(9)});
+  EXPECT_TRUE(report_of(builder).profile->sites.empty());
+}
+
+TEST(AnalyzerProfile, SortedByLiveBytesThenById) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
+  uint32_t a = builder.stack(builder.path({0x2000}), {.allocated_count = 1, .allocated_bytes = 80});
+  uint32_t b = builder.stack(builder.path({0x3000}), {.allocated_count = 1, .allocated_bytes = 80});
+  auto report = report_of(builder);
+  EXPECT_EQ(report.profile->sites[0].stack_id, a);
+  EXPECT_EQ(report.profile->sites[1].stack_id, b);
+}
+
+TEST(AnalyzerProfile, AgeOfTheOldestLiveBlock) {
+  auto age = [](StackRow row) {
+    RegionBuilder builder;  // ends at 100 s
+    builder.stack(builder.path({0x1000}), row);
+    return report_of(builder).profile->sites.at(0).oldest_live;
+  };
+  EXPECT_FALSE(age({.allocated_count = 2, .allocated_bytes = 8, .freed_count = 2, .freed_bytes = 8}));
+
+  auto never_freed = age({.allocated_count = 2, .allocated_bytes = 8, .first_tick = 160});
+  EXPECT_DOUBLE_EQ(never_freed->seconds, 90);
+  EXPECT_FALSE(never_freed->is_bound);
+
+  auto walked =
+      age({.allocated_count = 2, .allocated_bytes = 8, .freed_count = 1, .freed_bytes = 4, .first_tick = 160, .oldest = 321});
+  EXPECT_DOUBLE_EQ(walked->seconds, 80);
+  EXPECT_FALSE(walked->is_bound);
+
+  auto not_walked = age({.allocated_count = 2, .allocated_bytes = 8, .freed_count = 1, .freed_bytes = 4, .first_tick = 160});
+  EXPECT_DOUBLE_EQ(not_walked->seconds, 90);
+  EXPECT_TRUE(not_walked->is_bound);
+}
+
+TEST(AnalyzerProfile, PeakIsAtLeastWhatIsLive) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 800});
+  builder.header().peak_live_bytes = 10;
+  EXPECT_EQ(report_of(builder).profile->totals.peak_live_bytes, 800u);
+}
+
+TEST(AnalyzerProfile, SharedStacksBoundTheErrorOfThePeak) {
+  RegionBuilder builder;
+  builder.header().threads_peak = 4;
+  uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
+  builder.at<SharedCounters>(builder.shared(id)).max_request = 100;
+  auto report = report_of(builder);
+  EXPECT_EQ(report.profile->sites[0].peak_error_bytes, 300u);
+  EXPECT_EQ(report.profile->coverage[kPeakErrorBytes], 300u);
+}
+
+}  // namespace
+}  // namespace tidemark::test
