@@ -24,6 +24,8 @@ foreach(name malloc calloc realloc free memalign aligned_alloc posix_memalign va
              malloc_stats_print malloc_conf malloc_conf_2_conf_harder malloc_message secure_getenv readlink mmap pthread_atfork)
   string(APPEND renames "${name} tmje_${name}\n")
 endforeach()
+# A helper of libgcc_s that compilers call for processors older than 2008: not worth loading that library into every program.
+string(APPEND renames "__popcountdi2 tmje_popcount\n")
 # Only its heap profiler, which is off, calls the unwinder and mathematics: no library need be loaded for that.
 string(APPEND renames "_Unwind_Backtrace tmje_no_backtrace\n_Unwind_GetIP tmje_no_ip\n")
 string(APPEND renames "exp tmje_no_exp\nlog tmje_no_log\nround tmje_no_round\n")
@@ -59,4 +61,5 @@ set_target_properties(tidemark_jemalloc_glue PROPERTIES POSITION_INDEPENDENT_COD
 add_library(tidemark_jemalloc INTERFACE)
 add_dependencies(tidemark_jemalloc tidemark_jemalloc_archive)
 target_link_libraries(tidemark_jemalloc INTERFACE ${jemalloc_archive} tidemark_jemalloc_glue)
+set_target_properties(tidemark_jemalloc PROPERTIES INTERFACE_LINK_DEPENDS ${jemalloc_archive})  # relink when it was remade
 target_include_directories(tidemark_jemalloc INTERFACE ${CMAKE_SOURCE_DIR})

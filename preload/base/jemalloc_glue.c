@@ -101,6 +101,15 @@ double tmje_no_exp(double x) { return x; }
 double tmje_no_log(double x) { return x; }
 double tmje_no_round(double x) { return x; }
 
+// Written out: __builtin_popcountl would call libgcc_s's again.
+int tmje_popcount(unsigned long bits);
+int tmje_popcount(unsigned long bits) {
+  bits -= (bits >> 1) & 0x5555555555555555;
+  bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333);
+  bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0f;
+  return (int)((bits * 0x0101010101010101) >> 56);
+}
+
 static void discard(void* argument, const char* text) { (void)argument, (void)text; }
 
 // The shim writes nothing on the target's standard error. hooks/ passes its own writer where the target asks for a print.

@@ -3,10 +3,10 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include <bit>
 #include <cstdint>
 #include <cstdlib>
 
+#include "preload/hooks/alignment.h"
 #include "preload/hooks/real.h"
 
 namespace tidemark::hooks {
@@ -86,7 +86,7 @@ void throw_bad_alloc_by_abi(const heap::Caller& caller) {
 }  // namespace
 
 void* new_after_failure(const NewRequest& request) {
-  while (std::has_single_bit(request.alignment)) {
+  while (is_power_of_two(request.alignment)) {
     const NewHandler handler = new_handler(request.caller);
     if (handler == nullptr) break;
     handler();
@@ -101,7 +101,7 @@ namespace {
 // program's library has exactly the function needed: its own nothrow form, which calls operator new (ours) inside a try block.
 // Null when there is no handler, which makes a second attempt pointless.
 void* find_catching_form(const NewRequest& request, const char* form) {
-  if (!std::has_single_bit(request.alignment)) return nullptr;
+  if (!is_power_of_two(request.alignment)) return nullptr;
   auto* get_new_handler = find_function<NewHandler (*)()>(request.caller, "_ZSt15get_new_handlerv");
   if (get_new_handler == nullptr || get_new_handler() == nullptr) return nullptr;
 

@@ -1,9 +1,9 @@
 // A program that brings its own malloc in its executable keeps it. Its blocks must not reach our heap: what it does not define
 // itself, and we do, goes on to whom it would have reached without us.
 #pragma once
-#include "preload/base/common.h"
 #include <cstddef>
 #include <cstdint>
+#include "preload/base/common.h"
 
 namespace tidemark::hooks {
 
@@ -30,7 +30,6 @@ void* program_aligned_alloc(size_t alignment, size_t bytes);
 void program_free(void* block);
 
 }  // namespace tidemark::hooks
-
 
 // In a hook of a libc function: hand the call on when the heap is the program's. Falls through when there is no such function.
 #define TIDEMARK_FORWARD_IF_FOREIGN(function, ...)                          \

@@ -10,10 +10,12 @@
 #include <cstdlib>
 
 #include "preload/heap/tracker.h"
+#include "preload/hooks/alignment.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/foreign_heap.h"
 
 namespace heap = tidemark::heap;
+using tidemark::hooks::is_power_of_two;
 
 namespace {
 
@@ -62,7 +64,7 @@ TIDEMARK_HOOK void* memalign(size_t alignment, size_t bytes) {
 TIDEMARK_HOOK void* aligned_alloc(size_t alignment, size_t bytes) {
   const heap::Caller caller = TIDEMARK_CALLER();
   TIDEMARK_FORWARD_IF_FOREIGN(aligned_alloc, alignment, bytes)
-  if (!std::has_single_bit(alignment) && aligned_alloc_is_strict()) [[unlikely]]
+  if (!is_power_of_two(alignment) && aligned_alloc_is_strict()) [[unlikely]]
     return refuse(EINVAL);
   return allocate_rounding_alignment(alignment, bytes, caller);
 }
@@ -70,7 +72,7 @@ TIDEMARK_HOOK void* aligned_alloc(size_t alignment, size_t bytes) {
 TIDEMARK_HOOK int posix_memalign(void** result, size_t alignment, size_t bytes) {
   const heap::Caller caller = TIDEMARK_CALLER();
   TIDEMARK_FORWARD_IF_FOREIGN(posix_memalign, result, alignment, bytes)
-  if (alignment < sizeof(void*) || !std::has_single_bit(alignment)) [[unlikely]]
+  if (alignment < sizeof(void*) || !is_power_of_two(alignment)) [[unlikely]]
     return EINVAL;
   void* block = allocate_rounding_alignment(alignment, bytes, caller);
   if (block == nullptr) [[unlikely]]

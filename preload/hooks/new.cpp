@@ -1,10 +1,10 @@
 // Every form of operator new, by mangled name. The forms differ only in what happens when there is no memory, which is
 // cpp_runtime's.
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "preload/heap/tracker.h"
+#include "preload/hooks/alignment.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/cpp_runtime.h"
 #include "preload/hooks/foreign_heap.h"
@@ -33,7 +33,7 @@ inline __attribute__((always_inline)) void* attempt(size_t bytes, Caller caller)
 }
 
 inline __attribute__((always_inline)) void* attempt_aligned(size_t bytes, size_t alignment, Caller caller) {
-  if (!std::has_single_bit(alignment)) [[unlikely]]
+  if (!tidemark::hooks::is_power_of_two(alignment)) [[unlikely]]
     return nullptr;
   if (tidemark::hooks::maybe_foreign()) [[unlikely]]
     return attempt_anywhere(bytes, alignment, caller);
