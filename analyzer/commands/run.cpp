@@ -147,7 +147,7 @@ int run_command(int argc, char** argv) {
   guard_standard_streams();
   Plan plan;
   CommandLine& line = plan.line;
-  line = parse_command_line({argv, argv + argc}, getenv("TIDEMARK_OPTIONS"));
+  line = parse_command_line({argv + 1, argv + argc}, getenv("TIDEMARK_OPTIONS"));
   if (!line.error.empty()) return fail(line.error);
   if (line.help) return fputs(run_help().c_str(), stdout) >= 0 && fflush(stdout) == 0 ? 0 : kCannotRun;
 

@@ -28,7 +28,7 @@ class RunTest : public testing::Test {
     dup2(open((scratch / "out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
     dup2(open((scratch / "err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
     prepare();
-    words.insert(words.begin(), {"-o", scratch / "regions"});
+    words.insert(words.begin(), {"run", "-o", scratch / "regions"});
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
