@@ -18,6 +18,7 @@ class LedgerFile {
   LedgerFile& operator=(const LedgerFile&) = delete;
 
   uint64_t run_id() const { return ledger_->run_id; }
+  uint64_t limit_bytes() const { return ledger_->limit_bytes; }
   // /proc/PID/fd/N of this process: good as long as it lives. The descriptor itself is not passed on by exec.
   std::string path() const;
 

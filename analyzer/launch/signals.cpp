@@ -72,9 +72,9 @@ bool look_at_children(pid_t child, int& status) {
   return false;
 }
 
-double seconds_now() {
+double seconds_of(clockid_t clock) {
   timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
 }
 
@@ -95,18 +95,18 @@ void SignalGate::restore() const {
   sigprocmask(SIG_SETMASK, &mask_before_, nullptr);
 }
 
-int SignalGate::wait_for(pid_t child, int period_seconds, const std::function<void()>& every_period) const {
+int SignalGate::wait_for(pid_t child, int first_millis, const std::function<int()>& at_times) const {
   sigset_t all;
   sigfillset(&all);
   int status = 0;
-  double period = period_seconds, due = seconds_now() + period;
+  double due = seconds_of(CLOCK_MONOTONIC) + 1e-3 * first_millis;
   while (!look_at_children(child, status)) {
-    double left = due - seconds_now();
+    double left = due - seconds_of(CLOCK_MONOTONIC);
     if (left <= 0) {
-      double begun = seconds_now();
-      every_period();
-      double ended = seconds_now();
-      due = ended + std::max(period, 100 * (ended - begun));   // never more than 1 % of a processor
+      double used = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+      double pause = 1e-3 * at_times();
+      used = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - used;
+      due = seconds_of(CLOCK_MONOTONIC) + std::max(pause, 20 * used);   // never more than 5 % of a processor
       continue;
     }
     timespec timeout{time_t(left), long((left - double(time_t(left))) * 1e9)};

@@ -14,9 +14,9 @@ class SignalGate {
   SignalGate();
   void restore() const;   // in the child, before exec
 
-  // Waits until `child` has ended, passing on signals meanwhile and stopping with it under job control; calls `every_period`
-  // about each `period_seconds`. Returns waitpid's status.
-  int wait_for(pid_t child, int period_seconds, const std::function<void()>& every_period) const;
+  // Waits until `child` has ended, passing on signals meanwhile and stopping with it under job control. Calls `at_times`
+  // after `first_millis` and then after the milliseconds that it returned, later if it takes its time. Returns waitpid's status.
+  int wait_for(pid_t child, int first_millis, const std::function<int()>& at_times) const;
 
  private:
   sigset_t mask_before_;
