@@ -61,7 +61,8 @@ Region Region::open(const std::string& path) { return parse(copy_used_part(path)
 Region Region::parse(std::vector<std::byte> bytes) {
   Region region;
   region.bytes_ = std::move(bytes);
-  std::memcpy(&region.header_, region.bytes_.data(), std::min(region.bytes_.size(), sizeof(Header)));
+  size_t header_bytes = std::min(region.bytes_.size(), sizeof(Header));
+  std::copy_n(region.bytes_.begin(), header_bytes, reinterpret_cast<std::byte*>(&region.header_));
   check_identity(region.header_, region.bytes_.size());
   region.read_directory();
   return region;
