@@ -18,15 +18,15 @@ VICTIMS = {
     "alloca_frames": [],
 }
 BUILDS = ["", ".O0", ".fp"]
-PEAK = ("peak_error_bytes",)  # several threads: what the peak may miss is said, and is no error
+STORM = 5000   # kStorm in signals.cpp
 
 
 class Exactness(support.TestCase):
-    def run_victim(self, name, build, losses=PEAK):
+    def run_victim(self, name, build, losses=()):
         arguments = [support.victim(a) if a.endswith(".so") else a for a in VICTIMS.get(name, [])]
         return self.run_command([support.victim(name + build), *arguments], losses)
 
-    def run_command(self, command, losses=PEAK):
+    def run_command(self, command, losses=()):
         run = self.tracked(command)
         self.assertEqual(0, run.status, run.err)
         self.assertEqual(b"", run.err)
@@ -63,12 +63,16 @@ class Exactness(support.TestCase):
     def test_deep_recursion(self):
         for build in BUILDS:
             with self.subTest(build=build):
-                report = self.run_command([support.victim("deep_recursion" + build)], losses=(*PEAK, "cut_stacks"))
-                self.assertGreater(report.coverage["cut_stacks"], 0)
+                report = self.run_command([support.victim("deep_recursion" + build)], losses=("cut_stacks",))
                 for stack in report.site("site_at_the_bottom").stacks:
                     names = [support.bare(f["function"]) for f in support.real_frames(stack)]
-                    self.assertGreaterEqual(len(names), 128)
-                    self.assertEqual({"recurse"}, set(names[1:]))
+                    if stack["truncated"]:
+                        self.assertGreater(report.coverage["cut_stacks"], 0)
+                        self.assertGreaterEqual(len(names), 128)
+                        self.assertEqual({"recurse"}, set(names[1:]))
+                    else:
+                        self.assertEqual(10000, names.count("recurse"))
+                        self.assertEqual("main", names[10001])
 
     def test_signals_on_alternate_stack(self):
         for build in BUILDS:
@@ -82,7 +86,7 @@ class Exactness(support.TestCase):
                 run = self.tracked([support.victim("dl_same_address" + build), support.victim("libplugin_left.so"),
                                     support.victim("libplugin_right.so"), "2000"])
                 self.assertEqual(0, run.status, run.err)
-                self.assert_table(run, PEAK)
+                self.assert_table(run)
 
 
 def add_victim_test(name, build):
@@ -106,16 +110,16 @@ class SignalStorm(support.TestCase):
                 run = self.tracked([support.victim("signals" + build), "storm"])
                 self.assertEqual(0, run.status, run.err)
                 reports = self.assert_table(
-                    run, (*PEAK, "nested_allocations", "nested_bytes"))
+                    run, ("nested_allocations", "nested_bytes"))
                 self.assertEqual(1, len(reports))
                 report = run.report()
                 site, coverage = report.site("site_in_storm"), report.coverage
-                self.assertEqual(20000, site.allocated_count + coverage["nested_allocations"])
-                self.assertEqual(20000 * 560, site.allocated_bytes + coverage["nested_bytes"])
+                self.assertEqual(STORM, site.allocated_count + coverage["nested_allocations"])
+                self.assertEqual(STORM * 560, site.allocated_bytes + coverage["nested_bytes"])
                 self.assertEqual(560 * coverage["nested_allocations"], coverage["nested_bytes"])
                 self.assertEqual(site.live_count * 560, site.live_bytes)
-                self.assertLessEqual(site.freed_count, 10000)
-                self.assertGreater(site.allocated_count, 1000)
+                self.assertLessEqual(site.freed_count, STORM // 2)
+                self.assertGreater(site.allocated_count, STORM // 10)
 
 
 if __name__ == "__main__":

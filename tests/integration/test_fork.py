@@ -2,12 +2,11 @@
 import support
 
 VICTIM = support.victim("fork_child")
-PEAK = ("peak_error_bytes",)
 LONG_GRACE = {"child_grace": "10m", "child_grace_allocations": "100000"}   # nothing here lives that long
 
 
 class Fork(support.TestCase):
-    def fork(self, mode, options=None, losses=PEAK):
+    def fork(self, mode, options=None, losses=()):
         plain = support.plain([VICTIM, mode])
         self.assertEqual(0, plain.status, plain.err)
         run = self.tracked([VICTIM, mode], options)

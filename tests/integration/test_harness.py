@@ -11,11 +11,13 @@ REPORT = {
                "live_count": 3, "peak_live_bytes": 124, "inherited_bytes": 0, "inherited_count": 0},
     "coverage": {"nested_allocations": 0, "checks": 5},
     "sites": [
-        {"stack_id": 65, "live_bytes": 48, "live_count": 2, "allocated_bytes": 72, "allocated_count": 3, "peak_live_bytes": 72,
+        {"stack_id": 65, "live_bytes": 48, "live_count": 2, "allocated_bytes": 72, "allocated_count": 3, "freed_bytes": 24,
+         "freed_count": 1, "peak_live_bytes": 72, "inherited_live_bytes": 0, "inherited_live_count": 0,
          "frames": [{"function": "site_a(int)", "module": "/x/victim", "inlined": False},
                     {"function": "void inlined()", "module": "/x/victim", "inlined": True},
                     {"function": "main", "module": "/x/victim", "inlined": False}]},
-        {"stack_id": 66, "live_bytes": 52, "live_count": 1, "allocated_bytes": 52, "allocated_count": 1, "peak_live_bytes": 52,
+        {"stack_id": 66, "live_bytes": 52, "live_count": 1, "allocated_bytes": 52, "allocated_count": 1, "freed_bytes": 0,
+         "freed_count": 0, "peak_live_bytes": 52, "inherited_live_bytes": 0, "inherited_live_count": 0,
          "frames": [{"function": None, "module": None, "inlined": False}]},
     ],
 }
@@ -65,6 +67,7 @@ class HarnessNotices(unittest.TestCase):
             lambda raw: raw["totals"].update(live_count=4),
             lambda raw: raw["totals"].update(allocated_bytes=125, live_bytes=101),
             lambda raw: raw["sites"][0].update(live_bytes=-1),
+            lambda raw: raw["sites"][0].update(freed_count=2),
             lambda raw: raw["sites"][0].update(inherited_live_bytes=8),
             lambda raw: raw["sites"][0].update(peak_live_bytes=47),
             lambda raw: raw["totals"].update(peak_live_bytes=99),

@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   if (is("mlockall") || is("mlockall_memory")) {
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return 77;
     live_on();
-    if (is("mlockall_memory")) dprintf(1, "{\"resident_kb\":%ld}\n", resident_kb());
+    if (is("mlockall_memory")) SAY("{\"resident_kb\":%ld}\n", resident_kb());
   } else if (is("seccomp")) {
     forbid_open();
     live_on();
@@ -100,7 +100,7 @@ int main(int argc, char** argv) {
     if (setuid(65534) != 0) return 77;
   } else if (is("unshare")) {   // fails with EINVAL in a process with more than one thread
     if (unshare(CLONE_NEWUSER) != 0) {
-      dprintf(1, "unshare: %s\n", strerror(errno));
+      SAY("unshare: %s\n", strerror(errno));
       return errno == EPERM || errno == ENOSPC ? 77 : 1;
     }
     live_on();
@@ -124,7 +124,7 @@ int main(int argc, char** argv) {
       if (p) p[0] = p[(10 << 20) - 1] = 1;
       free(p);
     }
-    dprintf(1, "survived\n");
+    SAY("survived\n");
     return 0;
   } else if (is("chdir_umask")) {
     umask(0777);
