@@ -77,10 +77,21 @@ const RefusalNote* note_of_another(pid_t pid, const LedgerFile& ledger) {
   return nullptr;
 }
 
-Note refused_children(uint32_t count, const RefusalNote* first) {
+// A server that drops its privileges does what it should, and its parent's report counts it: no trouble.
+bool all_changed_user(pid_t pid, const LedgerFile& ledger) {
+  for (uint32_t i = 0; i < format::kRefusalNotes; ++i) {
+    const RefusalNote* note = ledger.note(i);
+    if (note && note->pid != pid && Refusal(note->reason) != Refusal::kOtherUser) return false;
+  }
+  return true;
+}
+
+Note refused_others(uint32_t count, pid_t pid, const LedgerFile& ledger) {
   std::string text = std::to_string(count) + (count == 1 ? " other process" : " other processes") + " ran unrecorded";
-  if (first) text += "; the first, " + bounded(first->name, sizeof first->name) + "." + std::to_string(first->pid) + ": " + why(*first);
-  return {text, true};
+  const RefusalNote* first = note_of_another(pid, ledger);
+  if (!first) return {text, true};
+  text += "; the first, " + bounded(first->name, sizeof first->name) + "." + std::to_string(first->pid) + ": " + why(*first);
+  return {text, !all_changed_user(pid, ledger)};
 }
 
 }  // namespace
@@ -97,7 +108,7 @@ std::vector<Note> closing_notes(const Run& run, const RegionFile* region, const 
                      true});
   }
   uint32_t others = ledger.refused() - (own && ledger.refused() ? 1 : 0);
-  if (others) notes.push_back(refused_children(others, note_of_another(run.pid, ledger)));
+  if (others) notes.push_back(refused_others(others, run.pid, ledger));
   return notes;
 }
 

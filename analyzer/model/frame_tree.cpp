@@ -19,36 +19,32 @@ size_t FrameTree::KeyHash::operator()(const Key& key) const {
 }
 
 FrameTree::FrameTree(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
-  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({end, end, kNoModule, false, false, 0});
+  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({end, end, kNoModule, false, false, false, 0});
   for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
 }
 
-FrameTree::Id FrameTree::add(uint32_t leaf) {
-  Id id = node_leaf(leaf);
-  while (entries_[id].module != kNoModule && is_shim_[entries_[id].module]) id = entries_[id].caller;
-  return id;
-}
+FrameTree::Id FrameTree::add(uint32_t leaf) { return node_leaf(leaf).id; }
 
-FrameTree::Id FrameTree::node_leaf(uint32_t leaf) {
+FrameTree::Reached FrameTree::node_leaf(uint32_t leaf) {
   struct Step {
     uint32_t id;
     Node node;
   };
   std::vector<Step> steps;  // innermost first
-  Id caller = kLost;
+  Reached caller{kLost};
   for (uint32_t id = leaf;;) {
     if (id == kRootNode || id == kCutNode) {
-      caller = id == kRootNode ? kRoot : kCut;
+      caller = {id == kRootNode ? kRoot : kCut};
       break;
     }
-    auto [known, added] = of_node_.emplace(id, kInProgress);
+    auto [known, added] = of_node_.emplace(id, Reached{kInProgress});
     if (!added) {
-      caller = known->second == kInProgress ? kLost : known->second;  // in progress: a cycle
+      if (known->second.id != kInProgress) caller = known->second;  // else a cycle
       break;
     }
     auto node = region_.node(id);
     if (!node) {
-      known->second = caller = kLost;
+      known->second = caller;
       break;
     }
     steps.push_back({id, *node});
@@ -61,7 +57,7 @@ FrameTree::Id FrameTree::node_leaf(uint32_t leaf) {
   return caller;
 }
 
-FrameTree::Id FrameTree::append_node(Id caller, const Node& node) {
+FrameTree::Reached FrameTree::append_node(Reached caller, const Node& node) {
   uint32_t generation = node.generation & ~kNodeCut;
   if (rule_kind(node) != 0) return append_frame(caller, node.words[0] & kPcMask, generation, rule_kind(node));
   for (uint32_t i = kFramesPerNode; i-- > 0;) {
@@ -71,24 +67,31 @@ FrameTree::Id FrameTree::append_node(Id caller, const Node& node) {
   return caller;
 }
 
-FrameTree::Id FrameTree::append_frame(Id caller, uint64_t pc, uint32_t generation, uint16_t rule) {
+FrameTree::Reached FrameTree::append_frame(Reached caller, uint64_t pc, uint32_t generation, uint16_t rule) {
   if (pc == 0) return caller;
   // A call may be the last instruction of its module: then only the byte before the return address is covered.
   const ModuleInstance* instance = modules_.resolve(pc, generation);
   if (instance == nullptr) instance = modules_.resolve(pc - 1, generation);
-  Key key{caller, instance ? instance->file : kNoModule, instance ? pc - instance->bias : pc};
+  // A hook that was interrupted by a signal handler, or that threw, is on the stack as truly as its caller is; but it is ours.
+  if (instance && is_shim_[instance->file]) return {caller.id, true};
+
+  Key key{caller.id, instance ? instance->file : kNoModule, instance ? pc - instance->bias : pc};
   auto [place, added] = known_.emplace(key, Id(entries_.size()));
-  if (added) entries_.push_back({caller, entries_[caller].end, key.module, rule == kRuleSignal, rule == kRuleGuess, key.offset});
-  return place->second;
+  bool signal = rule == kRuleSignal;
+  // What a signal interrupted is the next frame, unless that was left out.
+  bool interrupts = signal && !caller.inside_shim;
+  if (added)
+    entries_.push_back({caller.id, entries_[caller.id].end, key.module, signal, rule == kRuleGuess, interrupts, key.offset});
+  return {place->second};
 }
 
 std::vector<Frame> FrameTree::frames(Id leaf) const {
   std::vector<Frame> frames;
-  bool after_signal = false;
+  bool interrupted = false;
   for (Id id = leaf; id > kLost; id = entries_[id].caller) {
     const Entry& entry = entries_[id];
-    frames.push_back({entry.module, entry.offset, after_signal, entry.signal, entry.guessed});
-    after_signal = entry.signal;
+    frames.push_back({entry.module, entry.offset, interrupted, entry.signal, entry.guessed});
+    interrupted = entry.interrupts;
   }
   return frames;
 }

@@ -31,7 +31,7 @@ class FrameTree {
 
   FrameTree(const region::Region& region, const ModuleMap& modules);
 
-  // The innermost frame of the stack that ends in region node `leaf`, without frames of the shim at its inner end.
+  // The innermost frame of the stack that ends in region node `leaf`, without the shim's own frames.
   Id add(uint32_t leaf);
 
   std::vector<Frame> frames(Id leaf) const;  // innermost first
@@ -43,6 +43,7 @@ class FrameTree {
     Id end;
     uint32_t module;
     bool signal, guessed;
+    bool interrupts;  // its caller was interrupted, rather than called it
     uint64_t offset;
   };
   struct Key {
@@ -55,16 +56,22 @@ class FrameTree {
     size_t operator()(const Key& key) const;
   };
 
-  Id node_leaf(uint32_t leaf);
-  Id append_node(Id caller, const format::Node& node);
-  Id append_frame(Id caller, uint64_t pc, uint32_t generation, uint16_t rule);
+  // The frame that a stack has reached from its outer end.
+  struct Reached {
+    Id id;
+    bool inside_shim = false;  // one of the shim's own lies further in, and was left out
+  };
+
+  Reached node_leaf(uint32_t leaf);
+  Reached append_node(Reached caller, const format::Node& node);
+  Reached append_frame(Reached caller, uint64_t pc, uint32_t generation, uint16_t rule);
 
   const region::Region& region_;
   const ModuleMap& modules_;
   std::vector<bool> is_shim_;  // by module file
   std::vector<Entry> entries_;
   std::unordered_map<Key, Id, KeyHash> known_;
-  std::unordered_map<uint32_t, Id> of_node_;
+  std::unordered_map<uint32_t, Reached> of_node_;
 };
 
 }  // namespace tidemark::model

@@ -4,6 +4,7 @@
 #include <fmt/ostream.h>
 
 #include <algorithm>
+#include <csignal>
 
 #include "analyzer/output/human.h"
 #include "analyzer/output/text_frames.h"
@@ -67,23 +68,23 @@ std::string allocation_rate(const Counters& counters, double duration_s) {
 void write_totals(std::ostream& out, const Profile& profile) {
   const Totals& totals = profile.totals;
   const Counters& counters = totals.counters;
-  const char* when = profile.process.ending == Ending::kRunning ? "live now " : "live then";
+  const char* when = profile.process.ending == Ending::kRunning ? "live now   " : "live at end";
   fmt::print(out, "\nHeap\n");
   if (counters.live_bytes() == 0 && counters.live_count() == 0) {
     fmt::print(out, "  {}  nothing\n", when);
   } else {
     fmt::print(out, "  {}  {} in {}\n", when, exact_bytes(counters.live_bytes()), blocks(counters.live_count()));
   }
-  fmt::print(out, "  at peak    {}", exact_bytes(totals.peak_live_bytes));
+  fmt::print(out, "  at peak      {}", exact_bytes(totals.peak_live_bytes));
   if (totals.peak_error_bytes != 0) fmt::print(out, ", or up to {} more", human_bytes(totals.peak_error_bytes));
-  fmt::print(out, "\n  allocated  {} in {}{}\n", human_bytes(counters.allocated_bytes), blocks(counters.allocated_count),
+  fmt::print(out, "\n  allocated    {} in {}{}\n", human_bytes(counters.allocated_bytes), blocks(counters.allocated_count),
              allocation_rate(counters, profile.process.duration_s));
-  fmt::print(out, "  freed      {} in {}\n", human_bytes(counters.freed_bytes), blocks(counters.freed_count));
+  fmt::print(out, "  freed        {} in {}\n", human_bytes(counters.freed_bytes), blocks(counters.freed_count));
   if (totals.inherited_count != 0 || totals.inherited_bytes != 0)
-    fmt::print(out, "  inherited  {} in {} from the parent process, still live\n", human_bytes(totals.inherited_bytes),
+    fmt::print(out, "  inherited    {} in {} from the parent process, still live\n", human_bytes(totals.inherited_bytes),
                blocks(totals.inherited_count));
   if (totals.overflow.allocated_count != 0)
-    fmt::print(out, "  no stack   {} of what is live, {} of all allocated bytes: the region's stack table was full\n",
+    fmt::print(out, "  no stack     {} of what is live, {} of all allocated bytes: the region's stack table was full\n",
                human_share(totals.overflow.live_bytes(), counters.live_bytes()),
                human_share(totals.overflow.allocated_bytes, counters.allocated_bytes));
 }
@@ -138,8 +139,8 @@ void write_sites(std::ostream& out, const Profile& profile, size_t shown, FrameW
   }
   uint64_t bytes = 0;
   for (size_t i = 0; i < shown; ++i) bytes += profile.sites[i].counters.live_bytes();
-  fmt::print(out, "\nTop {} of {} by live bytes, {} of them\n", shown, plural(profile.sites.size(), "call stack", "call stacks"),
-             human_share(bytes, profile.totals.counters.live_bytes()));
+  fmt::print(out, "\nTop {} of {} by live bytes, {} of all that is live\n", shown,
+             plural(profile.sites.size(), "call stack", "call stacks"), human_share(bytes, profile.totals.counters.live_bytes()));
   for (size_t i = 0; i < shown; ++i) write_site(out, profile, profile.sites[i], i + 1, frames);
 }
 
@@ -158,7 +159,10 @@ void write_next_steps(std::ostream& out, const Report& report, const FrameWriter
   if (shown < report.profile->sites.size())
     fmt::print(out, "  tidemark report --json {}   all {} call stacks, for other tools\n", path,
                human_count(report.profile->sites.size()));
-  if (report.profile->process.ending == Ending::kRunning)
+  const Process& process = report.profile->process;
+  if (process.ending == Ending::kKilled || process.signal == SIGKILL)
+    fmt::print(out, "  dmesg -T | grep -i 'killed process'   was it the OOM killer?\n");
+  if (process.ending == Ending::kRunning)
     fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);
 }
 

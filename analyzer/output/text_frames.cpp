@@ -30,7 +30,16 @@ constexpr std::string_view kStartUp[] = {"_start",
                                          "clone",
                                          "__clone"};
 
-bool is_c_library(const std::string& name) { return name.starts_with("libc.so.") || name.starts_with("libpthread.so."); }
+bool is_c_library(const std::string& name) {
+  return name.starts_with("libc.so.") || name.starts_with("libpthread.so.") || name.starts_with("ld-linux");
+}
+
+// To the column of places; counted in characters, not bytes.
+size_t padding(const std::string& name) {
+  size_t width = 0;
+  for (unsigned char byte : name) width += (byte & 0xc0) != 0x80;
+  return width < kNameColumn ? kNameColumn - width + 2 : 2;
+}
 
 std::string cut(const std::string& name) {
   if (name.size() <= kLongestName) return name;
@@ -68,8 +77,8 @@ FrameWriter::Line FrameWriter::line_of(const Frame& frame, const SourceFrame& so
   } else if (!source.function.empty() && frame.module != model::kNoModule) {
     line.place = printable(fmt::format("({})", profile_.modules.files()[frame.module].base_name()));
   }
-  if (source.inlined) line.place += " [inlined]";
-  if (frame.guessed) line.place += " [guessed]";
+  if (source.inlined) line.place += line.place.empty() ? "[inlined]" : " [inlined]";
+  if (frame.guessed) line.place += line.place.empty() ? "[guessed]" : " [guessed]";
   line.start_up = is_start_up(frame, source);
   return line;
 }
@@ -108,7 +117,8 @@ void FrameWriter::write_lines(std::ostream& out, const std::vector<Line>& lines)
       i += left_out;
     }
     const Line& line = lines[i];
-    fmt::print(out, "      {:<{}}  {}", line.function, line.place.empty() ? 0 : kNameColumn, line.place);
+    fmt::print(out, "      {}", line.function);
+    if (!line.place.empty()) fmt::print(out, "{:{}}{}", "", padding(line.function), line.place);
     if (line.repeats > 1) fmt::print(out, "  (× {}: it calls itself)", line.repeats);
     fmt::print(out, "\n");
   }

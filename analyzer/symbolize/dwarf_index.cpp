@@ -92,11 +92,12 @@ const char* linkage_name(Dwarf_Die* die) {
 
 std::string function_name(Dwarf_Die* die, const char* mangled_name) {
   if (const char* name = linkage_name(die)) return demangle(name);
-  // Local C++ functions have no linkage name in DWARF, but a mangled symbol.
   std::string from_symbol = mangled_name ? demangle(mangled_name) : "";
-  if (mangled_name != nullptr && from_symbol != mangled_name && from_symbol.find('(') != std::string::npos) return from_symbol;
-  if (const char* name = dwarf_diename(die)) return name;
-  return from_symbol;
+  const char* name = dwarf_diename(die);
+  if (name == nullptr) return from_symbol;
+  // Local C++ functions have no linkage name in DWARF but a mangled symbol; libc's aliases are known by another one.
+  bool symbol_says_more = mangled_name != nullptr && (from_symbol != mangled_name || name[0] == '_');
+  return symbol_says_more ? from_symbol : name;
 }
 
 std::string full_path(Dwarf_Die* unit, const char* name) {

@@ -39,8 +39,8 @@ uint8_t SymbolTable::rank_of(const GElf_Sym& symbol, const char* name) {
   uint8_t rank = symbol.st_size == 0 ? 16 : 0;
   int binding = GELF_ST_BIND(symbol.st_info);
   rank += binding == STB_GLOBAL ? 0 : binding == STB_WEAK ? 4 : 8;
-  bool internal = name[0] == '_' && name[1] == '_';  // libc's aliases: malloc rather than __libc_malloc
-  return rank + (internal ? 2 : 0);
+  bool internal = name[0] == '_' && name[1] == '_';  // libc's aliases: strdup rather than __strdup
+  return rank + (internal ? 5 : 0);
 }
 
 const char* SymbolTable::find(uint64_t address) const {

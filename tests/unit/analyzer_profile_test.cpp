@@ -116,6 +116,18 @@ TEST(AnalyzerFrames, TheShimsOwnFramesAreNotShown) {
   EXPECT_EQ(offsets_of_first(report), std::vector<uint64_t>{0x5000});
 }
 
+TEST(AnalyzerFrames, AHookInterruptedByAHandlerIsNotShown) {
+  RegionBuilder builder;
+  builder.module({0x10000, 0x20000, 0x10000, "/opt/lib/libtidemark.so", "1"});
+  uint32_t hook = builder.path({0x10010, 0x5000});
+  builder.stack(builder.group({0x3000}, builder.lone(0x4000, kRuleSignal, hook)), {.allocated_count = 1, .allocated_bytes = 8});
+  auto report = report_of(builder);
+  auto frames = report.profile->frames(report.profile->sites.at(0));
+  EXPECT_EQ(offsets(frames), (std::vector<uint64_t>{0x3000, 0x4000, 0x5000}));
+  EXPECT_TRUE(frames[1].signal);
+  EXPECT_FALSE(frames[2].exact);  // it called the hook
+}
+
 TEST(AnalyzerProfile, EqualStacksAreOneSite) {
   RegionBuilder builder;
   // The same frames in nodes of another shape.
