@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
@@ -77,11 +78,14 @@ const RefusalNote* note_of_another(pid_t pid, const LedgerFile& ledger) {
   return nullptr;
 }
 
-// A server that drops its privileges does what it should, and its parent's report counts it: no trouble.
+// A server that drops its privileges does what it should, and its parent's report counts it: no trouble. (The folder was
+// found writable for us: whom it is denied is another user.)
+bool changed_user(const RefusalNote& note) { return Refusal(note.reason) == Refusal::kOtherUser || note.error == EACCES; }
+
 bool all_changed_user(pid_t pid, const LedgerFile& ledger) {
   for (uint32_t i = 0; i < format::kRefusalNotes; ++i) {
     const RefusalNote* note = ledger.note(i);
-    if (note && note->pid != pid && Refusal(note->reason) != Refusal::kOtherUser) return false;
+    if (note && note->pid != pid && !changed_user(*note)) return false;
   }
   return true;
 }
