@@ -17,6 +17,9 @@ ModuleFile file_of(const region::Region& region, const format::Module& module) {
   if (id_bytes == 0) {
     file.file_bytes = module.file_bytes;
     file.mtime_ns = module.mtime_ns;
+  } else if (file.path.empty()) {
+    // The loader's name for the executable is empty; whether it is that one, the build-id will tell.
+    file.path = region.text(region.header().exe);
   }
   return file;
 }

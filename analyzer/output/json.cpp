@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "analyzer/output/human.h"
 #include "analyzer/output/json_details.h"
@@ -106,11 +108,27 @@ Json refusals_json(const format::RunLedger& ledger) {
   return notes;
 }
 
+// Names may be cut anywhere, or forged: what is no UTF-8 becomes U+FFFD.
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
 class SiteWriter {
  public:
   SiteWriter(const Report& report, const ReportOptions& options, symbolize::Symbolizer& symbols)
       : report_(report), profile_(*report.profile), options_(options), symbols_(symbols) {}
 
+  void write(std::ostream& out, const Site& site) {
+    std::string text = dump(site_json(site));
+    text.back() = ',';  // its closing brace
+    out << text << "\"frames\":[";
+    const char* separator = "";
+    for (const Frame& frame : profile_.frames(site)) {
+      out << separator << frame_text(frame);
+      separator = ",";
+    }
+    out << "]}";
+  }
+
+ private:
   Json site_json(const Site& site) {
     Json json;
     json["stack_id"] = site.stack_id;
@@ -127,11 +145,9 @@ class SiteWriter {
     json["damaged"] = site.damaged;
     json["merged"] = site.records;
     if (options_.details) json["details"] = details_json(*report_.region, site);
-    json["frames"] = frames_json(site);
     return json;
   }
 
- private:
   void put_times(Json& json, const Site& site) {
     auto in_seconds = [](const std::optional<uint32_t>& tick) {
       return tick ? Json(double(*tick) / format::kTicksPerSecond) : Json(nullptr);
@@ -149,11 +165,15 @@ class SiteWriter {
       json["lifetime_below_s"] = double(format::kDetailAgeTicks) / format::kTicksPerSecond;
   }
 
-  Json frames_json(const Site& site) {
-    Json frames = Json::array();
-    for (const Frame& frame : profile_.frames(site))
-      for (const symbolize::SourceFrame& source : symbols_.find(frame)) frames.push_back(frame_json(frame, source));
-    return frames;
+  // The same frames occur in thousands of sites: each is put into words once.
+  const std::string& frame_text(const Frame& frame) {
+    std::string& text = frame_texts_[{frame.module, frame.offset, frame.exact, frame.guessed}];
+    if (!text.empty()) return text;
+    for (const symbolize::SourceFrame& source : symbols_.find(frame)) {
+      if (!text.empty()) text += ',';
+      text += dump(frame_json(frame, source));
+    }
+    return text;
   }
 
   Json frame_json(const Frame& frame, const symbolize::SourceFrame& source) {
@@ -169,6 +189,7 @@ class SiteWriter {
     return json;
   }
 
+  std::map<std::tuple<uint32_t, uint64_t, bool, bool>, std::string> frame_texts_;
   const Report& report_;
   const Profile& profile_;
   const ReportOptions& options_;
@@ -190,9 +211,6 @@ Json modules_json(const Profile& profile, const symbolize::Symbolizer& symbols) 
   return modules;
 }
 
-// Names may be cut anywhere, or forged: what is no UTF-8 becomes U+FFFD.
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
 }  // namespace
 
 // Written piece by piece: a region may hold 100,000 sites.
@@ -205,7 +223,10 @@ void write_json(std::ostream& out, const Report& report, const ReportOptions& op
       << ",\n\"sites\":[";
   SiteWriter writer(report, options, symbols);
   size_t shown = options.top == 0 ? profile.sites.size() : std::min(options.top, profile.sites.size());
-  for (size_t i = 0; i < shown; ++i) out << (i == 0 ? "\n" : ",\n") << dump(writer.site_json(profile.sites[i]));
+  for (size_t i = 0; i < shown; ++i) {
+    out << (i == 0 ? "\n" : ",\n");
+    writer.write(out, profile.sites[i]);
+  }
   out << "],\n\"modules\":" << dump(modules_json(profile, symbols)) << "}";
 }
 

@@ -87,7 +87,8 @@ void write_losses(std::ostream& out, const model::Profile& profile) {
   fmt::print(out, "\nWhat this report lacks\n");
   for (const std::string& sentence : sentences) fmt::print(out, "  - {}\n", printable(sentence));
   if (profile.totals.overflow.allocated_count != 0)
-    fmt::print(out, "  A larger region holds more call stacks: tidemark run --region_size=256M -- COMMAND\n");
+    fmt::print(out, "  A larger region holds more call stacks: tidemark run --{}=256M -- COMMAND\n",
+               profile.process.origin == Origin::kLaunched ? "region_size" : "child_region_size");
 }
 
 }  // namespace tidemark::output

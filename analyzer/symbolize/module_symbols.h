@@ -28,7 +28,8 @@ class ModuleSymbols {
  public:
   ModuleSymbols(const model::ModuleFile& module, const SearchPlaces& places);
 
-  SymbolState state() const { return state_; }
+  // Of the addresses asked for so far: a file may have lines for a few hand-written functions only.
+  SymbolState state() const;
 
   // Innermost first; empty when nothing is known. `address`: virtual address in the file, of the instruction itself.
   std::vector<SourceFrame> find(uint64_t address);
@@ -44,6 +45,7 @@ class ModuleSymbols {
   std::unique_ptr<DwarfIndex> lines_;
   uint64_t dwarf_shift_ = 0;  // address in the file + this = address in its DWARF
   SymbolState state_ = SymbolState::kNone;
+  bool found_lines_ = false, found_none_ = false;
 };
 
 }  // namespace tidemark::symbolize
