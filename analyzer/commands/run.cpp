@@ -38,7 +38,7 @@ constexpr int kCalmSweepMillis = 5000, kBusySweepMillis = 250, kLookMillis = 100
 void say(const std::string& text) {
   std::string line = "tidemark: " + text + '\n';
   ssize_t written = write(STDERR_FILENO, line.data(), line.size());
-  (void)written;   // nobody to tell
+  (void)written;  // nobody to tell
 }
 
 int fail(const std::string& text, int status = kCannotRun) {
@@ -67,7 +67,7 @@ std::optional<std::string> absolute_folder(const std::string& folder) {
   if (!current) return std::nullopt;
   std::string path = current;
   free(current);
-  if (path[0] != '/') return std::nullopt;   // "(unreachable)…"
+  if (path[0] != '/') return std::nullopt;  // "(unreachable)…"
   return folder == "." ? path : (path == "/" ? "" : path) + '/' + folder;
 }
 
@@ -80,7 +80,8 @@ std::string prepare_folder(const std::string& path) {
     return "the folder " + path + " could not be created (" + strerror(errno) + ")" + kAdvice;
   }
   if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode)) return path + " is not a folder" + kAdvice;
-  if (eaccess(folder, W_OK | X_OK) != 0) return "the folder " + path + " cannot be written to (" + strerror(errno) + ")" + kAdvice;
+  if (eaccess(folder, W_OK | X_OK) != 0)
+    return "the folder " + path + " cannot be written to (" + strerror(errno) + ")" + kAdvice;
   return {};
 }
 
@@ -109,8 +110,8 @@ std::string run_prefix(uint64_t run_id) {
 struct Plan {
   CommandLine line;
   Environment environment;
-  std::string folder;         // absolute
-  std::string folder_shown;   // as the user named it
+  std::string folder;        // absolute
+  std::string folder_shown;  // as the user named it
 };
 
 void finish(const Plan& plan, const Child& child, uint64_t start, int wait_status, RegionFolder& regions, LedgerFile& ledger) {

@@ -53,7 +53,7 @@ int execute(const std::vector<std::string>& command, const Environment& environm
 void guard_standard_streams() {
   for (int fd = 0; fd <= 2; ++fd) {
     if (fcntl(fd, F_GETFD) >= 0) continue;
-    if (open("/dev/null", O_RDWR | O_CLOEXEC) != fd) return;   // the lowest free number is fd
+    if (open("/dev/null", O_RDWR | O_CLOEXEC) != fd) return;  // the lowest free number is fd
   }
 }
 

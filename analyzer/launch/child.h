@@ -11,7 +11,7 @@
 
 namespace tidemark::launch {
 
-using Environment = std::vector<std::pair<std::string, std::string>>;   // names and values to set; the rest stays
+using Environment = std::vector<std::pair<std::string, std::string>>;  // names and values to set; the rest stays
 
 class Child {
  public:
@@ -27,7 +27,7 @@ class Child {
 
  private:
   pid_t pid_ = -1;
-  Descriptor report_;   // read end; the write end closes in the child when exec works
+  Descriptor report_;  // read end; the write end closes in the child when exec works
 };
 
 // Executes `command` in place of this process, with `environment` added. Returns errno.

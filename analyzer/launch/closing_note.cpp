@@ -17,7 +17,8 @@ using format::RefusalNote;
 std::string sentence(Refusal reason) {
   switch (reason) {
 #define X(enumerator, text) \
-  case Refusal::enumerator: return text;
+  case Refusal::enumerator: \
+    return text;
     TIDEMARK_REFUSALS(X)
 #undef X
   }
@@ -27,16 +28,24 @@ std::string sentence(Refusal reason) {
 std::string advice(Refusal reason) {
   switch (reason) {
     case Refusal::kOpenFolder:
-    case Refusal::kCreateFile: return "use another folder with -o DIR";
-    case Refusal::kAllocateFile: return "use a smaller --region_size, or a folder with more room with -o DIR";
+    case Refusal::kCreateFile:
+      return "use another folder with -o DIR";
+    case Refusal::kAllocateFile:
+      return "use a smaller --region_size, or a folder with more room with -o DIR";
     case Refusal::kMapFile:
-    case Refusal::kNoMemory: return "use a smaller --region_size, or raise the memory limit (ulimit -v)";
-    case Refusal::kFileSizeLimit: return "use a smaller --region_size, or raise the limit (ulimit -f)";
-    case Refusal::kRegionsMax: return "raise --regions_max, or use a smaller --child_region_size";
-    case Refusal::kOtherUser: return "use a folder with -o DIR that this user may write to";
-    case Refusal::kBadOptions: return "correct TIDEMARK_OPTIONS";
+    case Refusal::kNoMemory:
+      return "use a smaller --region_size, or raise the memory limit (ulimit -v)";
+    case Refusal::kFileSizeLimit:
+      return "use a smaller --region_size, or raise the limit (ulimit -f)";
+    case Refusal::kRegionsMax:
+      return "raise --regions_max, or use a smaller --child_region_size";
+    case Refusal::kOtherUser:
+      return "use a folder with -o DIR that this user may write to";
+    case Refusal::kBadOptions:
+      return "correct TIDEMARK_OPTIONS";
     case Refusal::kNone:
-    case Refusal::kUnsupported: break;
+    case Refusal::kUnsupported:
+      break;
   }
   return {};
 }

@@ -11,16 +11,16 @@
 namespace tidemark::launch {
 
 struct Run {
-  std::string command;        // as given
-  std::string folder;         // of the regions, as a person would type it
+  std::string command;  // as given
+  std::string folder;   // of the regions, as a person would type it
   pid_t pid = 0;
   int wait_status = 0;
-  size_t regions = 0;         // of the whole run
+  size_t regions = 0;  // of the whole run
 };
 
 struct Note {
-  std::string text;       // one line without its end
-  bool trouble = false;   // to be said even where nobody sits at a terminal
+  std::string text;      // one line without its end
+  bool trouble = false;  // to be said even where nobody sits at a terminal
 };
 
 // `region` is the launched program's last one, or nullptr.

@@ -7,11 +7,16 @@ constexpr const char* kTryHelp = " (tidemark run --help lists them)";
 
 std::string_view type_name(OptionType type) {
   switch (type) {
-    case OptionType::Bool: return "0|1";
-    case OptionType::Count: return "N";
-    case OptionType::Size: return "SIZE";
-    case OptionType::Millis: return "TIME";
-    case OptionType::Text: break;
+    case OptionType::Bool:
+      return "0|1";
+    case OptionType::Count:
+      return "N";
+    case OptionType::Size:
+      return "SIZE";
+    case OptionType::Millis:
+      return "TIME";
+    case OptionType::Text:
+      break;
   }
   return "TEXT";
 }
@@ -113,8 +118,7 @@ std::string run_help() {
     if (!row.default_value.empty()) text += " [" + std::string(row.default_value) + "]";
     text += '\n';
   }
-  return text +
-         "\nStatus: COMMAND's own; 125 tidemark cannot do it, 126 COMMAND cannot be executed, 127 it was not found.\n";
+  return text + "\nStatus: COMMAND's own; 125 tidemark cannot do it, 126 COMMAND cannot be executed, 127 it was not found.\n";
 }
 
 }  // namespace tidemark::launch

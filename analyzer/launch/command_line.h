@@ -8,11 +8,11 @@
 namespace tidemark::launch {
 
 struct CommandLine {
-  OptionSet options;                  // those of TIDEMARK_OPTIONS, then those of the command line
+  OptionSet options;  // those of TIDEMARK_OPTIONS, then those of the command line
   bool strict = false;
   bool help = false;
-  std::vector<std::string> command;   // the program and its arguments; empty only with help
-  std::string error;                  // one line; nothing else counts when it is set
+  std::vector<std::string> command;  // the program and its arguments; empty only with help
+  std::string error;                 // one line; nothing else counts when it is set
 };
 
 // `environment` is the present TIDEMARK_OPTIONS, or nullptr. Options end at `--` or at the first word that is none.

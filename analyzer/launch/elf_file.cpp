@@ -18,7 +18,7 @@
 namespace tidemark::launch {
 namespace {
 
-constexpr size_t kScriptHead = 256;       // what the kernel reads of a script
+constexpr size_t kScriptHead = 256;  // what the kernel reads of a script
 constexpr size_t kMaxInterpreter = 4096;
 
 std::string read_at(int fd, size_t bytes, uint64_t offset) {
@@ -104,7 +104,7 @@ bool gains_privileges(const std::string& path) {
   bool sets_group = (info.st_mode & S_ISGID) && (info.st_mode & S_IXGRP) && !ignored;
   gid_t group = sets_group ? info.st_gid : getegid();
   if (user != getuid() || group != getgid()) return true;
-  return getuid() != 0 && !ignored && has_capabilities(path);   // root has them all: nothing is gained
+  return getuid() != 0 && !ignored && has_capabilities(path);  // root has them all: nothing is gained
 }
 
 }  // namespace tidemark::launch

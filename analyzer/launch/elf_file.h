@@ -5,19 +5,19 @@
 namespace tidemark::launch {
 
 enum class FileKind {
-  kElf,            // for this machine; see `interpreter`
-  kForeignElf,     // other processor, word size or byte order
-  kDamagedElf,     // execve will refuse it
-  kScript,         // begins with #!
-  kOther,          // execvp gives it to /bin/sh, or binfmt_misc knows it
-  kUnreadable,     // could not be opened or read
+  kElf,         // for this machine; see `interpreter`
+  kForeignElf,  // other processor, word size or byte order
+  kDamagedElf,  // execve will refuse it
+  kScript,      // begins with #!
+  kOther,       // execvp gives it to /bin/sh, or binfmt_misc knows it
+  kUnreadable,  // could not be opened or read
 };
 
 struct FileFacts {
   FileKind kind = FileKind::kUnreadable;
-  std::string interpreter;        // kElf: PT_INTERP, empty when there is none; kScript: the program of the #! line
-  std::string argument;           // kScript: all that follows it on that line, or empty
-  std::string second_line;        // kScript
+  std::string interpreter;  // kElf: PT_INTERP, empty when there is none; kScript: the program of the #! line
+  std::string argument;     // kScript: all that follows it on that line, or empty
+  std::string second_line;  // kScript
 };
 
 FileFacts read_file_facts(const std::string& path);

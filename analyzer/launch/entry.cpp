@@ -9,11 +9,11 @@
 namespace tidemark::launch {
 namespace {
 
-constexpr int kMaxScripts = 8;   // the kernel follows five; env may stand between
+constexpr int kMaxScripts = 8;  // the kernel follows five; env may stand between
 
 bool is_python_name(const std::string& name) {
   if (name.compare(0, 6, "python") != 0) return false;
-  size_t last = name.size() - 1;   // python3.13t, the free-threaded build, aborts on any PYTHONMALLOC but its own
+  size_t last = name.size() - 1;  // python3.13t, the free-threaded build, aborts on any PYTHONMALLOC but its own
   return !(name[last] == 't' && name[last - 1] >= '0' && name[last - 1] <= '9');
 }
 
@@ -58,7 +58,7 @@ Barrier barrier_of_elf(const std::string& path, const FileFacts& facts) {
   if (facts.kind == FileKind::kForeignElf) return Barrier::kOtherMachine;
   if (gains_privileges(path)) return Barrier::kPrivileged;
   if (facts.kind == FileKind::kUnreadable) return Barrier::kUnreadable;
-  if (facts.kind != FileKind::kElf) return Barrier::kNone;   // execve will say what is wrong
+  if (facts.kind != FileKind::kElf) return Barrier::kNone;  // execve will say what is wrong
   if (facts.interpreter.empty()) return is_dynamic_loader(path) ? Barrier::kNone : Barrier::kStatic;
   if (facts.interpreter.find("ld-musl") != std::string::npos) return Barrier::kMusl;
   return Barrier::kNone;
@@ -74,7 +74,8 @@ Entry examine_at(const std::string& path, const char* search_path, int depth) {
   }
   if (depth == 0 || facts.interpreter.empty()) return entry;
   Entry below = examine_at(facts.interpreter, search_path, depth - 1);
-  std::string next = base_name(facts.interpreter) == "env" ? command_of_env(facts.argument) : command_of_polyglot(facts.second_line);
+  std::string next =
+      base_name(facts.interpreter) == "env" ? command_of_env(facts.argument) : command_of_polyglot(facts.second_line);
   if (below.barrier == Barrier::kNone && !next.empty()) {
     Program program = find_program(next, search_path);
     if (!program.path.empty()) below = examine_at(program.path, search_path, depth - 1);
@@ -89,12 +90,14 @@ Entry examine(const std::string& path, const char* search_path) { return examine
 
 std::string explain(const Entry& entry) {
   switch (entry.barrier) {
-    case Barrier::kNone: return {};
+    case Barrier::kNone:
+      return {};
     case Barrier::kStatic:
       return entry.file + " is statically linked, so nothing can be preloaded into it; use a dynamically linked build";
     case Barrier::kPrivileged:
       return entry.file +
-             " gains privileges when started (setuid, setgid or file capabilities), so the system preloads nothing into it; start "
+             " gains privileges when started (setuid, setgid or file capabilities), so the system preloads nothing into it; "
+             "start "
              "it as the user it changes to, or use a copy without those";
     case Barrier::kOtherMachine:
       return entry.file + " is built for another processor or word size; use an x86-64 build";

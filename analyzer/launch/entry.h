@@ -8,17 +8,17 @@ namespace tidemark::launch {
 
 enum class Barrier {
   kNone,
-  kStatic,         // no PT_INTERP: no ld.so that could preload
-  kPrivileged,     // setuid, setgid or file capabilities
-  kOtherMachine,   // other processor or word size
-  kMusl,           // musl's ld.so: our library needs glibc
-  kUnreadable,     // nothing to judge by
+  kStatic,        // no PT_INTERP: no ld.so that could preload
+  kPrivileged,    // setuid, setgid or file capabilities
+  kOtherMachine,  // other processor or word size
+  kMusl,          // musl's ld.so: our library needs glibc
+  kUnreadable,    // nothing to judge by
 };
 
 struct Entry {
   Barrier barrier = Barrier::kNone;
-  std::string file;      // the executable that decides, which may be a script's interpreter
-  bool python = false;   // a CPython will run
+  std::string file;     // the executable that decides, which may be a script's interpreter
+  bool python = false;  // a CPython will run
 };
 
 // `path` as find_program gave it; `search_path` is $PATH, for `#!/usr/bin/env NAME`.

@@ -23,9 +23,7 @@ std::unique_ptr<LedgerFile> LedgerFile::create(uint64_t run_id, uint64_t limit_b
 
 LedgerFile::~LedgerFile() { munmap(ledger_, sizeof *ledger_); }
 
-std::string LedgerFile::path() const {
-  return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file_.get());
-}
+std::string LedgerFile::path() const { return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file_.get()); }
 
 const format::RefusalNote* LedgerFile::note(uint32_t i) const {
   const format::RefusalNote* note = &ledger_->notes[i];
@@ -35,7 +33,7 @@ const format::RefusalNote* LedgerFile::note(uint32_t i) const {
 void LedgerFile::give_back(uint64_t bytes) {
   uint64_t used = used_bytes(), left;
   do {
-    left = used > bytes ? used - bytes : 0;   // a process that was killed between making its region and counting it
+    left = used > bytes ? used - bytes : 0;  // a process that was killed between making its region and counting it
   } while (!__atomic_compare_exchange_n(&ledger_->used_bytes, &used, left, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 

@@ -35,7 +35,7 @@ class LedgerFile {
   LedgerFile(Descriptor file, format::RunLedger* ledger) : file_(std::move(file)), ledger_(ledger) {}
 
   Descriptor file_;
-  format::RunLedger* ledger_;   // shared mapping
+  format::RunLedger* ledger_;  // shared mapping
 };
 
 }  // namespace tidemark::launch

@@ -12,7 +12,7 @@ namespace tidemark::launch {
 namespace {
 
 constexpr const char* kName = "libtidemark.so";
-constexpr std::string_view kSeparators = " :";   // ld.so has no way to quote them
+constexpr std::string_view kSeparators = " :";  // ld.so has no way to quote them
 
 // From bin/ of the build tree, or of an installation with any of the usual library folders.
 constexpr const char* kPlaces[] = {"/../lib/", "/../lib/x86_64-linux-gnu/", "/../lib64/", "/../lib/tidemark/", "/"};
@@ -33,7 +33,7 @@ std::string own_folder() {
 
 std::string search(const char* override_path) {
   if (override_path && *override_path) return absolute(override_path);
-#ifdef TIDEMARK_INSTALLED_LIBRARY   // an installation whose library folder is none of the usual ones
+#ifdef TIDEMARK_INSTALLED_LIBRARY  // an installation whose library folder is none of the usual ones
   std::string installed = absolute(TIDEMARK_INSTALLED_LIBRARY);
 #else
   std::string installed;
@@ -55,7 +55,8 @@ Library find_library(const char* override_path) {
     return {{}, std::string(kName) + " is not at " + place + "; build or install tidemark whole, or set TIDEMARK_LIBRARY"};
   }
   if (path.find_first_of(kSeparators) != path.npos) {
-    return {{}, path + " cannot be preloaded: LD_PRELOAD takes no path with a space or a colon; move it, or set TIDEMARK_LIBRARY"};
+    return {{},
+            path + " cannot be preloaded: LD_PRELOAD takes no path with a space or a colon; move it, or set TIDEMARK_LIBRARY"};
   }
   return {path, {}};
 }

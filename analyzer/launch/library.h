@@ -5,8 +5,8 @@
 namespace tidemark::launch {
 
 struct Library {
-  std::string path;    // absolute
-  std::string error;   // one line, when there is none that can be preloaded
+  std::string path;   // absolute
+  std::string error;  // one line, when there is none that can be preloaded
 };
 
 // $TIDEMARK_LIBRARY (`override_path`) when given; else beside this executable, as the build leaves it or as installed.

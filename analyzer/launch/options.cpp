@@ -122,7 +122,7 @@ const OptionRow* find_option(std::string_view name) {
 std::string_view nearest_option(std::string_view name) {
   std::string key = underscored(name);
   std::string_view nearest;
-  size_t best = std::max<size_t>(key.size() / 3, 1) + 1;   // further off than that is a guess, not a slip
+  size_t best = std::max<size_t>(key.size() / 3, 1) + 1;  // further off than that is a guess, not a slip
   for (const OptionRow& row : option_rows()) {
     size_t distance = edit_distance(key, row.name);
     if (distance < best) best = distance, nearest = row.name;
@@ -153,7 +153,8 @@ std::string check_value(const OptionRow& row, std::string_view value) {
   shown.append(value).append("\"");
   std::string_view unit;
   switch (row.type) {
-    case OptionType::Bool: return parse_bool(value) ? "" : name + " takes 0 or 1, not " + shown;
+    case OptionType::Bool:
+      return parse_bool(value) ? "" : name + " takes 0 or 1, not " + shown;
     case OptionType::Count: {
       auto number = leading_number(value, unit);
       return number && unit.empty() ? "" : name + " takes a number, not " + shown;
@@ -162,8 +163,10 @@ std::string check_value(const OptionRow& row, std::string_view value) {
       auto bytes = parse_size(value);
       return bytes ? check_range(row, *bytes) : name + " takes a size such as 64M, not " + shown;
     }
-    case OptionType::Millis: return parse_millis(value) ? "" : name + " takes a time such as 100ms or 2s, not " + shown;
-    case OptionType::Text: break;
+    case OptionType::Millis:
+      return parse_millis(value) ? "" : name + " takes a time such as 100ms or 2s, not " + shown;
+    case OptionType::Text:
+      break;
   }
   if (row.name == "py_malloc" && value != "malloc" && value != "keep") return name + " takes malloc or keep, not " + shown;
   return {};

@@ -28,7 +28,7 @@ std::optional<Stat> read_stat(pid_t pid) {
   ssize_t got = file ? read(file.get(), text, sizeof text - 1) : -1;
   if (got <= 0) return std::nullopt;
   text[got] = '\0';
-  const char* rest = strrchr(text, ')');   // the name before it may hold anything
+  const char* rest = strrchr(text, ')');  // the name before it may hold anything
   Stat stat{};
   unsigned long long start = 0;
   if (!rest || sscanf(rest, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %llu", &stat.state,
@@ -50,7 +50,7 @@ bool process_is_gone(pid_t pid, uint64_t start) {
   if (pid <= 0) return false;
   if (kill(pid, 0) != 0 && errno == ESRCH) return true;
   auto stat = read_stat(pid);
-  if (!stat) return false;   // ended just now, or /proc hides it
+  if (!stat) return false;  // ended just now, or /proc hides it
   if (start != 0 && stat->start != start) return true;
   // A zombie whose other threads go on still counts them.
   return (stat->state == 'Z' || stat->state == 'X') && stat->threads <= 1;

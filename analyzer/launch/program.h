@@ -4,14 +4,14 @@
 
 namespace tidemark::launch {
 
-inline constexpr int kCannotRun = 125;      // tidemark itself failed or refused, as env and timeout have it
+inline constexpr int kCannotRun = 125;  // tidemark itself failed or refused, as env and timeout have it
 inline constexpr int kNotExecutable = 126;
 inline constexpr int kNotFound = 127;
 
 struct Program {
-  std::string path;     // what execve will be given; empty: see the others
-  int status = 0;       // kNotExecutable or kNotFound
-  std::string error;    // one line
+  std::string path;   // what execve will be given; empty: see the others
+  int status = 0;     // kNotExecutable or kNotFound
+  std::string error;  // one line
 };
 
 // `search_path` is $PATH, or nullptr for the system's default.

@@ -16,16 +16,16 @@ class RegionFile {
  public:
   enum class Verdict {
     kOurs,
-    kForeign,      // no region of this version, or of another run: for good
-    kUnfinished,   // no header yet: its writer may be at it
+    kForeign,     // no region of this version, or of another run: for good
+    kUnfinished,  // no header yet: its writer may be at it
   };
 
   // Opens `name` in the folder. The result says kOurs only when a complete, plausible header bears `run_id`.
   static Verdict open(int folder, const std::string& name, uint64_t run_id, std::optional<RegionFile>& result);
 
   const std::string& name() const { return name_; }
-  const format::Header& header() const { return header_; }   // as of the last open or reload
-  bool reload();                                              // false: it is no valid region of the run any more
+  const format::Header& header() const { return header_; }  // as of the last open or reload
+  bool reload();                                            // false: it is no valid region of the run any more
   uint64_t file_bytes() const;
 
   // Notes how the process ended: `wait_status` as waitpid gave it. A word of the process itself stays, except that a signal
@@ -37,7 +37,8 @@ class RegionFile {
   uint64_t give_back_tail();
 
  private:
-  RegionFile(Descriptor file, std::string name, uint64_t run_id) : file_(std::move(file)), name_(std::move(name)), run_id_(run_id) {}
+  RegionFile(Descriptor file, std::string name, uint64_t run_id)
+      : file_(std::move(file)), name_(std::move(name)), run_id_(run_id) {}
   Verdict read_header();
 
   Descriptor file_;

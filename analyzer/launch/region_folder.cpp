@@ -28,7 +28,7 @@ void RegionFolder::sweep() {
 
 void RegionFolder::find_new() {
   if (!folder_) return;
-  int fd = openat(folder_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);   // a position of its own
+  int fd = openat(folder_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // a position of its own
   DIR* stream = fd >= 0 ? fdopendir(fd) : nullptr;
   if (!stream) {
     if (fd >= 0) close(fd);
@@ -83,7 +83,7 @@ std::optional<RegionFile> RegionFolder::region_of(pid_t pid, uint64_t start) con
     if (region.pid != pid || (start != 0 && region.pid_start != 0 && region.pid_start != start)) continue;
     auto file = open(region);
     if (!file) continue;
-    auto rank = [](const RegionFile& candidate) {   // an image without a word is the last; else the newest
+    auto rank = [](const RegionFile& candidate) {  // an image without a word is the last; else the newest
       const format::Header& header = candidate.header();
       return std::pair(format::Ending(header.ending) == format::Ending::kNone, header.started_realtime_ns);
     };

@@ -49,7 +49,7 @@ class RegionFolder {
   Descriptor folder_;
   LedgerFile& ledger_;
   uint64_t pid_namespace_;
-  std::unordered_set<std::string> settled_;   // names not to look at again: ours in regions_, or foreign
+  std::unordered_set<std::string> settled_;  // names not to look at again: ours in regions_, or foreign
   std::vector<Region> regions_;
   size_t untrimmed_ = 0;
 };

@@ -22,7 +22,7 @@ bool has_terminal() { return bool(Descriptor(open("/dev/tty", O_RDONLY | O_NOCTT
 // to one process alone: an alarm set before we were started, and a hang-up, which only the session's leader gets.
 bool is_for_program(const siginfo_t& info) {
   if (info.si_signo == SIGCHLD) return false;
-  if (info.si_code == SI_USER) return info.si_pid != getpid();   // our own: SIGPIPE
+  if (info.si_code == SI_USER) return info.si_pid != getpid();  // our own: SIGPIPE
   if (info.si_code == SI_QUEUE || info.si_code == SI_TKILL) return true;
   if (info.si_signo == SIGALRM) return true;
   return (info.si_signo == SIGHUP || info.si_signo == SIGCONT) && getsid(0) == getpid();
@@ -60,7 +60,7 @@ bool look_at_children(pid_t child, int& status) {
   int now;
   for (pid_t pid; (pid = waitpid(whom, &now, WNOHANG | WUNTRACED)) != 0;) {
     if (pid < 0 && errno == EINTR) continue;
-    if (pid < 0) return true;   // cannot be; but don't wait for ever
+    if (pid < 0) return true;  // cannot be; but don't wait for ever
     if (pid != child) continue;
     if (WIFSTOPPED(now)) {
       stop_like(WSTOPSIG(now));
@@ -85,7 +85,7 @@ SignalGate::SignalGate() {
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &mask_before_);
   // A parent that ignores SIGCHLD has us inherit that, and the kernel would drop the program's status.
-  struct sigaction keep{};
+  struct sigaction keep {};
   keep.sa_handler = SIG_DFL;
   sigaction(SIGCHLD, &keep, &sigchld_before_);
 }
@@ -106,7 +106,7 @@ int SignalGate::wait_for(pid_t child, int first_millis, const std::function<int(
       double used = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
       double pause = 1e-3 * at_times();
       used = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - used;
-      due = seconds_of(CLOCK_MONOTONIC) + std::max(pause, 20 * used);   // never more than 5 % of a processor
+      due = seconds_of(CLOCK_MONOTONIC) + std::max(pause, 20 * used);  // never more than 5 % of a processor
       continue;
     }
     timespec timeout{time_t(left), long((left - double(time_t(left))) * 1e9)};
@@ -121,8 +121,8 @@ void end_like(int wait_status) {
   int signal = WTERMSIG(wait_status);
   rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);   // core_pattern's programs are called whatever the limit
-  struct sigaction action{};
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // core_pattern's programs are called whatever the limit
+  struct sigaction action {};
   action.sa_handler = SIG_DFL;
   sigaction(signal, &action, nullptr);
   sigset_t only;
@@ -130,7 +130,7 @@ void end_like(int wait_status) {
   sigaddset(&only, signal);
   kill(getpid(), signal);
   sigprocmask(SIG_UNBLOCK, &only, nullptr);
-  _exit(128 + signal);   // process 1 of a container cannot die of a signal
+  _exit(128 + signal);  // process 1 of a container cannot die of a signal
 }
 
 }  // namespace tidemark::launch

@@ -12,7 +12,7 @@ namespace tidemark::launch {
 class SignalGate {
  public:
   SignalGate();
-  void restore() const;   // in the child, before exec
+  void restore() const;  // in the child, before exec
 
   // Waits until `child` has ended, passing on signals meanwhile and stopping with it under job control. Calls `at_times`
   // after `first_millis` and then after the milliseconds that it returned, later if it takes its time. Returns waitpid's status.

@@ -99,7 +99,7 @@ TEST_F(EntryTest, SeesPrivileges) {
     EXPECT_EQ(examine(path, "").barrier, Barrier::kPrivileged);
     chmod(path.c_str(), 02755);
     EXPECT_TRUE(gains_privileges(path));
-    chmod(path.c_str(), 02745);   // no execute bit for the group: mandatory locking, not set-group-id
+    chmod(path.c_str(), 02745);  // no execute bit for the group: mandatory locking, not set-group-id
     EXPECT_FALSE(gains_privileges(path));
   }
 }
@@ -112,7 +112,7 @@ TEST_F(EntryTest, FindsPython) {
   EXPECT_TRUE(python("bot", "#!" + scratch.path() + "/python3.11 -u\n"));
   EXPECT_TRUE(python("bot", "#!/usr/bin/env python3.11\n"));
   EXPECT_TRUE(python("pip", "#!/bin/sh\n'''exec' \"" + scratch.path() + "/python3.11\" \"$0\" \"$@\"\n' '''\n"));
-  EXPECT_TRUE(python("python3", "#!/bin/sh\nexec something\n"));   // pyenv's shims
+  EXPECT_TRUE(python("python3", "#!/bin/sh\nexec something\n"));  // pyenv's shims
   EXPECT_FALSE(python("bot", elf(kGlibc)));
   EXPECT_FALSE(python("bot", "#!/usr/bin/env python3.13t\n"));
   symlink("python3.13t", (scratch / "python").c_str());

@@ -25,15 +25,32 @@ TEST(OptionTable, SuggestsOnlyWhatIsNear) {
 }
 
 TEST(OptionValues, ChecksTypes) {
-  struct { const char *name, *value; bool good; } cases[] = {
-      {"enable", "yes", true},           {"enable", "OFF", true},         {"enable", "2", false},
-      {"check", "100", true},            {"check", "-1", false},          {"check", "1K", false},
-      {"region_size", "1M", true},       {"region_size", "1G", true},     {"region_size", "1023K", false},
-      {"region_size", "2G", false},      {"region_size", "64MB", false},  {"region_size", "", false},
-      {"regions_max", "99999999999999999999", false},                     {"regions_max", "18446744073709551615G", false},
-      {"child_grace", "100", true},      {"child_grace", "2s", true},     {"child_grace", "1d", true},
-      {"child_grace", "2 s", false},     {"child_grace", "1.5s", false},  {"py_malloc", "keep", true},
-      {"py_malloc", "pymalloc", false},  {"follow", "a,b*", true},
+  struct {
+    const char *name, *value;
+    bool good;
+  } cases[] = {
+      {"enable", "yes", true},
+      {"enable", "OFF", true},
+      {"enable", "2", false},
+      {"check", "100", true},
+      {"check", "-1", false},
+      {"check", "1K", false},
+      {"region_size", "1M", true},
+      {"region_size", "1G", true},
+      {"region_size", "1023K", false},
+      {"region_size", "2G", false},
+      {"region_size", "64MB", false},
+      {"region_size", "", false},
+      {"regions_max", "99999999999999999999", false},
+      {"regions_max", "18446744073709551615G", false},
+      {"child_grace", "100", true},
+      {"child_grace", "2s", true},
+      {"child_grace", "1d", true},
+      {"child_grace", "2 s", false},
+      {"child_grace", "1.5s", false},
+      {"py_malloc", "keep", true},
+      {"py_malloc", "pymalloc", false},
+      {"follow", "a,b*", true},
   };
   for (const auto& c : cases) EXPECT_EQ(check_value(*find_option(c.name), c.value).empty(), c.good) << c.name << '=' << c.value;
 }
@@ -76,7 +93,8 @@ TEST(OptionText, RefusesWhatIsNone) {
 }
 
 TEST(CommandLine, SplitsOptionsFromTheCommand) {
-  CommandLine line = parse_command_line({"-o", "out", "--check=5", "--child-grace", "1s", "--strict", "prog", "--check=6", "-o"}, nullptr);
+  CommandLine line =
+      parse_command_line({"-o", "out", "--check=5", "--child-grace", "1s", "--strict", "prog", "--check=6", "-o"}, nullptr);
   EXPECT_EQ(line.error, "");
   EXPECT_TRUE(line.strict);
   EXPECT_EQ(line.options.get("dir"), "out");

@@ -93,7 +93,7 @@ TEST_F(RegionTest, GivesBackTheTailOfTheDead) {
 
 TEST_F(RegionTest, LeavesTheLivingAlone) {
   put("x.1.tide", header_of(getpid(), process_start(getpid())));
-  put("x.2.tide", header_of(getpid(), process_start(getpid()) - 1));   // the pid is taken again
+  put("x.2.tide", header_of(getpid(), process_start(getpid()) - 1));  // the pid is taken again
   search();
   EXPECT_EQ(size("x.1.tide"), kRegionBytes);
   EXPECT_EQ(size("x.2.tide"), 3 * format::kPageBytes);
@@ -241,7 +241,7 @@ TEST_F(RegionTest, SaysWhyThereIsNoRegion) {
   note.error = ENOSPC;
   note.reason = uint32_t(format::Refusal::kAllocateFile);
   strcpy(note.name, "srv");
-  memset(note.detail, 'x', sizeof note.detail);   // no zero at its end
+  memset(note.detail, 'x', sizeof note.detail);  // no zero at its end
   ASSERT_EQ(pwrite(fd, &note, sizeof note, offsetof(format::RunLedger, notes)), ssize_t(sizeof note));
   uint32_t refused = 3;
   ASSERT_EQ(pwrite(fd, &refused, sizeof refused, offsetof(format::RunLedger, refused)), ssize_t(sizeof refused));

@@ -19,11 +19,12 @@ constexpr const char* kHarmless = "/lib/x86_64-linux-gnu/libm.so.6";
 class RunTest : public testing::Test {
  protected:
   // Starts `tidemark run -o SCRATCH words…`, its outputs in files; `prepare` runs in the new process before.
-  pid_t start(std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
-    unlink((scratch / "out").c_str());   // what an earlier program wrote
+  pid_t start(
+      std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
+    unlink((scratch / "out").c_str());  // what an earlier program wrote
     pid_t pid = fork();
     if (pid != 0) return pid;
-    for (int s : {SIGINT, SIGQUIT, SIGHUP}) signal(s, SIG_DFL);   // a test runner in the background ignores some
+    for (int s : {SIGINT, SIGQUIT, SIGHUP}) signal(s, SIG_DFL);  // a test runner in the background ignores some
     setenv("TIDEMARK_LIBRARY", kHarmless, 1);
     dup2(open((scratch / "out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
     dup2(open((scratch / "err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
@@ -41,7 +42,8 @@ class RunTest : public testing::Test {
     return status;
   }
 
-  int exit_of(std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
+  int exit_of(
+      std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
     int status = end_of(start(std::move(words), prepare));
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
@@ -76,9 +78,15 @@ TEST_F(RunTest, DiesOfTheProgramsSignal) {
 }
 
 TEST_F(RunTest, LeavesNoCoreOfItsOwn) {
-  auto cores = [] { rlimit all{RLIM_INFINITY, RLIM_INFINITY}; setrlimit(RLIMIT_CORE, &all); };
-  int status = end_of(start(shell("ulimit -c 0; kill -QUIT $$"), [&] { cores(); (void)!chdir(scratch.path().c_str()); }));
-  EXPECT_EQ(status, SIGQUIT);   // no 0x80
+  auto cores = [] {
+    rlimit all{RLIM_INFINITY, RLIM_INFINITY};
+    setrlimit(RLIMIT_CORE, &all);
+  };
+  int status = end_of(start(shell("ulimit -c 0; kill -QUIT $$"), [&] {
+    cores();
+    (void)!chdir(scratch.path().c_str());
+  }));
+  EXPECT_EQ(status, SIGQUIT);  // no 0x80
 }
 
 TEST_F(RunTest, ForwardsSignals) {
@@ -103,7 +111,7 @@ TEST_F(RunTest, ForwardsAnAlarmThatWasSetBefore) {
 TEST_F(RunTest, StopsAndContinuesTheProgram) {
   pid_t pid = start(shell("trap 'echo go' CONT; echo ready; while :; do sleep 0.02; done"));
   ASSERT_TRUE(wait_for("ready"));
-  kill(pid, SIGTSTP);   // no job control here: the program stops, its launcher stays awake
+  kill(pid, SIGTSTP);  // no job control here: the program stops, its launcher stays awake
   usleep(50'000);
   kill(pid, SIGCONT);
   EXPECT_TRUE(wait_for("go"));
@@ -125,17 +133,27 @@ TEST_F(RunTest, GivesTheOriginalMaskAndDispositions) {
 }
 
 TEST_F(RunTest, LeaksNoDescriptor) {
-  auto closed = [] { close(0); for (int fd = 3; fd < 100; ++fd) close(fd); };
+  auto closed = [] {
+    close(0);
+    for (int fd = 3; fd < 100; ++fd) close(fd);
+  };
   EXPECT_EQ(exit_of(shell("for i in 0 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$i && echo $i; done; exit 0"), closed), 0);
   EXPECT_EQ(content("out"), "");
 }
 
 TEST_F(RunTest, SetsOnlyItsOwnVariables) {
-  auto prepare = [] { clearenv(); setenv("A", "b", 1); setenv("LD_PRELOAD", "libdl.so.2", 1); setenv("TIDEMARK_LIBRARY", kHarmless, 1); };
+  auto prepare = [] {
+    clearenv();
+    setenv("A", "b", 1);
+    setenv("LD_PRELOAD", "libdl.so.2", 1);
+    setenv("TIDEMARK_LIBRARY", kHarmless, 1);
+  };
   EXPECT_EQ(exit_of({"--check=5", "--", "/usr/bin/env"}, prepare), 0);
   std::string out = content("out");
   EXPECT_NE(out.find("A=b\n"), std::string::npos);
-  EXPECT_NE(out.find(std::string("LD_PRELOAD=") + std::filesystem::canonical(kHarmless).string() + ":libdl.so.2\n"), std::string::npos) << out;
+  EXPECT_NE(out.find(std::string("LD_PRELOAD=") + std::filesystem::canonical(kHarmless).string() + ":libdl.so.2\n"),
+            std::string::npos)
+      << out;
   EXPECT_NE(out.find("TIDEMARK_OPTIONS=dir=" + scratch / "regions" + ":check=5\n"), std::string::npos) << out;
   EXPECT_NE(out.find("TIDEMARK_RUN=v1,"), std::string::npos);
   EXPECT_EQ(out.find("PYTHONMALLOC"), std::string::npos);
