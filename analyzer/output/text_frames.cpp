@@ -29,6 +29,14 @@ constexpr std::string_view kStartUp[] = {"_start",
                                          "__clone3",
                                          "clone",
                                          "__clone"};
+constexpr std::string_view kRustStartUp[] = {"std::rt::lang_start",
+                                             "std::panicking::catch_unwind",
+                                             "std::panic::catch_unwind",
+                                             "std::sys::backtrace::__rust_begin_short_backtrace",
+                                             "std::sys_common::backtrace::__rust_begin_short_backtrace",
+                                             "<&dyn core::ops::function::Fn<(), Output = i32>",
+                                             "core::ops::function::FnOnce::call_once",
+                                             "<fn() as core::ops::function::FnOnce<()>>::call_once"};
 
 bool is_c_library(const std::string& name) {
   return name.starts_with("libc.so.") || name.starts_with("libpthread.so.") || name.starts_with("ld-linux");
@@ -63,6 +71,8 @@ std::string FrameWriter::name_of(const Frame& frame, const SourceFrame& source) 
 
 bool FrameWriter::is_start_up(const Frame& frame, const SourceFrame& source) const {
   if (std::find(std::begin(kStartUp), std::end(kStartUp), source.function) != std::end(kStartUp)) return true;
+  for (std::string_view prefix : kRustStartUp)
+    if (source.function.starts_with(prefix)) return true;
   // Debian's libc has no names for these.
   return source.function.empty() && frame.module != model::kNoModule &&
          is_c_library(profile_.modules.files()[frame.module].base_name());
@@ -101,7 +111,10 @@ std::vector<FrameWriter::Line> FrameWriter::lines_of(const Site& site) {
 // Returns how many lines that were.
 size_t FrameWriter::drop_start_up(std::vector<Line>& lines) const {
   size_t keep = lines.size();
-  while (keep > 1 && lines[keep - 1].start_up) --keep;
+  auto begins_rust = [&](size_t i) {
+    return lines[i].function == "main" && lines[i - 1].function.starts_with("std::rt::lang_start");
+  };
+  while (keep > 1 && (lines[keep - 1].start_up || begins_rust(keep - 1))) --keep;
   size_t dropped = lines.size() - keep;
   lines.resize(keep);
   return dropped;
