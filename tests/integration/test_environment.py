@@ -103,7 +103,7 @@ class Surroundings(support.TestCase):
 
     def test_tight_address_space(self):
         """Recorded or not, the program runs."""
-        for megabytes in (64, 100, 150, 200, 300, 400):
+        for megabytes in (80, 100, 150, 200, 300, 400):
             with self.subTest(megabytes=megabytes):
                 limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
                 without = support.plain([VICTIM], preexec_fn=limit)
@@ -183,7 +183,8 @@ class HardLife(support.TestCase):
             self.skipTest(f"{mode}: not permitted here")
         self.assertEqual(0, without.status, without.out + without.err)
         run = self.tracked([HARD_LIFE, mode], options)
-        self.assertEqual((0, b""), (run.status, run.err), run.out)
+        self.assertEqual(0, run.status, run.err)
+        self.assertEqual(b"", run.err)
         self.assertEqual(len(without.out.splitlines()), len(run.out.splitlines()))
         return run
 
@@ -241,5 +242,6 @@ class HardLife(support.TestCase):
         if without.status != 0:
             self.skipTest("no user namespaces here")
         for how in (self.preloaded, self.tracked):
-            run = how(command)
-            self.assertEqual((0, b"", b""), (run.status, run.out, run.err))
+            for _ in range(50):   # once in twenty is a failure, too
+                run = how(command)
+                self.assertEqual((0, b"", b""), (run.status, run.out, run.err))

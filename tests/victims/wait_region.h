@@ -3,7 +3,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
+#include <fcntl.h>
 #include <unistd.h>
 
 inline void sleep_ms(long ms) {
@@ -12,7 +14,7 @@ inline void sleep_ms(long ms) {
   }
 }
 
-// True when this process's region file is there; gives up after a minute.
+// True when this process's region is there and complete (its magic is written last); gives up after a minute.
 inline bool wait_for_own_region(const char* program = program_invocation_short_name) {
   const char* dir = getenv("REGION_DIR");
   if (!dir) {
@@ -22,7 +24,13 @@ inline bool wait_for_own_region(const char* program = program_invocation_short_n
   char path[512];
   snprintf(path, sizeof path, "%s/%s.%d.tide", dir, program, getpid());
   for (int i = 0; i < 6000; i++) {
-    if (access(path, F_OK) == 0) return true;
+    char magic[8] = {};
+    int fd = open(path, O_RDONLY);
+    if (fd >= 0) {
+      ssize_t got = pread(fd, magic, sizeof magic, 0);
+      close(fd);
+      if (got == sizeof magic && memcmp(magic, "TIDEMARK", sizeof magic) == 0) return true;
+    }
     sleep_ms(10);
   }
   return false;
