@@ -19,6 +19,7 @@ struct Ancestor {
 constexpr uint32_t kMaxAncestors = 8;   // forks within forks, all within their grace
 constinit Ancestor ancestors[kMaxAncestors]{};
 constinit uint32_t ancestor_count = 0;
+constinit char* parent_page = nullptr;   // the parent's header
 constinit std::atomic<uint32_t*> own_map{nullptr};   // inherited id -> record of kind kInherited, by id; 0: unknown
 
 const Ancestor* ancestor_of(uint32_t id) {
@@ -67,6 +68,9 @@ uint32_t adopt(uint32_t id) {
 
 void push_ancestor() {
   base::Store& s = base::store;
+  // With its blocks adopted, all that is left of this process's own parent is its header.
+  if (parent_page && !ancestor_count) base::unmap(parent_page, kPageBytes);
+  parent_page = s.start;
   if (ancestor_count == kMaxAncestors) {   // the oldest one's blocks become unknown
     memmove(ancestors, ancestors + 1, sizeof(Ancestor) * (kMaxAncestors - 1));
     ancestor_count--;
@@ -106,17 +110,14 @@ void adopt_inherited() {
   own_map.store(map, std::memory_order_release);
   // The ancestors' pages, but the parent's header, are not needed any more.
   for (uint32_t i = 0; i < ancestor_count; i++) {
-    bool parent = i + 1 == ancestor_count;
-    uint64_t keep = parent ? kPageBytes : 0;
+    uint64_t keep = ancestors[i].start == parent_page ? kPageBytes : 0;
     base::unmap(const_cast<char*>(ancestors[i].start) + keep, ancestors[i].bytes - keep);
-    ancestors[i].first = ancestors[i].end = 0;
-    ancestors[i].map = nullptr;
   }
+  ancestor_count = 0;
 }
 
 Header* parent_header() {
-  if (!ancestor_count) return nullptr;
-  return reinterpret_cast<Header*>(const_cast<char*>(ancestors[ancestor_count - 1].start));
+  return reinterpret_cast<Header*>(parent_page);
 }
 
 }  // namespace tidemark::heap

@@ -14,6 +14,5 @@ struct SessionCalls {
 extern SessionCalls session_calls;
 extern uint32_t session_serial;       // of the present session; a thread whose state has another one attaches anew
 extern uint32_t grace_allocations;    // left in this child's grace
-extern uint32_t nested_arena;         // jemalloc arena for blocks of nested hooks; 0: none yet
 
 }  // namespace tidemark::heap

@@ -13,7 +13,7 @@ using namespace format;
 
 constinit uint16_t usable_by_8[kLarge / 8 + 1]{};
 
-constinit uint32_t session_serial = 0, grace_allocations = 0, nested_arena = 0;
+constinit uint32_t session_serial = 0, grace_allocations = 0;
 namespace {
 constinit bool foreign_heap = false;
 
@@ -40,7 +40,7 @@ void release_deferred(base::ThreadState& t) {
   while (void* p = t.deferred) {
     t.deferred = *static_cast<void**>(p);
     detach(p);
-    tmje_free(p);
+    free_other(p);
   }
 }
 }  // namespace
@@ -103,9 +103,8 @@ TIDEMARK_COLD void* allocate_nested(size_t bytes, int flags) {
   if (t.internal) {
     p = tmje_mallocx(bytes ? bytes : 1, flags);
   } else {
-    // jemalloc's thread cache may be half-changed below us: go round it.
-    int around = nested_arena ? jemalloc::kNoTcache | jemalloc::arena(nested_arena) : 0;
-    p = tmje_mallocx(bytes ? bytes : 1, flags | around);
+    // jemalloc may stand half-changed below us, or hold one of its locks: it must not be entered.
+    p = nested_allocate(bytes, jemalloc::alignment_of(flags), jemalloc::zeroes(flags));
     if (base::store.start) {
       base::count(kNestedAllocations);
       base::count(kNestedBytes, bytes);
@@ -121,10 +120,11 @@ TIDEMARK_COLD void release_nested(void* p) {
     int saved = errno;
     uint32_t word = *base::session_word;
     if (base::store.start && word != base::kWiped && word != base::kUnstarted && word != base::kInert) detach(p);
-    tmje_free(p);
+    free_other(p);
     errno = saved;
     return;
   }
+  if (is_nested(p)) return nested_release(p);
   *static_cast<void**>(p) = t.deferred;
   t.deferred = p;
   t.generation = base::kNoSession;   // the next hook goes through the gate, which frees it
@@ -174,11 +174,31 @@ void count_taken(const Detached& d) {
   else count_free(stack, d.bytes, (base::header().tick - tick_of_record(d.record)) & kTickMask);
 }
 
+// What is known of a block's size without asking jemalloc, which must not be entered here: what the program may have written.
+size_t size_without_jemalloc(void* p) {
+  if (is_nested(p)) return nested_usable_size(p);
+  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  if (!entry) return tmje_sallocx(p, 0);
+  if (uint64_t size8 = entry >> 48) return size8 * 8;
+  return record_at(entry, reinterpret_cast<address>(p))[1].load(std::memory_order_relaxed);
+}
+
+// A block of a nested hook, outside of one: moved to the ordinary heap.
+void* reallocate_from_nested(void* p, size_t bytes, int flags, const Caller& caller) {
+  void* q = allocate_flags(bytes, flags, caller);
+  if (!q) return nullptr;
+  size_t old = nested_usable_size(p);
+  memcpy(q, p, old < bytes ? old : bytes);
+  nested_release(p);
+  return q;
+}
+
 // A nested hook: never in place, for the thread cache may be half-changed.
 void* reallocate_nested(void* p, size_t bytes, int flags) {
+  if (base::thread_state.internal && !is_nested(p)) return tmje_rallocx(p, bytes, flags);
   void* q = allocate_nested(bytes, flags);
   if (!q) return nullptr;
-  size_t old = tmje_sallocx(p, 0);
+  size_t old = size_without_jemalloc(p);
   memcpy(q, p, old < bytes ? old : bytes);
   release_nested(p);
   return q;
@@ -189,6 +209,7 @@ void* reallocate_nested(void* p, size_t bytes, int flags) {
 void* reallocate_flags(void* p, size_t bytes, int flags, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
   if (TIDEMARK_UNLIKELY(t.busy)) return reallocate_nested(p, bytes, flags);
+  if (is_nested(p)) return reallocate_from_nested(p, bytes, flags, caller);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
     void* q = tmje_rallocx(p, bytes, flags);
     if (!q) errno = ENOMEM;
@@ -213,7 +234,7 @@ void* reallocate(void* p, size_t bytes, const Caller& caller) { return reallocat
 
 size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy)) return tmje_sallocx(p, 0);
+  if (TIDEMARK_UNLIKELY(t.busy) || is_nested(p)) return usable_size(p);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) return tmje_xallocx(p, size, extra, flags);
   stacks::Lookup lookup = stacks::begin_lookup(caller);
   size_t before = tmje_sallocx(p, 0);
@@ -234,12 +255,12 @@ void release_flags(void* p, int flags) {
   if (TIDEMARK_UNLIKELY(t.busy)) return release_nested(p);
   int saved = errno;
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
-    tmje_dallocx(p, flags);
+    free_other(p, flags);
     errno = saved;
     return;
   }
   detach(p);
-  tmje_dallocx(p, flags);
+  free_other(p, flags);
   errno = saved;
   leave(t);
 }

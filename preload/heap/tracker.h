@@ -6,6 +6,7 @@
 
 #include "preload/base/jemalloc.h"
 #include "preload/heap/counters.h"
+#include "preload/heap/nested_heap.h"
 #include "preload/heap/page_map.h"
 #include "preload/stacks/lookup.h"
 
@@ -102,23 +103,30 @@ void* reallocate_flags(void* p, size_t bytes, int flags, const Caller& caller); 
 size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Caller& caller);   // xallocx
 void release_flags(void* p, int flags);                                                 // dallocx, sdallocx
 
+// A block whose size the page map does not tell: large, untracked, or a nested hook's.
+inline void free_other(void* p, int flags = 0) {
+  if (is_nested(p)) nested_release(p);
+  else if (flags) tmje_dallocx(p, flags);
+  else tmje_free(p);
+}
+
 // free(3): p is not nullptr. errno is kept.
 TIDEMARK_INLINE void release(void* p) {
   base::ThreadState& t = base::thread_state;
   int saved = errno;
   if (TIDEMARK_UNLIKELY(t.busy)) return release_nested(p);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
-    tmje_free(p);
+    free_other(p);
     errno = saved;
     return;
   }
   uint32_t size8 = detach(p);
   if (TIDEMARK_LIKELY(size8)) tmje_sdallocx(p, size8 * 8, 0);
-  else tmje_free(p);
+  else free_other(p);
   errno = saved;
   leave(t);
 }
 
-inline size_t usable_size(const void* p) { return tmje_sallocx(p, 0); }
+inline size_t usable_size(const void* p) { return is_nested(p) ? nested_usable_size(p) : tmje_sallocx(p, 0); }
 
 }  // namespace tidemark::heap

@@ -72,8 +72,6 @@ void fill_identity() {
 }
 
 void host_ledger(const char* path, uint64_t bytes) {
-  RunLedger* known = open_ledger();
-  if (known) return;
   RunLedger& l = base::header().ledger;
   l.run_id = run.id;
   l.limit_bytes = options.regions_max;
@@ -90,6 +88,7 @@ void host_ledger(const char* path, uint64_t bytes) {
     run.ledger_path[0] = 0;
   }
   use_ledger(&l);
+  base::header().ledger_path = text_of(run.ledger_path);
 }
 
 }  // namespace tidemark::keeper

@@ -5,9 +5,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
@@ -56,13 +59,6 @@ void advance_time(int64_t now) {
   h.heartbeat_realtime_ns = platform::realtime_ns();
 }
 
-// A signal handler that interrupts the allocator gets its blocks from an arena that the interrupted code cannot be inside of.
-void make_nested_arena() {
-  unsigned index = 0;
-  size_t n = sizeof(index);
-  if (!heap::nested_arena && tmje_mallctl("arenas.create", &index, &n, nullptr, 0) == 0) heap::nested_arena = index;
-}
-
 void raise_total_peak() {
   Header& h = base::header();
   int64_t live = heap::total_live();
@@ -92,12 +88,35 @@ void run_grace() {
     sleep_until(platform::monotonic_ns() + kRetryMoveNs);
 }
 
+// Whether the program's threads are all gone: the main one has left by pthread_exit and is a zombie that waits for us. glibc ends
+// the process when its last thread returns: then we must not be that one for ever.
+bool alone() {
+  if (base::header().threads_now) return false;
+  struct stat s;
+  if (stat("/proc/self/task", &s) != 0 || s.st_nlink != 4) return false;   // 2 + threads
+  char path[40] = "/proc/self/task/", text[512];
+  memcpy(platform::put_number(path + 16, uint64_t(getpid())), "/stat", 6);
+  size_t n = platform::read_file(path, text, sizeof(text) - 1);
+  text[n] = 0;
+  const char* name_end = strrchr(text, ')');
+  return name_end && name_end[1] == ' ' && name_end[2] == 'Z';
+}
+
+// As the program's last thread would: the exit handlers that follow are the program's.
+void* end_as_last_thread() {
+  base::ThreadState& t = base::thread_state;
+  t.busy = t.internal = 0;
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
+  return nullptr;
+}
+
 void* keeper_main(void*) {
   base::ThreadState& t = base::thread_state;
   t.busy = t.internal = 1;
   prctl(PR_SET_NAME, "tidemark");
   run_grace();
-  make_nested_arena();
   int64_t next = platform::monotonic_ns();
   for (uint64_t beat = 0; !stopping() && active(); beat++) {
     next += kTickNs;
@@ -105,12 +124,15 @@ void* keeper_main(void*) {
     if (next < now) next = now;   // suspended: no burst of ticks afterwards
     sleep_until(next);
     tick(platform::monotonic_ns(), beat);
+    if (alone()) return end_as_last_thread();
   }
   return nullptr;
 }
 }  // namespace
 
 void start_keeper() {
+  // A program with an allocator of its own shows us nothing to keep, and Chromium's zygote refuses to run beside a second thread.
+  if (heap::foreign() && base::header().origin != uint32_t(Origin::kLaunched)) return;
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kStopped || *base::session_word == base::kInert) return;
   base::InternalScope scope;
   sigset_t all, old;

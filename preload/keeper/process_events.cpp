@@ -28,6 +28,11 @@ namespace {
 Header* own_header() { return recording() ? &base::header() : nullptr; }
 
 void note_ending(Ending ending, int status) {
+  // A region that is being made right now is to be there when the process is gone.
+  if (base::store.start && !base::thread_state.internal && base::header().pid == int32_t(syscall(SYS_getpid))) {
+    lock_session();
+    unlock_session();
+  }
   Header* h = own_header();
   if (!h) return;
   h->exit_status = status;

@@ -116,8 +116,12 @@ void start_recording() {
   }
   start_clock(platform::monotonic_ns());
   base::header().origin = uint32_t(Origin::kLaunched);
-  host_ledger(file.path, file.bytes);
   fill_identity();
+  if (!publish_region_file(file)) {
+    unbook_region(options.region_size);
+    return refuse(file.reason, file.error, file.path);
+  }
+  if (!open_ledger()) host_ledger(file.path, file.bytes);
   open_session(0);
 }
 
@@ -207,6 +211,38 @@ bool refuse_child(Refusal reason, int error, const char* detail) {
   stop_recording();
   return true;
 }
+// From here to the last line every thread that calls malloc waits.
+bool move_into(RegionFile& file) {
+  fill_identity();
+  if (!freeze()) {
+    set_word(base::kGrace);
+    wake_waiters();
+    base::count(kSwitchTimeouts);
+    discard_region_file(file);
+    unbook_region(base::store.bytes);
+    return false;
+  }
+  bool replaced = replace_memory(file);
+  if (replaced && publish_region_file(file)) set_word(heap::session_serial);
+  else refuse_child(replaced ? file.reason : Refusal::kMapFile, replaced ? file.error : ENOMEM, file.path);
+  wake_waiters();
+  return true;
+}
+
+// false: try again later.
+bool make_region() {
+  if (!book_region(base::store.bytes)) return refuse_child(Refusal::kRegionsMax, 0, region_folder());
+  char name[64];
+  region_name(name);
+  RegionFile& file = create_region_file(region_folder(), name, pid(), base::store.bytes);
+  if (file.memory && base::open_memory(file.memory, file.bytes)) return move_into(file);
+  unbook_region(base::store.bytes);
+  if (file.memory) {
+    discard_region_file(file);
+    return refuse_child(Refusal::kMapFile, ENOMEM, file.path);
+  }
+  return refuse_child(file.reason, file.error, file.path);
+}
 }  // namespace
 
 const char* region_folder() { return options.dir.value[0] ? options.dir.value : "/var/tmp"; }
@@ -275,31 +311,7 @@ TIDEMARK_COLD bool move_to_region() {
   int saved = errno;
   if (*base::session_word == base::kWiped) begin_child();
   if (!move_lock.try_lock()) return false;   // another thread does it; who waits for it waits at the gate
-  bool done = true;
-  if (*base::session_word == base::kGrace) {
-    if (!book_region(base::store.bytes)) {
-      done = refuse_child(Refusal::kRegionsMax, 0, region_folder());
-    } else {
-      char name[64];
-      region_name(name);
-      RegionFile& file = create_region_file(region_folder(), name, pid(), base::store.bytes);
-      if (!file.memory || !base::open_memory(file.memory, file.bytes)) {
-        unbook_region(base::store.bytes);
-        if (file.memory) discard_region_file(file);
-        done = refuse_child(file.reason, file.error, file.path);
-      } else {
-        fill_identity();
-        done = freeze() && replace_memory(file);
-        if (!done) {
-          base::count(kSwitchTimeouts);
-          discard_region_file(file);
-          unbook_region(base::store.bytes);
-        }
-        set_word(done ? heap::session_serial : uint32_t(base::kGrace));
-        wake_waiters();
-      }
-    }
-  }
+  bool done = *base::session_word != base::kGrace || make_region();
   move_lock.unlock();
   errno = saved;
   return done;

@@ -88,11 +88,21 @@ struct Cie {
   const uint8_t *instructions, *end;
 };
 
-// DW_CFA_def_cfa_expression: only `breg6 n; deref`, the frame of a function that realigned its stack, is followed.
-void cfa_expression(Cursor& c, Row& row) {
+// DW_CFA_def_cfa_expression: two forms are followed. `breg6 n; deref` is the frame of a function that realigned its stack. The
+// other is what linkers write for a PLT: rsp + 8, and 8 more from byte k of each 16-byte entry on; a signal may interrupt it there.
+void cfa_expression(Cursor& c, Row& row, address pc) {
   uint64_t n = c.uleb();
   const uint8_t* end = c.p + n;
   row.cfa = Row::Cfa::kOther;
+  // breg7 8; breg16 0; lit15; and; lit<k>; ge; lit3; shl; plus
+  if (n == 11 && memcmp(c.p, "\x77\x08\x80\x00\x3f\x1a", 6) == 0 && c.p[6] >= 0x30 && c.p[6] <= 0x4f &&
+      memcmp(c.p + 7, "\x2a\x33\x24\x22", 4) == 0) {
+    row.cfa = Row::Cfa::kRegister;
+    row.reg = kRsp;
+    row.offset = 8 + ((pc & 15) >= address(c.p[6] - 0x30) ? 8 : 0);
+    c.p = end;
+    return;
+  }
   if (n > 2 && *c.p == 0x76) {   // DW_OP_breg6
     c.p++;
     int64_t offset = c.sleb();
@@ -102,7 +112,7 @@ void cfa_expression(Cursor& c, Row& row) {
 }
 
 // One instruction with a low opcode; false: not understood.
-bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const Row& initial) {
+bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const Row& initial, address pc) {
   uint64_t r;
   switch (op) {
     case 0x00: return true;                                                      // nop
@@ -114,7 +124,7 @@ bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const
     case 0x0c: row.cfa = Row::Cfa::kRegister; row.reg = c.uleb(); row.offset = int64_t(c.uleb()); return true;
     case 0x0d: row.reg = c.uleb(); return true;
     case 0x0e: row.offset = int64_t(c.uleb()); return true;
-    case 0x0f: cfa_expression(c, row); return true;
+    case 0x0f: cfa_expression(c, row, pc); return true;
     case 0x10: {   // expression: `breg6 0` is what gcc writes for rbp saved at [rbp] in a realigned frame
       r = c.uleb();
       uint64_t n = c.uleb();
@@ -161,7 +171,7 @@ bool run(const uint8_t* begin, const uint8_t* end, address location, address pc,
             row = stack[--depth];
             continue;
           default:
-            if (!extended_instruction(op, c, cie, row, initial)) return false;
+            if (!extended_instruction(op, c, cie, row, initial, pc)) return false;
             continue;
         }
     }

@@ -25,7 +25,9 @@ TIDEMARK_COLD void check_stack(uint32_t leaf, address pc) {
   bool cut;
   uint32_t trusted;
   uint32_t n = frames_of(leaf, ours, kFrames, cut, trusted);
+  base::thread_state.internal = 1;   // libunwind's own allocations are not the program's
   int found = libunwind_backtrace(theirs, kFrames), skip = 0;
+  base::thread_state.internal = 0;
   while (skip < found && reinterpret_cast<address>(theirs[skip]) != pc) skip++;
   base::count(kChecks);
   uint32_t known = uint32_t(found - skip), k = 0;

@@ -66,7 +66,8 @@ Index* grow(Index* old) {
 void count_new(const Node& n) {
   uint16_t kind = n.rule & 0xff;
   if (kind == kRuleHard) base::count(kHardFrames);
-  if (kind == kRuleGuess) base::count(kGuessedFrames);
+  // A frame without unwind data and with nothing outside of it is how the ABI marks a stack's end (ld.so's start code): no loss.
+  if (kind == kRuleGuess && n.caller != kRootNode) base::count(kGuessedFrames);
 }
 }  // namespace
 

@@ -1,0 +1,21 @@
+// Memory for signal handlers that interrupted the allocator: jemalloc must not be entered again there, so these blocks come from a
+// range of our own. Bump allocation with free lists by size; every step is safe against being interrupted by itself.
+#pragma once
+#include <cstddef>
+
+#include "preload/base/common.h"
+
+namespace tidemark::heap {
+
+extern address nested_begin, nested_end;   // the range; both 0 until it is first needed
+inline bool is_nested(const void* p) {
+  auto a = reinterpret_cast<address>(p);
+  return TIDEMARK_UNLIKELY(a - nested_begin < nested_end - nested_begin);
+}
+
+// alignment: a power of two; zeroed when asked. nullptr when the range is used up. Async-signal-safe.
+void* nested_allocate(size_t bytes, size_t alignment, bool zero);
+void nested_release(void* p);       // any context
+size_t nested_usable_size(const void* p);
+
+}  // namespace tidemark::heap
