@@ -20,9 +20,8 @@ struct Split {
 };
 
 Split split(int64_t ns) {
-  int64_t rest = ns % kSecond;
-  if (rest < 0) rest += kSecond;
-  return {time_t((ns - rest) / kSecond), rest};
+  int64_t seconds = ns / kSecond, rest = ns % kSecond;
+  return rest < 0 ? Split{time_t(seconds - 1), rest + kSecond} : Split{time_t(seconds), rest};
 }
 
 std::string two_units(uint64_t value, uint64_t per_big, const char* big, const char* small) {
