@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "analyzer/launch/process.h"
+
 namespace tidemark::launch {
 
 std::unique_ptr<LedgerFile> LedgerFile::create(uint64_t run_id, uint64_t limit_bytes) {
@@ -23,7 +25,7 @@ std::unique_ptr<LedgerFile> LedgerFile::create(uint64_t run_id, uint64_t limit_b
 
 LedgerFile::~LedgerFile() { munmap(ledger_, sizeof *ledger_); }
 
-std::string LedgerFile::path() const { return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file_.get()); }
+std::string LedgerFile::path() const { return "/proc/" + pid_in_proc() + "/fd/" + std::to_string(file_.get()); }
 
 const format::RefusalNote* LedgerFile::note(uint32_t i) const {
   const format::RefusalNote* note = &ledger_->notes[i];

@@ -19,7 +19,8 @@ class LedgerFile {
 
   uint64_t run_id() const { return ledger_->run_id; }
   uint64_t limit_bytes() const { return ledger_->limit_bytes; }
-  // /proc/PID/fd/N of this process: good as long as it lives. The descriptor itself is not passed on by exec.
+  // /proc/PID/fd/N of this process, PID as /proc has it: good as long as it lives. The descriptor itself is not passed on by
+  // exec.
   std::string path() const;
 
   uint32_t regions() const { return __atomic_load_n(&ledger_->regions, __ATOMIC_RELAXED); }

@@ -21,7 +21,14 @@ struct Stat {
   uint64_t start;
 };
 
+// A container may see the /proc of another pid namespace, where our numbers are other processes'.
+bool proc_is_ours() {
+  static const bool ours = pid_in_proc() == std::to_string(getpid());
+  return ours;
+}
+
 std::optional<Stat> read_stat(pid_t pid) {
+  if (!proc_is_ours()) return std::nullopt;
   std::string path = "/proc/" + std::to_string(pid) + "/stat";
   Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   char text[1024];
@@ -54,6 +61,12 @@ bool process_is_gone(pid_t pid, uint64_t start) {
   if (start != 0 && stat->start != start) return true;
   // A zombie whose other threads go on still counts them.
   return (stat->state == 'Z' || stat->state == 'X') && stat->threads <= 1;
+}
+
+std::string pid_in_proc() {
+  char text[32];
+  ssize_t length = readlink("/proc/self", text, sizeof text);
+  return {text, length > 0 ? size_t(length) : 0};
 }
 
 uint64_t own_pid_namespace() {

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 
 namespace tidemark::launch {
 
@@ -12,6 +13,9 @@ uint64_t process_start(pid_t pid);
 
 // True only when it is certain that no thread of the process (pid, start) runs any more. `start` 0: unknown, any counts.
 bool process_is_gone(pid_t pid, uint64_t start);
+
+// The name of this process in /proc, which is not getpid() where /proc is another pid namespace's; empty without /proc.
+std::string pid_in_proc();
 
 // The inode of this process's pid namespace, 0 when unknown. Pids of two namespaces cannot be compared.
 uint64_t own_pid_namespace();
