@@ -118,7 +118,10 @@ void finish(const Plan& plan, const Child& child, uint64_t start, int wait_statu
   int64_t ended = realtime_ns();
   regions.find_new();
   std::optional<RegionFile> region = regions.region_of(child.pid(), start);
-  if (region) region->note_ending(wait_status, ended);
+  if (region) {  // of a process that waitpid buried, whatever /proc says
+    region->note_ending(wait_status, ended);
+    ledger.give_back(region->give_back_tail());
+  }
   regions.trim_ended();
   Run run{plan.line.command[0], plan.folder_shown, child.pid(), wait_status, regions.count()};
   bool watched = isatty(STDERR_FILENO);

@@ -88,11 +88,9 @@ class Parser {
 
 CommandLine parse_command_line(const std::vector<std::string>& words, const char* environment) {
   CommandLine result;
-  if (environment) {
-    std::string wrong = result.options.parse(environment);
-    if (!wrong.empty()) result.error = "TIDEMARK_OPTIONS: " + wrong;
-  }
+  std::string wrong = environment ? result.options.parse(environment) : "";
   Parser(words, result).run();
+  if (!wrong.empty() && !result.help) result.error = "TIDEMARK_OPTIONS: " + wrong;
   if (result.error.empty() && !result.help && result.command.empty()) {
     result.error = "run needs a command: tidemark run [OPTION…] -- COMMAND [ARGUMENT…]";
   }

@@ -130,6 +130,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
 
 TEST(CommandLine, HelpNamesEveryOption) {
   EXPECT_TRUE(parse_command_line({"--help"}, nullptr).help);
+  EXPECT_EQ(parse_command_line({"--help"}, "nope=1").error, "");
   std::string help = run_help();
   for (const OptionRow& row : option_rows()) EXPECT_NE(help.find("--" + std::string(row.name) + "="), std::string::npos);
 }
