@@ -36,9 +36,12 @@ std::optional<uint64_t> start_of_process(int32_t pid) {
   if (name_end == std::string::npos) return std::nullopt;
   std::istringstream fields(line.substr(name_end + 1));
   std::string state, skipped;
+  long threads = 0;
   fields >> state;
-  if (state == "Z" || state == "X") return std::nullopt;
-  for (int field = 4; field < 22; ++field) fields >> skipped;
+  for (int field = 4; field < 20; ++field) fields >> skipped;
+  fields >> threads >> skipped;
+  // A process whose main thread has ended looks like a zombie, but lives on in its other threads.
+  if ((state == "Z" || state == "X") && threads <= 1) return std::nullopt;
   uint64_t start = 0;
   if (!(fields >> start)) return std::nullopt;
   return start;

@@ -1,6 +1,11 @@
 // How a process ended, judged from its region and from what is known of the machine.
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <csignal>
+#include <fstream>
 
 #include "tests/unit/support/parsed.h"
 
@@ -107,6 +112,39 @@ TEST(AnalyzerProcess, ThisTestIsAlive) {
   EXPECT_EQ(process_of(builder, here).ending, Ending::kRunning);
   builder.header().pid_start = *start + 1;
   EXPECT_EQ(process_of(builder, here).ending, Ending::kKilled);
+}
+
+TEST(AnalyzerProcess, AZombieIsDeadUnlessOtherThreadsLive) {
+  auto is_zombie = [](pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+    std::string line;
+    std::getline(file, line);
+    return line.find(") Z ") != std::string::npos;
+  };
+  auto wait_for_zombie = [&](pid_t pid) {
+    for (int i = 0; i < 5000 && !is_zombie(pid); ++i) usleep(1000);
+    ASSERT_TRUE(is_zombie(pid));
+  };
+  Surroundings here = Surroundings::here();
+
+  pid_t with_threads = fork();
+  if (with_threads == 0) {
+    pthread_t thread;
+    pthread_create(
+        &thread, nullptr, [](void*) -> void* { return sleep(60), nullptr; }, nullptr);
+    pthread_exit(nullptr);
+  }
+  wait_for_zombie(with_threads);
+  EXPECT_TRUE(here.process_start(with_threads));
+  kill(with_threads, SIGKILL);
+  waitpid(with_threads, nullptr, 0);
+  EXPECT_FALSE(here.process_start(with_threads));
+
+  pid_t alone = fork();
+  if (alone == 0) _exit(0);
+  wait_for_zombie(alone);
+  EXPECT_FALSE(here.process_start(alone));
+  waitpid(alone, nullptr, 0);
 }
 
 }  // namespace
