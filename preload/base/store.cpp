@@ -30,16 +30,21 @@ bool open_up_to(Store& s, uint64_t end) {
   return true;
 }
 
-// Pages that `kind` must leave free.
-uint64_t reserve_for_others(PageKind kind, uint64_t pages) {
+// Pages that `kind` must leave free, and how many it may have at most: call stacks come first, but modules, threads and text
+// need little and matter.
+struct Budget {
+  uint64_t leave, at_most;
+};
+Budget budget_of(PageKind kind, uint64_t pages) {
   switch (kind) {
     case PageKind::kNodes:
-    case PageKind::kStacks: return pages / 16;
-    case PageKind::kShared: return pages / 8;
-    case PageKind::kDetails: return pages / 4;
-    default: return 0;
+    case PageKind::kStacks: return {pages / 32, pages};
+    case PageKind::kShared: return {pages / 32, pages / 4};
+    case PageKind::kDetails: return {pages / 32, pages / 8};
+    default: return {0, pages};
   }
 }
+constinit std::atomic<uint64_t> pages_taken[16]{};
 }  // namespace
 
 bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
@@ -72,13 +77,16 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
 
 uint32_t take_pages(PageKind kind, uint32_t n) {
   Header& h = header();
-  uint64_t pages = store.bytes / kPageBytes, keep = reserve_for_others(kind, pages);
+  uint64_t pages = store.bytes / kPageBytes;
+  Budget budget = budget_of(kind, pages);
+  if (pages_taken[uint32_t(kind)].load(std::memory_order_relaxed) + n > budget.at_most) return 0;
   uint64_t first = __atomic_load_n(&h.used_pages, __ATOMIC_RELAXED);
   do {
-    if (first + n + keep > pages) return 0;
+    if (first + n + budget.leave > pages) return 0;
     if (store.first_line + (first + n) * kLinesPerPage > kMaxLineId) return 0;
     if (!open_up_to(store, (first + n) * kPageBytes)) return 0;
   } while (!__atomic_compare_exchange_n(&h.used_pages, &first, first + n, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+  pages_taken[uint32_t(kind)].fetch_add(n, std::memory_order_relaxed);
   auto* directory = reinterpret_cast<uint8_t*>(store.start + h.directory_offset);
   for (uint32_t i = 0; i < n; i++) __atomic_store_n(&directory[first + i], uint8_t(kind), __ATOMIC_RELEASE);
   return uint32_t(first);
@@ -122,6 +130,7 @@ TextRef take_text(const char* text, size_t length) {
 void forget_store_cursors() {
   cursor_lock.reset();
   memset(cursors, 0, sizeof(cursors));
+  for (auto& taken : pages_taken) taken.store(0, std::memory_order_relaxed);
   text_next = text_end = 0;
 }
 

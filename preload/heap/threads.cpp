@@ -128,7 +128,11 @@ int64_t total_live() {
   return sum;
 }
 
-void start_threads() { have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0; }
+void start_threads() {
+  have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0;
+  // This thread may have had its slot since before there was a key.
+  if (have_key && base::thread_state.slot) pthread_setspecific(key, &base::thread_state);
+}
 
 void forget_threads() {
   slots_lock.reset();

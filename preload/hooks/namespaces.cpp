@@ -31,24 +31,27 @@ struct Attempt {
 };
 
 // A joined thread still counts for the kernel until it is reaped, a moment later.
-bool keeper_still_counts(const Attempt& attempt, int error) {
-  if (error != EINVAL && error != EUSERS) return false;
-  return attempt.own_threads == 0 || thread_count() > attempt.own_threads;
+bool keeper_counted(const Attempt& attempt, unsigned threads) {
+  return attempt.own_threads == 0 || threads > attempt.own_threads;
 }
 
 int call_patiently(void* argument) {
   const Attempt& attempt = *static_cast<const Attempt*>(argument);
   constexpr int kTries = 100;
-  int result = attempt.call(attempt.first, attempt.second);
-  for (int i = 0; result != 0 && i < kTries && keeper_still_counts(attempt, errno); ++i) {
+  for (int i = 0;; ++i) {
+    // Counted before the call: the thread may be reaped between a refusal and a look afterwards.
+    const unsigned threads = thread_count();
+    const int result = attempt.call(attempt.first, attempt.second);
+    const bool refused = result != 0 && (errno == EINVAL || errno == EUSERS);
+    if (!refused || i == kTries || !keeper_counted(attempt, threads)) return result;
+    const int error = errno;
     const timespec pause{0, 100'000};
     if (i < kTries / 2)
       sched_yield();
     else
       nanosleep(&pause, nullptr);
-    result = attempt.call(attempt.first, attempt.second);
+    errno = error;
   }
-  return result;
 }
 
 int call_without_keeper(Attempt attempt) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -145,8 +146,13 @@ void discard_region_file(RegionFile& f) {
 }
 
 void region_name(char* out) {
+  // The path that was executed, not the file behind its links: redis-server, not redis-check-rdb. But /proc/self/exe and /dev/fd/N
+  // name nothing.
   char path[4096];
-  size_t n = platform::read_link("/proc/self/exe", path, sizeof(path) - 1), begin = 0;
+  const auto* executed = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  size_t n = executed && strncmp(executed, "/dev/fd/", 8) != 0 && strncmp(executed, "/proc/", 6) != 0 ? strnlen(executed, sizeof(path) - 1) : 0, begin = 0;
+  if (n) memcpy(path, executed, n);
+  else n = platform::read_link("/proc/self/exe", path, sizeof(path) - 1);
   path[n] = 0;
   for (size_t i = 0; i < n; i++)
     if (path[i] == '/') begin = i + 1;

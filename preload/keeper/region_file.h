@@ -26,7 +26,7 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
 bool publish_region_file(RegionFile& file);
 void discard_region_file(RegionFile& file);   // never used: unmaps and removes it
 
-// Base name of the running executable, fit for a file name; `out` has room for 64 bytes.
+// Base name of the path that was executed, fit for a file name; `out` has room for 64 bytes.
 void region_name(char* out);
 
 }  // namespace tidemark::keeper

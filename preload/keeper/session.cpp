@@ -5,9 +5,11 @@
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "preload/base/memory.h"
@@ -72,6 +74,7 @@ bool start_tables() {
   if (!id) return false;
   auto* s = base::line<StackRecord>(id);
   s->owner = heap::kNeverOwned;
+  s->shared = base::take_lines(PageKind::kShared, kStripes);   // now: later there is no room
   __atomic_store_n(&s->leaf_and_kind, uint32_t(StackKind::kOverflow) << 24, __ATOMIC_RELEASE);
   base::header().overflow_stack = id;
   return true;
@@ -142,6 +145,17 @@ void make_absolute(Text& dir) {
   whole[n] = '/';
   memcpy(whole + n + 1, dir.value, m + 1);
   memcpy(dir.value, whole, n + m + 2);
+}
+
+// With a limit on address space, what we take must not be what the program would have needed.
+bool tight_address_space() {
+  constexpr uint64_t kTables = 24 << 20;
+  rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return false;
+  char text[64];
+  text[platform::read_file("/proc/self/statm", text, sizeof(text) - 1)] = 0;
+  uint64_t used = strtoull(text, nullptr, 10) * kPageBytes;
+  return limit.rlim_cur < used || (options.region_size + kTables) > (limit.rlim_cur - used) / 4;
 }
 
 uint64_t clamp_region(uint64_t bytes) {
@@ -264,7 +278,8 @@ TIDEMARK_COLD void start_early() {
   options.child_region_size = clamp_region(options.child_region_size);
   make_absolute(options.dir);
   read_run(early_variable("TIDEMARK_RUN"));
-  if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);
+  if (tight_address_space()) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
+  else if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);
   else if (!make_word_page()) refuse(Refusal::kNoMemory, errno, nullptr);
   else if (!is_root(pid()) && !followed(options.follow.value)) base::session_word = &inert_word, note_not_followed();
   else {

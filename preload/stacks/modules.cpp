@@ -71,7 +71,14 @@ void read_build_id(const char* start, address bias, Module& m) {
 TextRef path_of(const link_map* map) {
   const char* name = map->l_name;
   if (name && *name) return base::take_text(name, strlen(name));
-  return base::header().exe;   // the main program has no name
+  // The main program has no name here.
+  TextRef& exe = base::header().exe;
+  if (!exe.length) {
+    char path[1024];   // on what may be a small stack
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
+    if (n > 0) exe = base::take_text(path, size_t(n));
+  }
+  return exe;
 }
 
 void publish(Known& k, const link_map* map, const Module& filled) {
