@@ -91,7 +91,18 @@ class KillNine(support.TestCase):
         self.assert_consistent(report)
         allocated, freed, operations = noted(marker)
         self.assertEqual(THREADS * 100000, operations)
+        self.assert_comparison_can_fail(report, allocated, freed)
         for i, (leaf, size) in enumerate(LEAVES):
             site = report.site(leaf)
             self.assertEqual((allocated[i], allocated[i] * size, freed[i], freed[i] * size),
                              (site.allocated_count, site.allocated_bytes, site.freed_count, site.freed_bytes), leaf)
+
+    def assert_comparison_can_fail(self, report, allocated, freed):
+        report.process["ending"] = "killed"
+        self.compare(report, allocated, freed, 0)
+        for change in (-THREADS - 1, 1):   # more in the report than can be in flight; less than was noted
+            for column in range(len(LEAVES)):
+                with self.assertRaises(AssertionError):
+                    self.compare(report, [v + change * (i == column) for i, v in enumerate(allocated)], freed, 0)
+                with self.assertRaises(AssertionError):
+                    self.compare(report, allocated, [v + change * (i == column) for i, v in enumerate(freed)], 0)

@@ -17,7 +17,7 @@ inline void sleep_ms(long ms) {
 // True when this process's region is there and complete (its magic is written last); gives up after a minute.
 inline bool wait_for_own_region(const char* program = program_invocation_short_name) {
   const char* dir = getenv("REGION_DIR");
-  if (!dir) {
+  if (!dir || !*dir) {
     sleep_ms(50);
     return false;
   }

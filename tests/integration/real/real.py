@@ -94,6 +94,7 @@ class Launcher:
 
 class RealProgram(support.TestCase):
     NEEDS = ()   # programs without which the test is skipped
+    TOP = 0      # sites to read of each report; 0: all, so that their sum can be compared with the totals
 
     def setUp(self):
         for program in self.NEEDS:
@@ -116,7 +117,7 @@ class RealProgram(support.TestCase):
     def reports_in(self, regions):
         files = sorted(glob.glob(os.path.join(regions, "*.tide")))
         self.assertTrue(files, "no region")
-        reports = [support.read_report(path, top=0) for path in files]
+        reports = [support.read_report(path, self.TOP) for path in files]
         self.note_checks(reports)
         return reports
 

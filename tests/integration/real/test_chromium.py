@@ -26,6 +26,8 @@ class Chromium(real.RealProgram):
 
     def test_dump_dom(self):
         reports = self.of(self.both(self.load), "chromium")
+        # /usr/bin/chromium is a shell script of that name, which executes the browser.
+        reports = [report for report in reports if os.path.basename(report.process["exe"]) == "chromium"]
         self.assertTrue(reports)
         for report in reports:
             self.assertEqual([], report.contradictions())
