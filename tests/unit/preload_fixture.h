@@ -1,0 +1,48 @@
+// A store in private memory with its tables, as a child in its grace has one.
+#pragma once
+#include <gtest/gtest.h>
+
+#include "preload/base/memory.h"
+#include "preload/base/store.h"
+#include "preload/base/thread_state.h"
+#include "preload/heap/threads.h"
+#include "preload/heap/tracker.h"
+#include "preload/stacks/cache.h"
+#include "preload/stacks/frame_tree.h"
+#include "preload/stacks/rules.h"
+
+namespace tidemark {
+
+class CoreTest : public testing::Test {
+ protected:
+  static constexpr uint64_t kBytes = 4 << 20;
+
+  void SetUp() override { open_store(kBytes, 0); }
+  void TearDown() override { base::unmap(base::store.start, base::store.bytes); }
+
+  void open_store(uint64_t bytes, uint32_t first_line) {
+    base::forget_store_cursors();
+    heap::forget_threads();
+    auto* memory = static_cast<char*>(base::reserve(bytes));
+    ASSERT_TRUE(base::format_store(base::store, memory, bytes, first_line));
+    ASSERT_TRUE(stacks::start_rules() && stacks::start_tree() && stacks::start_caches());
+    base::thread_state = {};
+    base::thread_state.owner = base::kNoOwner;
+    static const bool started = (heap::start_heap(), true);
+    (void)started;
+    word_ = 7;
+    base::session_word = &word_;
+    base::thread_state.generation = word_;
+  }
+
+  // A stack of its own for each n.
+  uint32_t some_stack(uint64_t n) {
+    format::Node node{};
+    for (auto& word : node.words) word = (0x1000 + n) | uint64_t{2} << 48;
+    return stacks::stack_of(stacks::put_node(node));
+  }
+
+  uint32_t word_ = 7;
+};
+
+}  // namespace tidemark

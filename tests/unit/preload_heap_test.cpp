@@ -1,0 +1,126 @@
+#include <cstring>
+#include <map>
+#include <thread>
+#include <vector>
+
+#include "preload/heap/nested_heap.h"
+#include "preload/heap/page_map.h"
+#include "tests/unit/preload_fixture.h"
+
+namespace tidemark {
+namespace {
+using namespace format;
+
+StackRecord& record(uint32_t id) { return *base::line<StackRecord>(id); }
+
+TEST_F(CoreTest, RecordsHoldWhatTheyAreGiven) {
+  heap::Record r = heap::make_record(0xabcdef, 0x2345678, 777);
+  EXPECT_EQ(0xabcdefu, heap::stack_of_record(r));
+  EXPECT_EQ(0x2345678u & heap::kTickMask, heap::tick_of_record(r));
+  EXPECT_EQ(777u, heap::rounding_of_record(r));
+}
+
+TEST_F(CoreTest, EveryBlockOfAPageHasARecordOfItsOwn) {
+  for (uint32_t size : {8, 16, 48, 80, 320, 1280, 2560, 4096, 5120, 14336}) {
+    std::map<void*, int> seen;
+    address page = address{0x4000'0000'0000} + size * 65536;
+    for (address p = page; p + size <= page + 65536; p += size) {
+      auto* at = heap::record_for(p, size / 8);
+      ASSERT_NE(nullptr, at);
+      EXPECT_EQ(0, seen[at]++) << size;
+    }
+  }
+}
+
+TEST_F(CoreTest, APageThatChangesItsClassStartsEmpty) {
+  address p = 0x4100'0000'0000;
+  heap::record_for(p, 2)->store(heap::make_record(1, 1, 0));
+  heap::record_for(p, 2)->store(0);
+  EXPECT_EQ(0u, heap::record_for(p, 4)->load());
+  EXPECT_EQ(4u, heap::find_entry(p) >> 48);
+  EXPECT_EQ(0u, heap::find_entry(address{0x7000'0000'0000}));
+}
+
+TEST_F(CoreTest, OneThreadCountsExactlyAndKnowsThePeak) {
+  heap::attach_thread();
+  uint32_t s = some_stack(1);
+  heap::count_allocation(s, 100);
+  heap::count_allocation(s, 50);
+  heap::count_free(s, 100, 0);
+  heap::count_allocation(s, 70);
+  EXPECT_EQ(3u, record(s).allocated_count);
+  EXPECT_EQ(220u, record(s).allocated_bytes);
+  EXPECT_EQ(1u, record(s).freed_count);
+  EXPECT_EQ(150u, record(s).peak_live_bytes);
+  EXPECT_EQ(0u, record(s).shared);
+  EXPECT_EQ(120, base::header().live_bytes);
+  EXPECT_EQ(150u, base::header().peak_live_bytes);
+}
+
+TEST_F(CoreTest, ManyThreadsOnOneStackLoseNothing) {
+  heap::attach_thread();
+  uint32_t s = some_stack(2);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 6; t++)
+    threads.emplace_back([&] {
+      heap::attach_thread();
+      for (int i = 0; i < 20'000; i++) {
+        heap::count_allocation(s, 24);
+        if (i % 2) heap::count_free(s, 24, 0);
+      }
+      heap::detach_thread();
+    });
+  for (auto& t : threads) t.join();
+  heap::Live live = heap::live_of(&record(s));
+  EXPECT_EQ(60'000, live.count);
+  EXPECT_EQ(60'000 * 24, live.bytes);
+  EXPECT_GE(record(s).peak_live_bytes, uint64_t(live.bytes));
+  EXPECT_EQ(live.bytes, heap::total_live());
+}
+
+TEST_F(CoreTest, ADeadOwnersStackIsTakenOver) {
+  uint32_t s = some_stack(3);
+  std::thread([&] { heap::attach_thread(); heap::count_allocation(s, 8); heap::detach_thread(); }).join();
+  heap::attach_thread();
+  heap::count_allocation(s, 8);
+  EXPECT_EQ(base::thread_state.owner, record(s).owner);
+  EXPECT_EQ(0u, record(s).shared);
+  EXPECT_EQ(2u, record(s).allocated_count);
+}
+
+TEST_F(CoreTest, AnOldDeathEarnsADetail) {
+  heap::attach_thread();
+  uint32_t s = some_stack(4);
+  for (int i = 0; i < 3; i++) heap::count_allocation(s, 8);
+  heap::count_free(s, 8, kDetailAgeTicks - 1);
+  EXPECT_EQ(0u, record(s).detail);
+  heap::count_free(s, 8, kDetailAgeTicks);
+  ASSERT_NE(0u, record(s).detail);
+  const Detail& d = *base::line<Detail>(record(s).detail);
+  EXPECT_EQ(s, d.stack);
+  EXPECT_EQ(1u, d.lifetime[lifetime_bucket(kDetailAgeTicks)]);
+  EXPECT_EQ(kDetailAgeTicks, d.max_age_ticks);
+}
+
+TEST_F(CoreTest, NestedBlocksComeFromTheirOwnRange) {
+  std::vector<void*> blocks;
+  for (size_t n : {0ul, 1ul, 33ul, 4000ul, 100'000ul}) {
+    void* p = heap::nested_allocate(n, 16, false);
+    ASSERT_NE(nullptr, p);
+    EXPECT_TRUE(heap::is_nested(p));
+    EXPECT_EQ(0u, reinterpret_cast<address>(p) % 16);
+    EXPECT_GE(heap::nested_usable_size(p), n);
+    memset(p, 0xff, n);
+    blocks.push_back(p);
+  }
+  EXPECT_EQ(0u, reinterpret_cast<address>(heap::nested_allocate(10, 4096, false)) % 4096);
+  for (void* p : blocks) heap::nested_release(p);
+  auto* again = static_cast<unsigned char*>(heap::nested_allocate(100'000, 16, true));
+  for (int i = 0; i < 100'000; i++) ASSERT_EQ(0, again[i]);
+  int here;
+  EXPECT_FALSE(heap::is_nested(&here));
+  EXPECT_EQ(nullptr, heap::nested_allocate(size_t{1} << 40, 16, false));
+}
+
+}  // namespace
+}  // namespace tidemark

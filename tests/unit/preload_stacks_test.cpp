@@ -1,0 +1,125 @@
+#include <execinfo.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "preload/stacks/lookup.h"
+#include "preload/stacks/modules.h"
+#include "preload/stacks/walk.h"
+#include "tests/unit/preload_fixture.h"
+
+namespace tidemark {
+namespace {
+using namespace format;
+
+// What a hook hands over, seen from the function that calls this one.
+#define HERE \
+  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
+           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
+
+__attribute__((noinline)) uint32_t leaf_by_walk() {
+  Caller c = HERE;
+  return stacks::walk(c.pc, c.sp, c.rbp);
+}
+__attribute__((noinline)) uint32_t leaf_by_lookup() {
+  stacks::Lookup k = stacks::begin_lookup(HERE);
+  uint32_t stack = stacks::find_stack(k);
+  return base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff;
+}
+__attribute__((noinline)) uint32_t deeper(int depth, uint32_t (*leaf)()) {
+  uint32_t id = depth ? deeper(depth - 1, leaf) : leaf();
+  asm volatile("");
+  return id;
+}
+
+std::vector<address> path(uint32_t leaf, bool& cut) {
+  std::vector<address> pcs(4096);
+  uint32_t trusted;
+  pcs.resize(stacks::frames_of(leaf, pcs.data(), 4096, cut, trusted));
+  return pcs;
+}
+
+TEST_F(CoreTest, AWalkFindsWhatBacktraceFinds) {
+  bool cut;
+  std::vector<address> ours = path(leaf_by_walk(), cut);
+  void* theirs[256];
+  int n = backtrace(theirs, 256);
+  EXPECT_FALSE(cut);
+  ASSERT_EQ(size_t(n), ours.size());
+  for (int i = 1; i < n; i++) EXPECT_EQ(reinterpret_cast<address>(theirs[i]), ours[size_t(i)]) << i;   // [0]: another line of this one
+}
+
+// Leaves of stacks of 0..59 recursions, all from one call site.
+__attribute__((noinline)) std::vector<uint32_t> leaves_by_depth(uint32_t (*leaf)()) {
+  std::vector<uint32_t> leaves;
+  for (volatile int depth = 0; depth < 60; depth = depth + 1) leaves.push_back(deeper(depth, leaf));
+  return leaves;
+}
+
+TEST_F(CoreTest, TheCacheGivesWhatAWalkGives) {
+  std::vector<uint32_t> leaves[4];
+  for (volatile int i = 0; i < 4; i = i + 1) leaves[i] = leaves_by_depth(i == 0 ? leaf_by_walk : leaf_by_lookup);
+  uint64_t misses = base::header().coverage[kCacheMisses];
+  EXPECT_LE(misses, 60u);
+  EXPECT_EQ(leaves[1], leaves[2]);
+  EXPECT_EQ(leaves[1], leaves[3]);
+  for (size_t i = 0; i < 60; i++) {
+    bool cut;
+    EXPECT_EQ(path(leaves[0][i], cut).size(), path(leaves[1][i], cut).size());
+  }
+  bool cut;
+  EXPECT_EQ(path(leaves[1][10], cut).size() + 40, path(leaves[1][50], cut).size());
+  std::sort(leaves[1].begin(), leaves[1].end());
+  EXPECT_EQ(leaves[1].end(), std::unique(leaves[1].begin(), leaves[1].end()));
+}
+
+TEST_F(CoreTest, ADeepStackIsCutAndSaysSo) {
+  bool cut;
+  std::vector<address> pcs = path(deeper(3000, leaf_by_walk), cut);
+  EXPECT_TRUE(cut);
+  EXPECT_GE(pcs.size(), stacks::kMinDepth);
+  EXPECT_LE(pcs.size(), stacks::kMaxDepth);
+}
+
+TEST_F(CoreTest, EqualNodesAreOne) {
+  Node a{}, b{};
+  for (uint32_t i = 0; i < kFramesPerNode; i++) a.words[i] = b.words[i] = (0x5000 + i) | uint64_t{3} << 48;
+  uint32_t id = stacks::put_node(a);
+  EXPECT_EQ(id, stacks::put_node(b));
+  b.generation = 1;
+  EXPECT_NE(id, stacks::put_node(b));
+  Node c = a;
+  c.caller = id;
+  c.generation = 0;
+  EXPECT_NE(id, stacks::put_node(c));
+}
+
+TEST_F(CoreTest, TheCutIsInherited) {
+  Node outer{}, inner{};
+  outer.words[5] = 0x5000;
+  outer.caller = kCutNode;
+  inner.words[5] = 0x6000;
+  inner.caller = stacks::put_node(outer);
+  uint32_t id = stacks::put_node(inner);
+  EXPECT_TRUE(base::line<Node>(id)->generation & kNodeCut);
+}
+
+TEST_F(CoreTest, AFullRegionGivesTheOverflowStack) {
+  base::header().overflow_stack = base::take_stack();
+  while (base::take_lines(PageKind::kStacks, 1)) {}
+  while (base::take_lines(PageKind::kNodes, 1)) {}
+  stacks::Lookup k = stacks::begin_lookup(HERE);
+  EXPECT_EQ(base::header().overflow_stack, stacks::find_stack(k));
+}
+
+TEST_F(CoreTest, RulesOfThisBinaryAreUnderstood) {
+  void* pcs[64];
+  int n = backtrace(pcs, 64);
+  for (int i = 0; i < n; i++) {
+    uint16_t kind = stacks::kind_of(stacks::rule_of(reinterpret_cast<address>(pcs[i])));
+    EXPECT_TRUE(kind == kRuleRsp || kind == kRuleRbp || kind == kRuleEnd || kind == kRuleDeref) << i << " " << kind;
+  }
+}
+
+}  // namespace
+}  // namespace tidemark

@@ -1,0 +1,57 @@
+#include <cstring>
+
+#include "tests/unit/preload_fixture.h"
+
+namespace tidemark {
+namespace {
+using namespace format;
+
+TEST_F(CoreTest, HeaderDescribesItself) {
+  const Header& h = base::header();
+  EXPECT_EQ(0, memcmp(h.magic, kMagic, sizeof(kMagic)));
+  EXPECT_EQ(kVersion, h.version);
+  EXPECT_EQ(kBytes, h.region_bytes);
+  EXPECT_EQ(0, memcmp(h.records, kRecords, sizeof(kRecords)));
+}
+
+TEST_F(CoreTest, PagesAreTakenInARowAndNamedInTheDirectory) {
+  uint32_t a = base::take_pages(PageKind::kModules, 2), b = base::take_pages(PageKind::kText, 1);
+  EXPECT_EQ(a + 2, b);
+  const auto* directory = reinterpret_cast<const uint8_t*>(base::store.start + base::header().directory_offset);
+  EXPECT_EQ(uint8_t(PageKind::kModules), directory[a + 1]);
+  EXPECT_EQ(uint8_t(PageKind::kText), directory[b]);
+  EXPECT_EQ(b + 1, base::header().used_pages);
+}
+
+TEST_F(CoreTest, FullTablesLeaveRoomForWhatMatters) {
+  uint32_t stacks = 0;
+  while (base::take_stack()) stacks++;
+  EXPECT_GT(stacks, 50'000u);
+  EXPECT_EQ(0u, base::take_lines(PageKind::kNodes, 1));
+  EXPECT_NE(0u, base::take_pages(PageKind::kModules, 1));
+  EXPECT_NE(0u, base::take_text("x", 1).length);
+}
+
+TEST_F(CoreTest, DetailsTakeAnEighthAtMost) {
+  uint32_t details = 0;
+  while (base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes)) details++;
+  EXPECT_EQ(kBytes / kPageBytes / 8 * 2, details);
+  EXPECT_NE(0u, base::take_stack());
+}
+
+TEST_F(CoreTest, LongTextIsCutAndCounted) {
+  std::string text(5000, 'x');
+  EXPECT_EQ(4000u, base::take_text(text.data(), text.size()).length);
+  EXPECT_EQ(1u, base::header().coverage[kTextTruncated]);
+}
+
+TEST_F(CoreTest, IdsOfAChildBeginAboveItsParents) {
+  base::unmap(base::store.start, base::store.bytes);
+  open_store(kBytes, 100'000);
+  uint32_t id = base::take_stack();
+  EXPECT_GT(id, 100'000u);
+  EXPECT_EQ(base::store.start + (id - 100'000) * 64, reinterpret_cast<char*>(base::line<StackRecord>(id)));
+}
+
+}  // namespace
+}  // namespace tidemark
