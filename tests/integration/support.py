@@ -79,6 +79,25 @@ def plain(command, env=None, **how):
     return execute(command, env=clean_environment(env), **how)
 
 
+def processes_of(folder):
+    """Who was started by a test with this folder and still lives: {pid: command}. Their environment tells."""
+    found = {}
+    mark = f"TIDEMARK_TEST_FOLDER={folder}".encode()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as file:
+                if mark not in file.read().split(b"\0"):
+                    continue
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                if command := file.read():   # empty: a zombie
+                    found[int(entry)] = command.replace(b"\0", b" ").decode(errors="replace")[:200]
+        except OSError:
+            pass   # ended meanwhile
+    return found
+
+
 class Site:
     """All stacks whose innermost function is the same, added up."""
 

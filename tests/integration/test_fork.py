@@ -69,6 +69,9 @@ class Fork(support.TestCase):
     def test_fork_beside_allocating_threads(self):
         self.fork("threads")
 
+    def test_fork_in_a_thread_whose_function_returns(self):
+        self.fork("in_thread")
+
     def test_vfork(self):
         run, _ = self.fork("vfork", LONG_GRACE)
         self.assertEqual(1, len(run.files()))

@@ -183,6 +183,34 @@ static void fork_threads() {   // other threads allocate while the fork happens:
   parent_goes_on();
 }
 
+// A thread forks; in the child it is alone, and its function returns: the process ends with status 0, as glibc does it when the
+// last thread ends.
+static bool forker_waits;
+SITE void* forker(void*) {
+  int pid = fork();
+  if (pid == 0) {
+    site_in_child();
+    if (forker_waits) {
+      wait_for_own_region();
+      expect("site_in_child", 1, 624, 0);
+      expect_region(true);
+    }
+    return nullptr;
+  }
+  int status = 0;
+  if (waitpid(pid, &status, 0) != pid || status != 0) _exit(9);
+  return nullptr;
+}
+static void fork_in_thread() {
+  for (int i = 0; i < 10; i++) {
+    forker_waits = i == 9;
+    pthread_t thread;
+    pthread_create(&thread, nullptr, forker, nullptr);
+    pthread_join(thread, nullptr);
+  }
+  parent_goes_on();
+}
+
 static void vfork_exec() {   // the child runs in the parent's memory: what it allocates and frees is the parent's
   static int i;
   for (i = 0; i < 20; i++) {
@@ -239,7 +267,7 @@ static int by_clone() { return int(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
 int main(int argc, char** argv) {
   struct { const char* name; void (*run)(); } modes[] = {
       {"lives", fork_lives},   {"idle", fork_idle},       {"exec", fork_exec},   {"short", fork_short},
-      {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"vfork", vfork_exec},
+      {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"in_thread", fork_in_thread}, {"vfork", vfork_exec},
       {"spawn", spawn},        {"under_fork", [] { raw(by_under_fork); }},
       {"clone", [] { raw(by_clone); }},
   };

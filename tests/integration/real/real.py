@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import support
 
 CACHE = os.environ.get("TIDEMARK_CACHE", "/var/tmp/tidemark-test-cache")
-CHECK_ONE_IN = 97   # "Must hold" 6: libunwind walks one stack in so many again
+CHECK_ONE_IN = int(os.environ.get("TIDEMARK_CHECK", "97"))   # "Must hold" 6: libunwind walks one stack in so many again
 
 
 def free_port(kind=socket.SOCK_STREAM):
@@ -51,7 +51,7 @@ class Launcher:
         number = len(self.running)
         output, errors = (os.path.join(self.folder, f"{stream}.{number}") for stream in ("out", "err"))
         with open(output, "wb") as out, open(errors, "wb") as err:
-            process = subprocess.Popen(self.command(command), env=support.clean_environment(env),
+            process = subprocess.Popen(self.command(command), env=support.clean_environment({"TIDEMARK_TEST_FOLDER": self.folder, **(env or {})}),
                                        stdin=popen.pop("stdin", subprocess.DEVNULL), stdout=out, stderr=err, **popen)
         process.output, process.errors = output, errors
         self.running.append(process)
@@ -78,18 +78,23 @@ class Launcher:
         process.send_signal(with_signal)   # `tidemark run` passes it on
         return self.finish(process, timeout)
 
-    def __exit__(self, *_):
-        for process in self.running:
-            if process.poll() is None:
-                with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
-                    pids = [int(pid) for pid in children.read().split()] if self.recorded else []
-                for pid in [*pids, process.pid]:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                process.wait()
-
     def __enter__(self):
         return self
+
+    def __exit__(self, failure, *_):
+        """Ends what is still there. After a load that went well that is an error: something hangs."""
+        left = {}
+        if failure is None:
+            support.wait_until(lambda: not support.processes_of(self.folder), 20)
+            left = support.processes_of(self.folder)
+        stacks = "\n".join(support.stack_of(pid) for pid in left)
+        for pid in {*support.processes_of(self.folder), *(p.pid for p in self.running if p.poll() is None)}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self.running:
+            process.wait()
+        if left:
+            raise AssertionError(f"still there after the load's end: {left}\n{stacks}")
 
 
 class RealProgram(support.TestCase):

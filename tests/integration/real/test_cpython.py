@@ -24,8 +24,8 @@ def failures(out, err):
     text = (out + err).decode(errors="replace")
     names = {f"{name} ({where})" for name, where in re.findall(r"^(?:FAIL|ERROR): (\S+) \(([^)\s]+)\)", text, re.M)}
     failed = re.search(r"^\d+ tests? failed(?: again)?:\n((?:    .*\n)+)", text, re.M)
-    if failed and not names:
-        names = set(failed.group(1).split())
+    if failed:   # modules that crashed or hung name no test
+        names |= {module for module in failed.group(1).split() if not any(module in name for name in names)}
     return names
 
 
@@ -60,7 +60,7 @@ class CPython:
 
     def recorded(self, modules):
         regions = self.new_folder()
-        with real.Launcher(self.new_folder(), regions, {"child_region_size": "4M"}) as launcher:
+        with real.Launcher(self.new_folder(), regions, {"child_region_size": "2M", "regions_max": "32G"}) as launcher:
             return self.own_tests(launcher, modules), regions
 
     def test_own_tests(self):
