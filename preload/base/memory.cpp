@@ -6,8 +6,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/base/spin_lock.h"
+
 namespace tidemark::base {
 namespace {
+constexpr size_t kTablesBytes = 16 << 10, kSmall = 4096;
+constinit SpinLock tables_lock;
+constinit char *tables = nullptr, *tables_end = nullptr;
+
 void* map(size_t bytes, int protection) {
   int saved = errno;
   void* p = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -30,6 +36,34 @@ void unmap(void* start, size_t bytes) {
   int saved = errno;
   munmap(start, bytes);
   errno = saved;
+}
+
+void populate(void* start, size_t bytes) {
+#ifdef MADV_POPULATE_WRITE   // Linux 5.14
+  int saved = errno;
+  madvise(start, bytes, MADV_POPULATE_WRITE);
+  errno = saved;
+#endif
+}
+
+void* small_table(size_t bytes) {
+  bytes = (bytes + 63) & ~size_t{63};
+  if (bytes > kSmall) return map_private(bytes);
+  SpinGuard guard(tables_lock);
+  if (size_t(tables_end - tables) < bytes) {
+    tables = static_cast<char*>(map_private(kTablesBytes));
+    tables_end = tables ? tables + kTablesBytes : nullptr;
+    if (!tables) return nullptr;
+    populate(tables, kTablesBytes);
+  }
+  char* p = tables;
+  tables += bytes;
+  return p;
+}
+
+void forget_small_tables() {
+  tables_lock.reset();
+  tables = tables_end = nullptr;
 }
 
 bool readable(const void* a) {

@@ -10,6 +10,11 @@ void* map_private(size_t bytes);
 void* reserve(size_t bytes);
 bool open_memory(void* start, size_t bytes);
 void unmap(void* start, size_t bytes);
+// Makes pages present in one system call: a fault each costs several times as much. A hint; may do nothing.
+void populate(void* start, size_t bytes);
+// As map_private, for tables that start small: several share a few pages that are there already. Never unmapped.
+void* small_table(size_t bytes);
+void forget_small_tables();   // child of fork: what it makes from now on has pages of its own
 
 // Whether 8 bytes at `a` can be read, without a signal: rt_sigprocmask(2) with an invalid `how` copies the set in first and
 // says EFAULT or EINVAL. About 100 ns.

@@ -55,6 +55,8 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
   s.opened.store(0);
   uint64_t pages = bytes / kPageBytes, directory_pages = (pages + kPageBytes - 1) / kPageBytes;
   if (!open_up_to(s, (1 + directory_pages) * kPageBytes)) return false;
+  constexpr uint64_t kFirstPages = 7;   // stacks, shared counters, threads, text, modules, nodes: at once in any process
+  populate(start, (1 + directory_pages + kFirstPages) * kPageBytes);
   Header& h = *reinterpret_cast<Header*>(start);
   h.version = kVersion;
   h.header_bytes = sizeof(Header);

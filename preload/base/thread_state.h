@@ -17,7 +17,6 @@ struct ThreadState {
   uint32_t session;      // serial of the session whose slot this thread has
   format::Thread* slot;
   void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
-  address stack_top;     // reads below it, from a stack pointer near it, stay on this thread's stack; 0: not known
   uint32_t victim;       // where the next colliding cache entry goes
   uint32_t check;        // stacks since the last one that was checked
   uint8_t internal;      // the keeper, or a call of ours: not tracked

@@ -12,7 +12,7 @@ namespace tidemark::heap {
 constinit address nested_begin = 0, nested_end = 0;
 
 namespace {
-constexpr size_t kRange = 256 << 20, kStep = 1 << 20;
+constexpr size_t kRange = 256 << 20, kLeastRange = 1 << 20, kStep = 64 << 10;
 constexpr size_t kHeader = 16;
 constexpr uint32_t kClasses = 28;   // powers of two from 32 bytes
 
@@ -30,17 +30,19 @@ constinit Free* lists[kClasses]{};
 
 bool make_range() {
   if (__atomic_load_n(&nested_end, __ATOMIC_ACQUIRE)) return true;
-  auto memory = reinterpret_cast<address>(base::reserve(kRange));
+  size_t range = kRange;   // address space only; less where that is limited
+  auto memory = reinterpret_cast<address>(base::reserve(range));
+  while (!memory && range > kLeastRange) memory = reinterpret_cast<address>(base::reserve(range /= 4));
   if (!memory) return false;
   address none = 0;
   // Another thread, or a handler that interrupted us here, may have been first.
   if (!__atomic_compare_exchange_n(&nested_begin, &none, memory, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-    base::unmap(reinterpret_cast<void*>(memory), kRange);
+    base::unmap(reinterpret_cast<void*>(memory), range);
     return __atomic_load_n(&nested_end, __ATOMIC_ACQUIRE);
   }
   opened.store(memory);
   next.store(memory);
-  __atomic_store_n(&nested_end, memory + kRange, __ATOMIC_RELEASE);
+  __atomic_store_n(&nested_end, memory + range, __ATOMIC_RELEASE);
   return true;
 }
 

@@ -1,5 +1,5 @@
-// Memory for signal handlers that interrupted the allocator: jemalloc must not be entered again there, so these blocks come from a
-// range of our own. Bump allocation with free lists by size; every step is safe against being interrupted by itself.
+// Memory for signal handlers that interrupted the allocator (jemalloc must not be entered again there) and for our own needs: blocks
+// from a range of our own. Bump allocation with free lists by size; every step is safe against being interrupted by itself.
 #pragma once
 #include <cstddef>
 

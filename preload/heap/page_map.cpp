@@ -8,7 +8,6 @@
 namespace tidemark::heap {
 
 constinit std::atomic<PageEntry*> page_top[kTopEntries]{};
-constinit uint32_t page_reciprocal[kLarge / 8 + 1]{};
 
 namespace {
 constexpr size_t kPoolBytes = 4 << 20;
@@ -67,10 +66,6 @@ TIDEMARK_COLD uint64_t install_page(address block, uint32_t size8) {
     free_lists[records] = freed;
   }
   return entry;
-}
-
-void start_page_map() {
-  for (uint32_t c = 1; c <= kLarge / 8; c++) page_reciprocal[c] = uint32_t(((uint64_t{1} << 32) + 8 * c - 1) / (8 * c));
 }
 
 void lock_page_map() { pool_lock.lock(); }

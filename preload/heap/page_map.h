@@ -27,12 +27,21 @@ inline constexpr uint32_t kPageShift = 12, kLeafShift = 30;
 inline constexpr uint32_t kLeafEntries = 1u << (kLeafShift - kPageShift);
 inline constexpr uint32_t kTopEntries = 1u << (47 - kLeafShift);
 extern std::atomic<PageEntry*> page_top[kTopEntries];
-extern uint32_t page_reciprocal[kLarge / 8 + 1];   // 2^32 / size, rounded up, by size / 8
+// 2^32 / size, rounded up, by size / 8. Constant: a process that lives for a millisecond must not compute tables.
+struct Reciprocals {
+  uint32_t by_8[kLarge / 8 + 1];
+};
+constexpr Reciprocals make_reciprocals() {
+  Reciprocals r{};
+  for (uint64_t c = 1; c <= kLarge / 8; c++) r.by_8[c] = uint32_t(((uint64_t{1} << 32) + 8 * c - 1) / (8 * c));
+  return r;
+}
+inline constexpr Reciprocals kReciprocals = make_reciprocals();
 
 inline std::atomic<Record>* record_at(uint64_t entry, address block) {
   auto* records = reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
   uint32_t size8 = uint32_t(entry >> 48);
-  return size8 ? records + ((block & 4095) * uint64_t{page_reciprocal[size8]} >> 32) : records;
+  return size8 ? records + ((block & 4095) * uint64_t{kReciprocals.by_8[size8]} >> 32) : records;
 }
 
 // The page's entry made fit for blocks of this class; 0: no memory. Takes a spin lock.
@@ -61,7 +70,6 @@ TIDEMARK_INLINE uint64_t find_entry(address block) {
 template <class Visit>
 void for_each_block(Visit visit);
 
-void start_page_map();
 void lock_page_map();   // around fork
 void unlock_page_map();
 void reset_page_map_lock();

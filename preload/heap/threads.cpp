@@ -11,16 +11,13 @@
 namespace tidemark::heap {
 using namespace format;
 
-constinit uint16_t slot_generations[kMaxThreads]{};
+constinit Slot slots[kMaxThreads]{};
 constinit bool many_threads = false;
 
 namespace {
 constinit base::SpinLock slots_lock;
 constinit uint32_t slots_used = 0;                // slot 0 is never given: owner 0 means nobody
-constinit uint32_t slot_lines[kMaxThreads]{};     // line id of each slot's Thread record
-constinit uint32_t free_slots[kMaxThreads]{};     // stack of free slot numbers
-constinit uint32_t free_count = 0;
-constinit base::ThreadState* states[kMaxThreads]{};   // of the threads that have a slot
+constinit uint32_t first_free = 0;
 constinit uint32_t slots_taken = 0;
 constinit pthread_key_t key;
 constinit bool have_key = false;
@@ -34,11 +31,14 @@ void at_thread_exit(void*) {
 
 // slots_lock is held. 0: no room.
 uint32_t take_slot() {
-  if (free_count) return free_slots[--free_count];
+  if (uint32_t slot = first_free) {
+    first_free = slots[slot].next_free;
+    return slot;
+  }
   if (slots_used + 1 >= kMaxThreads) return 0;
   uint32_t id = base::take_lines(PageKind::kThreads, 1);
   if (!id) return 0;
-  slot_lines[++slots_used] = id;
+  slots[++slots_used].line = id;
   return slots_used;
 }
 
@@ -68,15 +68,15 @@ TIDEMARK_COLD void attach_thread() {
     many_threads = true;
     return;
   }
-  auto* record = base::line<Thread>(slot_lines[slot]);
+  auto* record = base::line<Thread>(slots[slot].line);
   record->generation++;
   record->first_tick = record->last_tick = h.tick;
   record->live_bytes = 0;
   record->reserved[0] = slot;
   __atomic_store_n(&record->tid, uint32_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
-  __atomic_store_n(&states[slot], &t, __ATOMIC_RELEASE);
+  __atomic_store_n(&slots[slot].state, &t, __ATOMIC_RELEASE);
   t.slot = record;
-  t.owner = slot | uint32_t{slot_generations[slot]} << 16;
+  t.owner = slot | uint32_t{slots[slot].generation} << 16;
   if (have_key) pthread_setspecific(key, &t);
 }
 
@@ -103,16 +103,17 @@ TIDEMARK_COLD void detach_thread() {
   __atomic_store_n(&record->tid, 0, __ATOMIC_RELEASE);
   base::SpinGuard guard(slots_lock);
   uint32_t slot = owner & 0xffff;
-  states[slot] = nullptr;
-  __atomic_store_n(&slot_generations[slot], uint16_t(slot_generations[slot] + 1), __ATOMIC_RELEASE);
-  free_slots[free_count++] = slot;
+  slots[slot].state = nullptr;
+  __atomic_store_n(&slots[slot].generation, uint16_t(slots[slot].generation + 1), __ATOMIC_RELEASE);
+  slots[slot].next_free = first_free;
+  first_free = slot;
   base::header().threads_now--;
 }
 
 bool all_others_idle() {
   base::SpinGuard guard(slots_lock);
   for (uint32_t i = 1; i <= slots_used; i++) {
-    const base::ThreadState* t = states[i];
+    const base::ThreadState* t = slots[i].state;
     if (t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE)) return false;
   }
   return true;
@@ -122,7 +123,7 @@ int64_t total_live() {
   base::SpinGuard guard(slots_lock);
   int64_t sum = __atomic_load_n(&base::header().live_bytes, __ATOMIC_RELAXED);
   for (uint32_t i = 1; i <= slots_used; i++) {
-    const base::ThreadState* t = states[i];
+    const base::ThreadState* t = slots[i].state;
     if (t && t->slot) sum += t->slot->live_bytes;
   }
   return sum;
@@ -136,8 +137,8 @@ void start_threads() {
 
 void forget_threads() {
   slots_lock.reset();
-  for (uint32_t i = 0; i <= slots_used; i++) slot_generations[i]++, states[i] = nullptr;
-  slots_used = free_count = slots_taken = 0;
+  for (uint32_t i = 0; i <= slots_used; i++) slots[i].generation++, slots[i].state = nullptr;
+  slots_used = first_free = slots_taken = 0;
   many_threads = false;
 }
 

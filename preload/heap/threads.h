@@ -9,11 +9,17 @@ inline constexpr uint32_t kMaxThreads = 1 << 16;
 // With more than one thread, each adds to the total only once its share has passed this.
 inline constexpr int64_t kHoldBack = 32 << 10;
 
-extern uint16_t slot_generations[kMaxThreads];
+struct Slot {
+  base::ThreadState* state;   // of the thread that has it, or nullptr
+  uint32_t line;              // its Thread record
+  uint32_t next_free;         // slot number
+  uint16_t generation;        // raised whenever it is given back
+};
+extern Slot slots[kMaxThreads];
 extern bool many_threads;   // more than one slot was ever taken in this session
 
 inline bool owner_alive(uint32_t owner) {
-  return __atomic_load_n(&slot_generations[owner & 0xffff], __ATOMIC_ACQUIRE) == owner >> 16;
+  return __atomic_load_n(&slots[owner & 0xffff].generation, __ATOMIC_ACQUIRE) == owner >> 16;
 }
 
 // Gives the calling thread a slot in the present session. Without room it goes on without one (counted).

@@ -6,30 +6,16 @@
 #include "preload/heap/session.h"
 #include "preload/stacks/modules.h"
 
-extern "C" void* __libc_stack_end;   // ld.so: top of the main thread's stack
-
 namespace tidemark::heap {
 using namespace format;
 
-constinit uint16_t usable_by_8[kLarge / 8 + 1]{};
 
 constinit uint32_t session_serial = 0, grace_allocations = 0;
 namespace {
 constinit bool foreign_heap = false;
 
-// Where the stack of the calling thread ends, as far as that is known without asking anybody: glibc puts a thread's control block
-// at the top of its stack; the main thread's is elsewhere.
-address find_stack_top() {
-  auto here = reinterpret_cast<address>(__builtin_frame_address(0));
-  auto main_top = reinterpret_cast<address>(__libc_stack_end), control = reinterpret_cast<address>(__builtin_thread_pointer());
-  if (here < main_top && main_top - here < (address{64} << 20)) return main_top;
-  if (here < control && control - here < (address{64} << 20)) return control;
-  return 0;
-}
-
 void join_session(base::ThreadState& t) {
   t.internal = 1;   // setting the key's value may allocate
-  t.stack_top = find_stack_top();
   attach_thread();
   t.internal = 0;
   t.session = session_serial;
@@ -61,9 +47,7 @@ static void watch_block(void* p) {
 }
 
 void start_heap() {
-  start_page_map();
   stacks::set_module_callbacks(watch_block, stacks::empty_caches);
-  for (uint32_t i = 0; i <= (kLarge - 2048) / 8; i++) usable_by_8[i] = uint16_t(tmje_nallocx(i ? i * 8 : 1, 0) / 8);
 }
 
 // busy is set, and the word is not the serial this thread knows.
@@ -101,7 +85,9 @@ TIDEMARK_COLD void* allocate_nested(size_t bytes, int flags) {
   base::ThreadState& t = base::thread_state;
   void* p;
   if (t.internal) {
-    p = tmje_mallocx(bytes ? bytes : 1, flags);
+    // Not from jemalloc: starting it for our thread alone would cost a program that never calls malloc half of its start-up.
+    p = nested_allocate(bytes, jemalloc::alignment_of(flags), jemalloc::zeroes(flags));
+    if (!p) p = tmje_mallocx(bytes ? bytes : 1, flags);
   } else {
     // jemalloc may stand half-changed below us, or hold one of its locks: it must not be entered.
     p = nested_allocate(bytes, jemalloc::alignment_of(flags), jemalloc::zeroes(flags));

@@ -23,7 +23,6 @@ void release_nested(void* p);
 void release_watched(void* p, Record record);                // the record has kWatched
 void release_inherited(Record record, uint64_t bytes);
 void count_untracked(size_t bytes);
-extern uint16_t usable_by_8[kLarge / 8 + 1];                 // usable size / 8 of a request of up to 8 × index bytes
 void start_heap();                                           // once: tables, jemalloc
 
 bool foreign();   // the executable brings its own malloc: these are not what it calls
@@ -39,9 +38,27 @@ TIDEMARK_INLINE void leave(base::ThreadState& t) {
   t.busy = 0;
 }
 
+// jemalloc's size classes: 8, then four to a doubling from 16 on (multiples of 16). Checked against nallocx by a unit test.
+// usable size / 8 of a request of up to 8 × index bytes.
+struct SizeClasses {
+  uint16_t by_8[kLarge / 8 + 1];
+};
+constexpr SizeClasses make_size_classes() {
+  SizeClasses s{};
+  uint32_t index = 0;
+  for (uint32_t size = 8; size <= kLarge - 2048;) {
+    for (; index <= size / 8; index++) s.by_8[index] = uint16_t(size / 8);
+    uint32_t step = 16;
+    while (step * 8 <= size) step *= 2;
+    size += size == 8 ? 8 : step;
+  }
+  return s;
+}
+inline constexpr SizeClasses kSizeClasses = make_size_classes();
+
 // Size class / 8 that jemalloc gives, 0 for a large block.
 TIDEMARK_INLINE uint32_t size8_of(size_t bytes) {
-  return TIDEMARK_LIKELY(bytes <= kLarge - 2048) ? usable_by_8[(bytes + 7) / 8] : 0;
+  return TIDEMARK_LIKELY(bytes <= kLarge - 2048) ? kSizeClasses.by_8[(bytes + 7) / 8] : 0;
 }
 inline uint32_t size8_of_usable(size_t usable) { return usable < kLarge ? uint32_t(usable / 8) : 0; }
 

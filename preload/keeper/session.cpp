@@ -177,6 +177,7 @@ void forget_inherited_blocks(uint64_t& bytes) {
 }
 
 void reset_locks_in_child() {
+  base::forget_small_tables();
   base::forget_store_cursors();
   heap::forget_threads();
   heap::reset_page_map_lock();

@@ -7,15 +7,15 @@
 namespace tidemark::stacks {
 
 constinit std::atomic<Cache*> leaf_cache{nullptr}, join_cache{nullptr};
-constinit FirstLevel* first_level = nullptr;
+constinit std::atomic<FirstLevel*> first_level{nullptr};
 
 namespace {
-constexpr uint32_t kFirstSets = 64, kMaxSets = 1 << 15;
+constexpr uint32_t kFirstSets = 32, kMaxSets = 1 << 15;
 constexpr uint32_t kMaxHops = 24;
 constinit base::SpinLock growing;
 
 Cache* new_cache(uint32_t sets) {
-  auto* c = static_cast<Cache*>(base::map_private(sizeof(Cache) + sets * sizeof(CacheSet)));
+  auto* c = static_cast<Cache*>(base::small_table(sizeof(Cache) + sets * sizeof(CacheSet)));
   if (c) c->mask = sets - 1;
   return c;
 }
@@ -44,6 +44,12 @@ void grow(std::atomic<Cache*>& cache, Cache* old) {
   growing.unlock();
 }
 
+FirstLevel* new_first_level(uint32_t places, uint32_t sizes) {
+  auto* f = static_cast<FirstLevel*>(base::small_table(sizeof(FirstLevel) + (places + sizes) * sizeof(uint64_t)));
+  if (f) f->place_mask = places - 1, f->size_mask = sizes - 1;
+  return f;
+}
+
 void empty(Cache* c) {
   for (uint32_t i = 0; i <= c->mask; i++)
     for (uint32_t w = 0; w < 8; w++) __atomic_store_n(&c->sets[i].tags[w], 0, __ATOMIC_RELAXED);
@@ -54,17 +60,24 @@ bool start_caches() {
   growing.reset();
   Cache* leaf = new_cache(kFirstSets);
   Cache* join = new_cache(kFirstSets);
-  auto* first = static_cast<FirstLevel*>(base::map_private(sizeof(FirstLevel)));
+  FirstLevel* first = new_first_level(kFirstPlaces, kFirstGuesses);
   if (!leaf || !join || !first) return false;
   leaf_cache.store(leaf);
   join_cache.store(join);
-  first_level = first;
+  first_level.store(first);
   return true;
 }
 
+void widen_first_level(uint64_t stacks) {
+  if (stacks < kFirstPlaces / 2 || first_level.load(std::memory_order_relaxed)->place_mask + 1 == kPlaces || !growing.try_lock()) return;
+  if (first_level.load()->place_mask + 1 != kPlaces)
+    if (FirstLevel* whole = new_first_level(kPlaces, kGuesses)) first_level.store(whole, std::memory_order_release);
+  growing.unlock();
+}
+
 void empty_caches() {
-  for (auto& place : first_level->places) place.store(0, std::memory_order_relaxed);
-  for (auto& size : first_level->sizes) size.store(0, std::memory_order_relaxed);
+  FirstLevel* first = first_level.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < first->place_mask + 1 + first->size_mask + 1; i++) first->places[i].store(0, std::memory_order_relaxed);
   empty(leaf_cache.load(std::memory_order_acquire));
   empty(join_cache.load(std::memory_order_acquire));
 }

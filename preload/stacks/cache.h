@@ -23,14 +23,18 @@ extern std::atomic<Cache*> leaf_cache;   // key of a stack (its place and four r
 extern std::atomic<Cache*> join_cache;   // place of a full group -> its node; asked on a miss only
 
 // First level: place (pc, sp) alone -> the last leaf proved there. place >> 16 (low 32 bits) << 32 | leaf
-inline constexpr uint32_t kPlaces = 8192;
+inline constexpr uint32_t kPlaces = 8192, kFirstPlaces = 256;
 // (pc, sp) -> sizes of the first four frames, so that the key's words can be read at once. place >> 16 << 32 | sizes
-inline constexpr uint32_t kGuesses = 4096;
+inline constexpr uint32_t kGuesses = 4096, kFirstGuesses = 128;
 struct FirstLevel {
-  std::atomic<uint64_t> places[kPlaces];
-  std::atomic<uint64_t> sizes[kGuesses];
+  uint32_t place_mask, size_mask;
+  std::atomic<uint64_t> places[];   // place_mask + 1 places, then the sizes
+  std::atomic<uint64_t>& place(uint64_t key) { return places[key >> 40 & place_mask]; }
+  std::atomic<uint64_t>& size(uint64_t key) { return places[place_mask + 1 + (key >> 40 & size_mask)]; }
 };
-extern FirstLevel* first_level;
+// One page at first, for most processes never need more; whole once there are more stacks than that can serve.
+extern std::atomic<FirstLevel*> first_level;
+void widen_first_level(uint64_t stacks);
 
 bool start_caches();   // fresh, empty ones (also in a child of fork); false: no memory
 void empty_caches();   // a module went: nothing may be answered from what was known of its addresses
@@ -51,6 +55,13 @@ TIDEMARK_INLINE uint32_t leaf_key(uint64_t place, address sp, uint32_t sizes) {
                base::load(c - 8) * 0xE7037ED1A0B428DBull + base::load(d - 8) * 0x8EBC6AF09C88C6E3ull;
   h = (h ^ h >> 32) * 0x9E3779B97F4A7C15ull;
   return uint32_t(h >> 32) | 1;
+}
+
+// Guessed sizes may be of another stack that was here, and this one may end before the words they name.
+TIDEMARK_INLINE bool may_read_key(address sp, uint32_t sizes) {
+  address a = sp - 8 + (sizes & 255) * 8, b = a + (sizes >> 8 & 255) * 8, c = b + (sizes >> 16 & 255) * 8, d = c + (sizes >> 24) * 8;
+  if (TIDEMARK_LIKELY(!((d ^ (sp - 8)) >> 12))) return true;
+  return may_read(d, sp) && may_read(c, sp) && may_read(b, sp) && may_read(a, sp);
 }
 
 TIDEMARK_INLINE uint32_t probe(Cache* cache, uint32_t tag) {

@@ -12,7 +12,7 @@ struct Index {
   uint32_t mask;
   std::atomic<uint32_t> entries[];
 };
-constexpr uint32_t kFirstIndex = 4096;
+constexpr uint32_t kFirstIndex = 512;
 constexpr uint32_t kIdMask = 0xffffff;
 constinit std::atomic<Index*> index_{nullptr};
 constinit base::SpinLock tree_lock;
@@ -34,7 +34,7 @@ bool same(const Node& a, const Node& b) {
 }
 
 Index* new_index(uint32_t size) {
-  auto* index = static_cast<Index*>(base::map_private(sizeof(Index) + size * 4ull));
+  auto* index = static_cast<Index*>(base::small_table(sizeof(Index) + size * 4ull));
   if (index) index->mask = size - 1;
   return index;
 }

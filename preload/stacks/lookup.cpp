@@ -17,18 +17,20 @@ uint32_t true_sizes(address pc, address sp, address rbp) {
     bool signal;
     if (!step_checked(rule, pc, sp, rbp, signal) || sp - was > 255 * 8) break;
     sizes |= uint32_t(sp - was) / 8 << 8 * i;
+    if (!pc) break;
   }
   return sizes;
 }
 
 TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t guessed, uint32_t tag) {
   uint32_t sizes = true_sizes(k.pc, k.sp, k.rbp);
-  first_level->sizes[k.place >> 40 & (kGuesses - 1)].store((k.place >> 16 << 32) | sizes, std::memory_order_relaxed);
+  k.level->size(k.place).store((k.place >> 16 << 32) | sizes, std::memory_order_relaxed);
   if (sizes != guessed) {
     tag = leaf_key(k.place, k.sp, sizes);
     if (uint32_t id = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp)) return id;
   }
   base::count(kCacheMisses);
+  widen_first_level(base::header().coverage[kStacks]);
   uint32_t leaf = walk(k.pc, k.sp, k.rbp);
   if (leaf != kNoNode) cache_put(leaf_cache, tag, leaf, uint32_t(base::header().coverage[kStacks] * 3 / 2));
   return leaf;
@@ -37,9 +39,10 @@ TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t guessed, uint32_t tag) {
 
 __attribute__((noinline)) uint32_t find_leaf(Lookup& k) {
   uint32_t leaf = 0, sizes = ~0u, tag = 0;
-  uint64_t guess = first_level->sizes[k.place >> 40 & (kGuesses - 1)].load(std::memory_order_relaxed);
+  uint64_t guess = k.level->size(k.place).load(std::memory_order_relaxed);
   if (TIDEMARK_LIKELY(uint32_t(guess >> 32) == uint32_t(k.place >> 16))) {
     sizes = uint32_t(guess);
+    if (!may_read_key(k.sp, sizes)) sizes = 0;
     tag = leaf_key(k.place, k.sp, sizes);
     uint32_t hops = 0, asked = tag;
     leaf = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, nullptr, &hops);

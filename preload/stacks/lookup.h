@@ -9,12 +9,13 @@ namespace tidemark::stacks {
 struct Lookup {
   address pc, sp, rbp;
   uint64_t place;
+  FirstLevel* level;
   std::atomic<uint64_t>* first;
 };
 
 TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
-  Lookup k{caller.pc, caller.sp, caller.rbp, place_key(caller.pc, caller.sp), nullptr};
-  k.first = &first_level->places[k.place >> 40 & (kPlaces - 1)];
+  Lookup k{caller.pc, caller.sp, caller.rbp, place_key(caller.pc, caller.sp), first_level.load(std::memory_order_acquire), nullptr};
+  k.first = &k.level->place(k.place);
   return k;
 }
 

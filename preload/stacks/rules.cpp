@@ -10,13 +10,13 @@ using namespace format;
 constinit std::atomic<RuleTable*> rule_table{nullptr};
 
 namespace {
-constexpr uint32_t kFirstSize = 1024;
+constexpr uint32_t kFirstSize = 256;
 constexpr uint64_t kTombstone = kPcMask;   // no pc: keeps a chain together after its entry was dropped
 constinit base::SpinLock rules_lock;
 constinit uint32_t used = 0;
 
 RuleTable* new_table(uint32_t size) {
-  auto* t = static_cast<RuleTable*>(base::map_private(sizeof(RuleTable) + size * 12ull));
+  auto* t = static_cast<RuleTable*>(base::small_table(sizeof(RuleTable) + size * 12ull));
   if (t) t->mask = size - 1;
   return t;
 }
@@ -56,13 +56,28 @@ bool start_rules() {
   return rule_table.load();
 }
 
-TIDEMARK_COLD Rule add_rule(address pc) {
+// Whether a call instruction ends at pc: e8 with 4 bytes of displacement, or ff /2 with whatever its operand takes. Only a frame that
+// was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from.
+static bool follows_call(address pc) {
+  constexpr address kLongest = 7;
+  auto at = [pc](address back) { return *reinterpret_cast<const uint8_t*>(pc - back); };
+  address reach = (pc - 1) & 4095;   // bytes before the last one on its page, which is sure to be mapped
+  if (reach < kLongest - 1 && base::readable(reinterpret_cast<const void*>(pc - 8))) reach = kLongest - 1;
+  if (reach >= 4 && at(5) == 0xe8) return true;
+  for (address back = 2; back <= kLongest && back <= reach + 1; back++)
+    if (at(back) == 0xff && (at(back - 1) >> 3 & 7) == 2) return true;
+  return false;
+}
+
+TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   dl_find_object object;
   Rule rule = kRuleGuess;
   // Before the rule can be used in a node, the module it came from is in the region: whatever a stack names can be resolved.
   if (_dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0) {
     note_module(object);
     rule = parse_rule(pc, object);
+    bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
+    if (steps && returned_to && !follows_call(pc)) rule = kRuleEnd;
   }
   uint64_t size = kind_of(rule) == kRuleRsp ? rule >> 48 : kOdd;
   base::SpinGuard guard(rules_lock);

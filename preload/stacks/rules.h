@@ -18,9 +18,10 @@ struct RuleTable {
 };
 extern std::atomic<RuleTable*> rule_table;
 
-Rule add_rule(address pc);   // parses, stores, returns it; kRuleHard when there is no memory for tables
+Rule add_rule(address pc, bool returned_to);   // parses, stores, returns it; kRuleHard when there is no memory for tables
 
-TIDEMARK_INLINE Rule rule_of(address pc) {
+// pc is not 0. returned_to: a return address (of an interrupted instruction, `pc` is one more than it: no return address is).
+TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
   RuleTable* t = rule_table.load(std::memory_order_acquire);
   for (uint32_t i = uint32_t(base::mix(pc)) & t->mask;; i = (i + 1) & t->mask) {
     uint64_t w = t->words[i].load(std::memory_order_acquire);
@@ -28,7 +29,7 @@ TIDEMARK_INLINE Rule rule_of(address pc) {
       uint32_t side = t->sides()[i];
       return uint64_t(side >> 16) << 48 | (side & 0xffff);
     }
-    if (!w) return add_rule(pc);
+    if (!w) return add_rule(pc, returned_to);
   }
 }
 

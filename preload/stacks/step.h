@@ -9,11 +9,10 @@
 
 namespace tidemark::stacks {
 
-// Whether the word at `a`, a place outward of `sp`, can be read. On the thread's own stack that is known; elsewhere (coroutines,
-// alternate stacks) the kernel is asked.
+// Whether the word at `a` can be read. The word below `sp` was (it is the return address that led there), hence its whole page can;
+// of any other page the kernel is asked: where a stack ends, be it a thread's, a coroutine's or an alternate one, nobody tells.
 inline bool may_read(address a, address sp) {
-  address top = base::thread_state.stack_top;
-  if (TIDEMARK_LIKELY(a >= sp && a + 8 <= top && top - sp < (address{1} << 30))) return true;
+  if (TIDEMARK_LIKELY(!(((a ^ (sp - 8)) | ((a + 7) ^ (sp - 8))) >> 12))) return true;
   return base::readable(reinterpret_cast<const void*>(a));
 }
 
@@ -70,7 +69,7 @@ inline bool step_checked(Rule rule, address& pc, address& sp, address& rbp, bool
       break;
     case format::kRuleSignal:
       if (!may_read(sp + sizeof(ucontext_t) - 8, sp)) return false;
-      return step(rule, pc, sp, rbp, signal);
+      return step(rule, pc, sp, rbp, signal) && base::readable(reinterpret_cast<const void*>(sp - 8));
     default: return step(rule, pc, sp, rbp, signal);
   }
   if (cfa <= sp || !may_read(cfa - 8, sp)) return false;
@@ -115,7 +114,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
       if (caller == kCutNode) return true;
       bool signal;
       rbp = *rbp_at;
-      if (!step((n->words[0] & ~kPcMask) | n->rule, pc, sp, rbp, signal)) return at = {sp, 0}, caller == kRootNode;
+      if (!step((n->words[0] & ~kPcMask) | n->rule, pc, sp, rbp, signal) || !pc) return at = {sp, 0}, caller == kRootNode;
       if (caller == kRootNode) return at = {sp, pc}, false;
       rbp_at = &rbp;
       n = base::line<Node>(caller);

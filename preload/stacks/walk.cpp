@@ -45,7 +45,7 @@ void collect(Walked& w, address pc, address sp, address rbp) {
         join = tag;
       }
     }
-    Rule rule = rule_of(pc + signal);
+    Rule rule = rule_of(pc + signal, !signal);
     uint16_t kind = kind_of(rule);
     Frame& f = w.frames[w.count++];
     f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule), 0, join, generation_at(pc + signal)};
@@ -63,6 +63,7 @@ void collect(Walked& w, address pc, address sp, address rbp) {
       f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
       f.rule = kRuleFramePointerGroup;
     }
+    if (!pc) return;   // how a stack's first function is entered by hand: outer stays kRootNode
     // The cut is tied to the stack's address, so that deep stacks still share their outer part.
     if (w.count >= kMaxDepth || (w.count >= kMinDepth && (was ^ sp) >> 12)) {
       w.outer = kCutNode;

@@ -111,6 +111,16 @@ TEST(AnalyzerSymbols, OnlyTheSameFileIsBelieved) {
   EXPECT_EQ(find_file(module_file("relative.so", ""), {}).match, FileMatch::kMissing);
 }
 
+TEST(AnalyzerSymbols, RelativeNamesAreMeantFromTheProcessesFolder) {
+  Self self = test::self();
+  std::filesystem::path path = self.path;
+  std::string relative = "./" + path.filename().string(), folder = path.parent_path();
+  EXPECT_EQ(find_file(module_file(relative, self.build_id), {.working_folder = folder}).match, FileMatch::kSame);
+  EXPECT_EQ(find_file(module_file(relative, self.build_id), {.working_folder = "/no/such"}).match, FileMatch::kMissing);
+  EXPECT_EQ(find_file(module_file(relative, self.build_id), {}).match, FileMatch::kMissing);
+  EXPECT_EQ(find_file(module_file(relative, std::string(20, 'x')), {.working_folder = folder}).match, FileMatch::kChanged);
+}
+
 TEST(AnalyzerSymbols, WithoutABuildIdSizeAndMtimeDecide) {
   Self self = test::self();
   struct stat status;

@@ -20,6 +20,13 @@ TEST_F(CoreTest, RecordsHoldWhatTheyAreGiven) {
   EXPECT_EQ(777u, heap::rounding_of_record(r));
 }
 
+TEST_F(CoreTest, SizeClassesAreJemallocs) {
+  for (size_t n = 0; n < 20'000; n++) {
+    size_t usable = tmje_nallocx(n ? n : 1, 0);
+    EXPECT_EQ(usable < heap::kLarge ? usable / 8 : 0, heap::size8_of(n)) << n;
+  }
+}
+
 TEST_F(CoreTest, EveryBlockOfAPageHasARecordOfItsOwn) {
   for (uint32_t size : {8, 16, 48, 80, 320, 1280, 2560, 4096, 5120, 14336}) {
     std::map<void*, int> seen;
