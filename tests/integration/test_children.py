@@ -92,7 +92,7 @@ class Children(support.TestCase):
         self.assertIn("regions_max", said[0])
 
     def test_regions_max_below_the_first_region(self):
-        run = self.tracked([VICTIM, "busy"], {"regions_max": "1M"})
+        run = self.tracked([SHORT], {"regions_max": "1M"})
         self.assertEqual(0, run.status)
         self.assertEqual([], run.files())
         self.assertIn(b"regions_max", run.err)
