@@ -104,8 +104,18 @@ std::vector<std::string> own_paths(const model::ModuleFile& module, const Search
   static constexpr std::string_view kDeleted = " (deleted)";
   std::string path = module.path;
   if (path.ends_with(kDeleted)) path.resize(path.size() - kDeleted.size());
-  if (!path.starts_with('/')) return {};
-  std::vector<std::string> paths{path};
+  if (path.find('/') == std::string::npos) return {};
+  std::vector<std::string> paths;
+  if (path.starts_with('/')) {
+    paths.push_back(path);
+  } else {
+    // dlopen("./plugin.so"): the loader keeps such a name. It was meant from the process's folder, which may have been another
+    // by then: the build-id tells.
+    if (places.running_pid > 0) paths.push_back("/proc/" + std::to_string(places.running_pid) + "/cwd/" + path);
+    if (!places.working_folder.starts_with('/')) return paths;
+    path = places.working_folder + "/" + path;
+    paths.push_back(path);
+  }
   // In a container the same name may be another file.
   if (places.running_pid > 0) paths.push_back("/proc/" + std::to_string(places.running_pid) + "/root" + path);
   return paths;

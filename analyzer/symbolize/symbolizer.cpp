@@ -5,6 +5,7 @@ namespace tidemark::symbolize {
 Symbolizer::Symbolizer(const model::ModuleMap& modules, const model::Process& process) : modules_(modules) {
   if (process.ending == model::Ending::kRunning) places_.running_pid = process.pid;
   places_.process_started_ns = process.started_ns;
+  places_.working_folder = process.cwd;
 }
 
 ModuleSymbols& Symbolizer::module(uint32_t index) {
