@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "preload/base/spin_lock.h"
+#include "preload/heap/session.h"
 
 namespace tidemark::heap {
 using namespace format;
@@ -27,6 +28,7 @@ void at_thread_exit(void*) {
   detach_thread();
   base::thread_state.exiting = 1;
   base::thread_state.busy = 0;
+  session_calls.thread_ended();
 }
 
 // slots_lock is held. 0: no room.

@@ -33,6 +33,7 @@ constexpr int64_t kRetryMoveNs = 100'000'000;
 enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
 constinit uint32_t state = kStopped;
 constinit pthread_t thread{};
+constinit uint32_t look = 0;   // whether the program's threads are all gone
 
 bool stopping() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopping; }
 
@@ -42,7 +43,7 @@ void sleep_until(int64_t when) {
     timespec t{when / 1'000'000'000, when % 1'000'000'000};
     // FUTEX_WAIT_BITSET takes an absolute time.
     long r = syscall(SYS_futex, &state, FUTEX_WAIT_BITSET_PRIVATE, kRunning, &t, nullptr, FUTEX_BITSET_MATCH_ANY);
-    if (r != 0 && errno == ETIMEDOUT) return;
+    if ((r != 0 && errno == ETIMEDOUT) || __atomic_load_n(&look, __ATOMIC_ACQUIRE)) return;
     if (platform::monotonic_ns() >= when) return;
   }
 }
@@ -75,23 +76,13 @@ void tick(int64_t now, uint64_t beat) {
   }
 }
 
-void run_grace() {
-  int64_t end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
-  uint32_t word = *base::session_word;
-  if (word != base::kGrace && word != base::kWiped) return;
-  while (!stopping() && platform::monotonic_ns() < end) {
-    int64_t now = platform::monotonic_ns();
-    if (*base::session_word == base::kGrace) advance_time(now);
-    sleep_until(now + kTickNs < end ? now + kTickNs : end);
-  }
-  while (!stopping() && (*base::session_word == base::kGrace || *base::session_word == base::kWiped) && !move_to_region())
-    sleep_until(platform::monotonic_ns() + kRetryMoveNs);
-}
+// Threads that have allocated in this session. A child of fork that never did has none to tell of.
+uint32_t threads_known() { return *base::session_word == base::kWiped ? 0 : base::header().threads_now; }
 
 // Whether the program's threads are all gone: the main one has left by pthread_exit and is a zombie that waits for us. glibc ends
 // the process when its last thread returns: then we must not be that one for ever.
 bool alone() {
-  if (base::header().threads_now) return false;
+  if (threads_known()) return false;
   struct stat s;
   if (stat("/proc/self/task", &s) != 0 || s.st_nlink != 4) return false;   // 2 + threads
   char path[40] = "/proc/self/task/", text[512];
@@ -100,6 +91,17 @@ bool alone() {
   text[n] = 0;
   const char* name_end = strrchr(text, ')');
   return name_end && name_end[1] == ' ' && name_end[2] == 'Z';
+}
+
+// A thread that told of its end still has to leave the kernel.
+bool found_alone() {
+  bool told = __atomic_exchange_n(&look, 0, __ATOMIC_ACQ_REL);
+  for (uint32_t i = 0; i < (told ? 50 : 1); i++) {
+    if (threads_known()) return false;
+    if (alone()) return true;
+    if (told) usleep(200);
+  }
+  return false;
 }
 
 // As the program's last thread would: the exit handlers that follow are the program's.
@@ -112,11 +114,27 @@ void* end_as_last_thread() {
   return nullptr;
 }
 
+// true: the program's threads are all gone.
+bool run_grace() {
+  int64_t end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
+  uint32_t word = *base::session_word;
+  if (word != base::kGrace && word != base::kWiped) return false;
+  while (!stopping() && platform::monotonic_ns() < end) {
+    int64_t now = platform::monotonic_ns();
+    if (*base::session_word == base::kGrace) advance_time(now);
+    sleep_until(now + kTickNs < end ? now + kTickNs : end);
+    if (found_alone()) return true;
+  }
+  while (!stopping() && (*base::session_word == base::kGrace || *base::session_word == base::kWiped) && !move_to_region())
+    sleep_until(platform::monotonic_ns() + kRetryMoveNs);
+  return false;
+}
+
 void* keeper_main(void*) {
   base::ThreadState& t = base::thread_state;
   t.busy = t.internal = 1;
   prctl(PR_SET_NAME, "tidemark");
-  run_grace();
+  if (run_grace()) return end_as_last_thread();
   int64_t next = platform::monotonic_ns();
   for (uint64_t beat = 0; !stopping() && active(); beat++) {
     next += kTickNs;
@@ -124,7 +142,7 @@ void* keeper_main(void*) {
     if (next < now) next = now;   // suspended: no burst of ticks afterwards
     sleep_until(next);
     tick(platform::monotonic_ns(), beat);
-    if (alone()) return end_as_last_thread();
+    if (found_alone()) return end_as_last_thread();
   }
   return nullptr;
 }
@@ -157,7 +175,13 @@ void stop_keeper() {
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
 }
 
-void forget_keeper() { state = kStopped; }
+void wake_if_alone() {
+  if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kRunning || threads_known()) return;
+  __atomic_store_n(&look, 1, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+void forget_keeper() { state = kStopped; look = 0; }
 bool keeper_is_running() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kRunning; }
 
 }  // namespace tidemark::keeper

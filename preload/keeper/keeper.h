@@ -6,6 +6,8 @@ namespace tidemark::keeper {
 
 void start_keeper();         // no-op when it runs
 void stop_keeper();          // waits until the thread is gone
+// A thread of the program is ending. If it was the last one, the keeper must not be what keeps the process alive: it looks at once.
+void wake_if_alone();
 void forget_keeper();        // child of fork: it is not there
 
 }  // namespace tidemark::keeper

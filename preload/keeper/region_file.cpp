@@ -116,8 +116,9 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
 
 bool publish_region_file(RegionFile& f) {
   if (f.fd < 0) return true;
-  char self[40] = "/proc/self/fd/";
-  platform::put_number(self + 14, uint64_t(f.fd));
+  // Not /proc/self: its fd folder is empty once the main thread has ended.
+  char self[48] = "/proc/thread-self/fd/";
+  platform::put_number(self + 21, uint64_t(f.fd));
   if (inode_of(f.fd) != f.inode) {   // the program closed it, and may have opened something else there
     f.reason = Refusal::kCreateFile;
     f.error = EBADF;

@@ -18,6 +18,7 @@
 #include "preload/heap/tracker.h"
 #include "preload/keeper/follow.h"
 #include "preload/keeper/identity.h"
+#include "preload/keeper/keeper.h"
 #include "preload/keeper/region_file.h"
 #include "preload/keeper/run.h"
 #include "preload/platform/main_executable.h"
@@ -351,5 +352,5 @@ void reset_session_locks() {
 
 namespace tidemark::heap {
 // Constant from the start: malloc may be called before any constructor.
-constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, [] { keeper::move_to_region(); }};
+constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, keeper::wake_if_alone, [] { keeper::move_to_region(); }};
 }  // namespace tidemark::heap
