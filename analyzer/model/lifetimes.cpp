@@ -24,13 +24,25 @@ double upper_edge(uint32_t bucket, uint32_t max_age_ticks) {
   return seconds(std::max(max_age_ticks, lifetime_bucket_floor(bucket)));
 }
 
+uint64_t counted_frees(const Lifetimes& lifetimes) {
+  uint64_t sum = 0;
+  for (uint32_t bucket = 1; bucket < kLifetimeBuckets; ++bucket) accumulate(sum, lifetimes.frees[bucket]);
+  return sum;
+}
+
+// A free that was under way when the record was given is counted on both sides; the histogram knows its age.
+uint64_t young_frees(const Lifetimes& lifetimes, uint64_t freed_count) {
+  return std::min(lifetimes.young_frees, region::saturating_sub(freed_count, counted_frees(lifetimes)));
+}
+
 std::vector<Span> spans(const Lifetimes& lifetimes, uint64_t freed_count) {
   std::vector<Span> spans;
   auto buckets = lifetimes.buckets(freed_count);
+  uint64_t young = young_frees(lifetimes, freed_count);
   double young_age = seconds(kDetailAgeTicks);
   uint32_t young_bucket = lifetime_bucket(kDetailAgeTicks);
   for (uint32_t bucket = 0; bucket < kLifetimeBuckets; ++bucket) {
-    if (bucket == young_bucket && lifetimes.young_frees != 0) spans.push_back({young_age, young_age, lifetimes.young_frees});
+    if (bucket == young_bucket && young != 0) spans.push_back({young_age, young_age, young});
     if (buckets[bucket] != 0)
       spans.push_back({seconds(lifetime_bucket_floor(bucket)), upper_edge(bucket, lifetimes.max_age_ticks), buckets[bucket]});
   }
@@ -56,8 +68,8 @@ void Lifetimes::add(const Detail& detail) {
 
 std::array<uint64_t, kLifetimeBuckets> Lifetimes::buckets(uint64_t freed_count) const {
   auto buckets = frees;
-  uint64_t elsewhere = young_frees;
-  for (uint32_t bucket = 1; bucket < kLifetimeBuckets; ++bucket) accumulate(elsewhere, frees[bucket]);
+  uint64_t elsewhere = counted_frees(*this);
+  accumulate(elsewhere, young_frees);
   buckets[0] = region::saturating_sub(freed_count, elsewhere);
   return buckets;
 }
@@ -70,7 +82,7 @@ std::optional<Quantiles> quantiles(const Lifetimes& lifetimes, uint64_t freed_co
 
   double max = seconds(lifetimes.max_age_ticks);
   // The largest age is kept to the tick, but only of frees after the record was given.
-  if (lifetimes.young_frees != 0) max = std::max(max, seconds(kDetailAgeTicks));
+  if (young_frees(lifetimes, freed_count) != 0) max = std::max(max, seconds(kDetailAgeTicks));
   if (max == 0) max = all.back().to;
   return Quantiles{std::min(quantile(all, total, 0.5), max), std::min(quantile(all, total, 0.9), max), max};
 }

@@ -48,6 +48,16 @@ TEST(AnalyzerLifetimes, YoungFreesOfUnknownAgeCountAsOldAsTheyMayHaveBeen) {
   EXPECT_DOUBLE_EQ(q->max, 100);
 }
 
+TEST(AnalyzerLifetimes, TheFreeThatEarnedTheRecordCountsOnce) {
+  Lifetimes lifetimes;
+  lifetimes.young_frees = 1;  // the same
+  lifetimes.frees[lifetime_bucket(48)] = 1;
+  lifetimes.max_age_ticks = 48;
+  auto q = quantiles(lifetimes, 1);
+  EXPECT_DOUBLE_EQ(q->p50, 3);
+  EXPECT_DOUBLE_EQ(q->p90, 3);
+}
+
 TEST(AnalyzerLifetimes, TheLastBucketEndsAtTheLargestAge) {
   Lifetimes lifetimes;
   lifetimes.frees[kLifetimeBuckets - 1] = 2;
