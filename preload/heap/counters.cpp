@@ -90,7 +90,7 @@ void count_overflow(uint64_t bytes) {
   base::count(kOverflowBytes, bytes);
 }
 
-TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id) {
+TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id, uint64_t deaths) {
   if (uint32_t known = __atomic_load_n(&s->detail, __ATOMIC_ACQUIRE)) return known;
   uint32_t fresh = base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes);
   if (!fresh) {
@@ -101,7 +101,7 @@ TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id) {
   uint64_t before = s->freed_count;
   if (s->shared)
     for (uint32_t i = 0; i < kStripes; i++) before += base::line<SharedCounters>(s->shared)[i].freed_count;
-  d->deaths_before = before;
+  d->deaths_before = before > deaths ? before - deaths : 0;
   d->granted_tick = base::header().tick;
   d->series_ticks = kTicksPerSecond;
   __atomic_store_n(&d->stack, id, __ATOMIC_RELEASE);
@@ -115,7 +115,7 @@ TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id) {
 }
 
 __attribute__((noinline)) void count_death(StackRecord* s, uint32_t id, uint32_t age_ticks) {
-  uint32_t detail = grant_detail(s, id);
+  uint32_t detail = grant_detail(s, id, 1);
   if (!detail) {
     base::count(kDetailDeathsLost);
     return;

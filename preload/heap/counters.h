@@ -14,8 +14,9 @@ void count_free_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
 void count_death(format::StackRecord* s, uint32_t id, uint32_t age_ticks);
 void count_overflow(uint64_t bytes);
 
-// Gives the stack a Detail; 0: no room. Any thread, not in signal handlers.
-uint32_t grant_detail(format::StackRecord* s, uint32_t id);
+// Gives the stack a Detail; 0: no room. Any thread, not in signal handlers. `deaths`: frees counted already that the Detail will tell
+// of (the one that earned it).
+uint32_t grant_detail(format::StackRecord* s, uint32_t id, uint64_t deaths = 0);
 
 // Live bytes and count over plain and shared counters; may be off by blocks in flight.
 struct Live {

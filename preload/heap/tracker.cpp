@@ -129,6 +129,14 @@ void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller) {
   return allocate_flags(bytes, jemalloc::align(alignment), caller);
 }
 
+void* allocate_pages(size_t bytes, size_t rounded, const Caller& caller) {
+  int flags = jemalloc::align(4096);
+  if (!rounded) rounded = 4096;
+  uint32_t size8 = size8_of_usable(tmje_nallocx(rounded, flags));
+  if (base::thread_state.busy) return allocate_nested(rounded, flags);
+  return allocate_with(bytes, size8, caller, flags, [&] { return tmje_mallocx(rounded, flags); });
+}
+
 namespace {
 // A block between detaching and attaching: what its record was, to put it back when the allocator refuses.
 struct Detached {

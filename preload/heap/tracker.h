@@ -115,6 +115,7 @@ TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, const Caller& caller) {
 }
 void* allocate_flags(size_t bytes, int flags, const Caller& caller);                    // mallocx
 void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller);           // alignment: a power of two
+void* allocate_pages(size_t bytes, size_t rounded, const Caller& caller);               // pvalloc: rounded to whole pages
 void* reallocate(void* p, size_t bytes, const Caller& caller);                          // p and bytes not 0; p intact on failure
 void* reallocate_flags(void* p, size_t bytes, int flags, const Caller& caller);         // rallocx
 size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Caller& caller);   // xallocx

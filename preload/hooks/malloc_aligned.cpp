@@ -93,5 +93,5 @@ TIDEMARK_HOOK void* pvalloc(size_t bytes) {
   size_t rounded;
   if (__builtin_add_overflow(bytes, kPageSize - 1, &rounded)) [[unlikely]]
     return refuse(ENOMEM);
-  return heap::allocate_aligned(kPageSize, rounded & ~(kPageSize - 1), caller);
+  return heap::allocate_pages(bytes, rounded & ~(kPageSize - 1), caller);
 }

@@ -70,6 +70,16 @@ void read_build_id(const char* start, address bias, Module& m) {
 
 TextRef path_of(const link_map* map) {
   const char* name = map->l_name;
+  if (name && *name == '.') {   // as dlopen was given it: the program may go elsewhere later
+    char path[1024];
+    ssize_t n = readlink("/proc/self/cwd", path, sizeof(path) - 1);
+    size_t m = strlen(name);
+    if (n > 0 && size_t(n) + m + 1 < sizeof(path)) {
+      path[n] = '/';
+      memcpy(path + n + 1, name, m);
+      return base::take_text(path, size_t(n) + m + 1);
+    }
+  }
   if (name && *name) return base::take_text(name, strlen(name));
   // The main program has no name here.
   TextRef& exe = base::header().exe;

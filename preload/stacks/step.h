@@ -84,7 +84,8 @@ struct Difference {
 
 // Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
 // at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
-// word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path.
+// word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path: a frame whose
+// unwind data says so (size 0), or that has no return address.
 TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* rbp_at, Difference& at) {
   using namespace format;
   address rbp;
@@ -101,7 +102,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
         }
       }
       uint32_t caller = n->caller;
-      if (caller <= kCutNode) return caller == kCutNode;
+      if (caller <= kCutNode) return caller == kCutNode || !base::load(sp + words * 8 - 8);
       sp += words * 8;
       pc = base::load(sp - 8);
       n = base::line<Node>(caller);
@@ -127,8 +128,9 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
       if ((n->words[i] ^ pc) << 16) return at = {sp, pc}, false;
     }
     uint32_t caller = n->caller;
-    if (caller <= kCutNode) return true;
-    sp += (n->words[kFramesPerNode - 1] >> 48) * 8;
+    uint64_t outermost = (n->words[kFramesPerNode - 1] >> 48) * 8;
+    if (caller <= kCutNode) return caller == kCutNode || !outermost || !base::load(sp + outermost - 8);
+    sp += outermost;
     pc = base::load(sp - 8);
     n = base::line<Node>(caller);
   }
