@@ -177,7 +177,7 @@ class Surroundings(support.TestCase):
 class HardLife(support.TestCase):
     """What a program does to itself."""
 
-    def live(self, mode, losses=(), options=None):
+    def live(self, mode, options=None):
         without = support.plain([HARD_LIFE, mode])
         if without.status == SKIP:
             self.skipTest(f"{mode}: not permitted here")
@@ -188,9 +188,9 @@ class HardLife(support.TestCase):
         self.assertEqual(len(without.out.splitlines()), len(run.out.splitlines()))
         return run
 
-    def exact(self, mode, losses=()):
-        run = self.live(mode)
-        self.assert_table(run, losses)
+    def exact(self, mode, options=None):
+        run = self.live(mode, options)
+        self.assert_table(run)
         return run
 
     def test_mlockall(self):
@@ -222,6 +222,10 @@ class HardLife(support.TestCase):
 
     def test_closefrom(self):
         self.exact("closefrom")
+
+    def test_descriptors(self):
+        """The keeper takes no descriptor number, not for a moment."""
+        self.exact("descriptors", {"child_grace": "20"})
 
     def test_limits_set_by_the_program(self):
         self.exact("low_limits")

@@ -111,6 +111,26 @@ int main(int argc, char** argv) {
     live_on();
     char zeros[16] = {};
     if (write(fd, zeros, sizeof zeros) != sizeof zeros || fcntl(4, F_GETFD) != -1) return 4;   // nobody opened anything meanwhile
+  } else if (is("descriptors")) {   // children whose regions are made while they watch descriptor 3: always free
+    for (int i = 0; i < 20; i++) {
+      int pid = fork();
+      if (pid == 0) {
+        for (int k = 0; k < 100000; k++) {
+          int fd = dup(0);
+          if (fd != 3) _exit(fd < 0 ? 100 : fd);
+          close(fd);
+        }
+        sleep_ms(20);
+        _exit(0);
+      }
+      int status = 0;
+      waitpid(pid, &status, 0);
+      if (status != 0) {
+        SAY("a free descriptor was %d\n", WEXITSTATUS(status));
+        return 5;
+      }
+    }
+    live_on();
   } else if (is("low_limits")) {
     rlimit files = {3, 3}, size = {4096, 4096};
     setrlimit(RLIMIT_NOFILE, &files);
