@@ -50,8 +50,8 @@ class CPython:
 
     def own_tests(self, launcher, modules):
         folder = self.new_folder()
-        status, out, err = launcher.run([self.python, "-X", "faulthandler", "-m", "test", "-j4", "--timeout", "300", *modules],
-                                        cwd=folder, env={"TMPDIR": folder, "HOME": folder}, timeout=800)
+        status, out, err = launcher.run([self.python, "-X", "faulthandler", "-m", "test", "-j4", "--timeout", "900", *modules],
+                                        cwd=folder, env={"TMPDIR": folder, "HOME": folder}, timeout=1400)
         failed = failures(out, err)
         if status != 0 and not failed:
             failed = {f"status {status}"}
