@@ -9,7 +9,7 @@
 
 namespace tidemark::heap {
 
-constinit address nested_begin = 0, nested_end = 0;
+constinit address nested_begin = 0, nested_bytes = 0;
 
 namespace {
 constexpr size_t kRange = 256 << 20, kLeastRange = 1 << 20, kStep = 64 << 10;
@@ -29,7 +29,7 @@ constinit base::SpinLock lists_lock;   // only ever tried: whoever was interrupt
 constinit Free* lists[kClasses]{};
 
 bool make_range() {
-  if (__atomic_load_n(&nested_end, __ATOMIC_ACQUIRE)) return true;
+  if (__atomic_load_n(&nested_bytes, __ATOMIC_ACQUIRE)) return true;
   size_t range = kRange;   // address space only; less where that is limited
   auto memory = reinterpret_cast<address>(base::reserve(range));
   while (!memory && range > kLeastRange) memory = reinterpret_cast<address>(base::reserve(range /= 4));
@@ -38,11 +38,11 @@ bool make_range() {
   // Another thread, or a handler that interrupted us here, may have been first.
   if (!__atomic_compare_exchange_n(&nested_begin, &none, memory, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
     base::unmap(reinterpret_cast<void*>(memory), range);
-    return __atomic_load_n(&nested_end, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&nested_bytes, __ATOMIC_ACQUIRE);
   }
   opened.store(memory);
   next.store(memory);
-  __atomic_store_n(&nested_end, memory + range, __ATOMIC_RELEASE);
+  __atomic_store_n(&nested_bytes, range, __ATOMIC_RELEASE);
   return true;
 }
 
@@ -50,7 +50,7 @@ bool open_up_to(address end) {
   address now = opened.load(std::memory_order_acquire);
   if (end <= now) return true;
   address wanted = (end + kStep - 1) / kStep * kStep;
-  if (wanted > nested_end || !base::open_memory(reinterpret_cast<void*>(now), wanted - now)) return false;
+  if (wanted > nested_begin + nested_bytes || !base::open_memory(reinterpret_cast<void*>(now), wanted - now)) return false;
   while (now < wanted && !opened.compare_exchange_weak(now, wanted)) {}
   return true;
 }
@@ -82,7 +82,7 @@ void* nested_allocate(size_t bytes, size_t alignment, bool zero) {
     room += alignment;
   }
   address at = next.fetch_add(room + kHeader, std::memory_order_acq_rel);
-  if (at + room + kHeader > nested_end || !open_up_to(at + room + kHeader)) return nullptr;
+  if (at + room + kHeader > nested_begin + nested_bytes || !open_up_to(at + room + kHeader)) return nullptr;
   address block = (at + kHeader + alignment - 1) & ~(alignment - 1);
   if (alignment <= 16) block = at + kHeader;
   auto* p = reinterpret_cast<void*>(block);

@@ -7,10 +7,11 @@
 
 namespace tidemark::heap {
 
-extern address nested_begin, nested_end;   // the range; both 0 until it is first needed
+// The range; no bytes until it is whole: with an end instead, all addresses above nested_begin were in it for a moment.
+extern address nested_begin, nested_bytes;
 inline bool is_nested(const void* p) {
   auto a = reinterpret_cast<address>(p);
-  return TIDEMARK_UNLIKELY(a - nested_begin < nested_end - nested_begin);
+  return TIDEMARK_UNLIKELY(a - nested_begin < nested_bytes);
 }
 
 // alignment: a power of two; zeroed when asked. nullptr when the range is used up. Async-signal-safe.

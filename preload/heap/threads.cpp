@@ -22,13 +22,30 @@ constinit uint32_t first_free = 0;
 constinit uint32_t slots_taken = 0;
 constinit pthread_key_t key;
 constinit bool have_key = false;
+constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will be called again
 
-void at_thread_exit(void*) {
+// Told twice: other keys' destructors, which may allocate, are to find the thread as it was.
+void at_thread_exit(void* state) {
+  base::ThreadState& t = base::thread_state;
   base::enter_busy();
-  detach_thread();
-  base::thread_state.exiting = 1;
-  base::thread_state.busy = 0;
+  bool last = t.exiting++ || pthread_setspecific(key, state) != 0;
+  if (last) {
+    detach_thread();
+    t.exiting = kGone;
+  }
+  t.busy = 0;
+  if (!last) return;
   session_calls.thread_ended();
+}
+
+// Whether this thread's end will be told: a slot whose thread is gone must not name its state. The process's first thread has
+// a state as long as there is a process.
+bool will_be_told(base::ThreadState& t) {
+  {
+    base::SpinGuard guard(slots_lock);
+    have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0;
+  }
+  return (have_key && pthread_setspecific(key, &t) == 0) || syscall(SYS_gettid) == syscall(SYS_getpid);
 }
 
 // slots_lock is held. 0: no room.
@@ -54,22 +71,21 @@ TIDEMARK_COLD void attach_thread() {
   base::ThreadState& t = base::thread_state;
   t.slot = nullptr;
   t.owner = base::kNoOwner;
-  if (t.exiting) return;
+  if (t.exiting == kGone) return;
+  bool told = will_be_told(t);
+  // All of it under the lock: who moves the region holds it, and does not know this thread yet.
+  base::SpinGuard guard(slots_lock);
   Header& h = base::header();
-  uint32_t slot;
-  {
-    base::SpinGuard guard(slots_lock);
-    slot = take_slot();
-    if (slots_taken++) many_threads = true;
-    uint32_t now = ++h.threads_now;
-    if (now > h.threads_peak) h.threads_peak = now;
-    if (many_threads) h.live_slack_bytes = uint64_t{h.threads_peak} * kHoldBack;
-  }
+  if (slots_taken++) many_threads = true;
+  uint32_t slot = told ? take_slot() : 0;
   if (!slot) {
     base::count(kThreadsWithoutSlot);
     many_threads = true;
     return;
   }
+  uint32_t now = ++h.threads_now;
+  if (now > h.threads_peak) h.threads_peak = now;
+  if (many_threads) h.live_slack_bytes = uint64_t{h.threads_peak} * kHoldBack;
   auto* record = base::line<Thread>(slots[slot].line);
   record->generation++;
   record->first_tick = record->last_tick = h.tick;
@@ -79,7 +95,6 @@ TIDEMARK_COLD void attach_thread() {
   __atomic_store_n(&slots[slot].state, &t, __ATOMIC_RELEASE);
   t.slot = record;
   t.owner = slot | uint32_t{slots[slot].generation} << 16;
-  if (have_key) pthread_setspecific(key, &t);
 }
 
 void flush_share() {
@@ -97,7 +112,8 @@ TIDEMARK_COLD void detach_thread() {
   t.slot = nullptr;
   uint32_t owner = t.owner;
   t.owner = base::kNoOwner;
-  if (!record || *base::session_word == base::kWiped) return;
+  // In a child of fork the slot is one of the parent's, until this thread has joined the child's own session.
+  if (!record || t.session != session_serial || *base::session_word == base::kWiped) return;
   int64_t share = record->live_bytes;
   record->live_bytes = 0;
   __atomic_fetch_add(&base::header().live_bytes, share, __ATOMIC_RELAXED);
@@ -112,11 +128,14 @@ TIDEMARK_COLD void detach_thread() {
   base::header().threads_now--;
 }
 
-bool all_others_idle() {
-  base::SpinGuard guard(slots_lock);
+bool lock_idle_threads() {
+  slots_lock.lock();
   for (uint32_t i = 1; i <= slots_used; i++) {
     const base::ThreadState* t = slots[i].state;
-    if (t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE)) return false;
+    if (t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE)) {
+      slots_lock.unlock();
+      return false;
+    }
   }
   return true;
 }
@@ -129,12 +148,6 @@ int64_t total_live() {
     if (t && t->slot) sum += t->slot->live_bytes;
   }
   return sum;
-}
-
-void start_threads() {
-  have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0;
-  // This thread may have had its slot since before there was a key.
-  if (have_key && base::thread_state.slot) pthread_setspecific(key, &base::thread_state);
 }
 
 void forget_threads() {

@@ -46,12 +46,11 @@ TIDEMARK_INLINE void add_live(int64_t bytes) {
   if (TIDEMARK_UNLIKELY(t.slot->live_bytes > kHoldBack || t.slot->live_bytes < -kHoldBack)) flush_share();
 }
 
-// Whether no other thread with a slot is inside a hook at this moment.
-bool all_others_idle();
+// Whether no other thread with a slot is inside a hook at this moment; then lock_threads is in effect: none gets a slot meanwhile.
+bool lock_idle_threads();
 // Live bytes over all threads, with what they hold back. For the keeper.
 int64_t total_live();
 
-void start_threads();         // once, in the constructor: the key whose destructor detaches
 void forget_threads();        // child of fork: all slots are gone
 void reset_thread_locks();
 void lock_threads();

@@ -14,19 +14,23 @@ constinit uint32_t session_serial = 0, grace_allocations = 0;
 namespace {
 constinit bool foreign_heap = false;
 
-void join_session(base::ThreadState& t) {
+// True when it did: the word must be read again, for whoever moves the region did not know this thread before.
+bool join_session(base::ThreadState& t) {
+  if (t.session == session_serial) return false;
   t.internal = 1;   // setting the key's value may allocate
   attach_thread();
   t.internal = 0;
   t.session = session_serial;
+  return true;
 }
 
 // What signal handlers freed while this thread was inside the allocator.
 void release_deferred(base::ThreadState& t) {
-  while (void* p = t.deferred) {
-    t.deferred = *static_cast<void**>(p);
+  for (void* p = __atomic_exchange_n(&t.deferred, nullptr, __ATOMIC_RELAXED); p;) {
+    void* next = *static_cast<void**>(p);
     detach(p);
     free_other(p);
+    p = next;
   }
 }
 }  // namespace
@@ -63,7 +67,7 @@ TIDEMARK_COLD Gate pass_gate() {
       case base::kUnstarted: t.internal = 1; session_calls.start_early(); t.internal = 0; continue;
       case base::kWiped: t.internal = 1; session_calls.begin_child(); t.internal = 0; continue;
       case base::kGrace:
-        if (t.session != session_serial) join_session(t);
+        if (join_session(t)) continue;
         if (t.deferred) release_deferred(t);
         if (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
             __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0)
@@ -73,9 +77,9 @@ TIDEMARK_COLD Gate pass_gate() {
         t.internal = 0;
         continue;
       default:
-        if (t.session != session_serial) join_session(t);
+        if (join_session(t)) continue;
+        t.generation = word;   // before the look at what is deferred: a handler that adds to it takes this back
         if (t.deferred) release_deferred(t);
-        t.generation = word;
         return Gate::kTrack;
     }
   }
@@ -111,8 +115,9 @@ TIDEMARK_COLD void release_nested(void* p) {
     return;
   }
   if (is_nested(p)) return nested_release(p);
-  *static_cast<void**>(p) = t.deferred;
-  t.deferred = p;
+  // A handler may interrupt another one here.
+  void*& next = *static_cast<void**>(p) = __atomic_load_n(&t.deferred, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(&t.deferred, &next, p, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
   t.generation = base::kNoSession;   // the next hook goes through the gate, which frees it
 }
 

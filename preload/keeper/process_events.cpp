@@ -57,7 +57,6 @@ void start() {
     tell_parent_if_not_followed();
     return;
   }
-  heap::start_threads();
   if (is_root(int32_t(syscall(SYS_getpid)))) export_run();
   if (options.check) stacks::set_checker(platform::load_libunwind(), uint32_t(options.check));
   start_keeper();

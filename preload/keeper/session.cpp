@@ -193,14 +193,14 @@ bool freeze() {
   set_word(base::kFrozen);
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) usleep(10'000);   // store buffers drain by themselves
   for (uint32_t i = 0; i < kFreezeTries; i++) {
-    if (heap::all_others_idle()) return true;
+    if (heap::lock_idle_threads()) return true;
     if (i < 50) sched_yield();
     else usleep(1000);
   }
   return false;
 }
 
-// Everything outside of malloc waits while this runs.
+// Everything outside of malloc waits while this runs. On failure `file` is left with what can be given back of it.
 bool replace_memory(RegionFile& file) {
   base::Store& s = base::store;
   heap::adopt_inherited();
@@ -210,9 +210,9 @@ bool replace_memory(RegionFile& file) {
   // Two mappings of unlike protection cannot be moved by one call.
   uint64_t opened = s.opened;
   if (mremap(file.memory, opened, opened, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED) return false;
-  if (opened < file.bytes)
-    mremap(file.memory + opened, file.bytes - opened, file.bytes - opened, MREMAP_MAYMOVE | MREMAP_FIXED, s.start + opened);
-  return true;
+  file.memory += opened;
+  file.bytes -= opened;
+  return !file.bytes || mremap(file.memory, file.bytes, file.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start + opened) != MAP_FAILED;
 }
 
 void count_refused_child(Refusal reason, int error) {
@@ -238,9 +238,16 @@ bool move_into(RegionFile& file) {
     unbook_region(base::store.bytes);
     return false;
   }
-  bool replaced = replace_memory(file);
-  if (replaced && publish_region_file(file)) set_word(heap::session_serial);
-  else refuse_child(replaced ? file.reason : Refusal::kMapFile, replaced ? file.error : ENOMEM, file.path);
+  if (!replace_memory(file)) {
+    discard_region_file(file);
+    unbook_region(base::store.bytes);
+    refuse_child(Refusal::kMapFile, ENOMEM, region_folder());
+  } else if (publish_region_file(file)) {
+    set_word(heap::session_serial);
+  } else {
+    refuse_child(file.reason, file.error, file.path);
+  }
+  heap::unlock_threads();
   wake_waiters();
   return true;
 }

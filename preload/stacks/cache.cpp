@@ -76,6 +76,7 @@ void widen_first_level(uint64_t stacks) {
 }
 
 void empty_caches() {
+  base::SpinGuard guard(growing);   // or a table that is being grown would bring back what is dropped here
   FirstLevel* first = first_level.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < first->place_mask + 1 + first->size_mask + 1; i++) first->places[i].store(0, std::memory_order_relaxed);
   empty(leaf_cache.load(std::memory_order_acquire));

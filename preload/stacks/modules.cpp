@@ -25,10 +25,11 @@ struct Known {
   uint32_t record;        // byte offset / 128 in the region
   uint32_t dead;          // generation of its unloading
 };
-constexpr uint32_t kMax = 1 << 14;
+constexpr uint32_t kMax = 1 << 12;   // of which as many as may be loaded at a time; what has gone gives way
 constinit Known* known = nullptr;
 constinit std::atomic<uint32_t> known_count{0};
 constinit std::atomic<uint32_t> gone{0};   // unloadings so far = the present loader generation
+constinit std::atomic<uint32_t> forgotten{0};   // the latest generation whose module gave way to another
 constinit base::SpinLock modules_lock;
 using Watch = void (*)(void*);
 using Gone = void (*)();
@@ -119,6 +120,37 @@ void close(Known& k) {
   if (on_gone) on_gone();
 }
 
+bool overlap(const Known& k, const Module& m) { return k.start < m.end && m.start < k.end; }
+
+// A program that loads and unloads the same file again and again meets the same module, if it lies where it lay and nothing else has
+// been there since: its record goes on, and so do the nodes that name it. Else each round would take fresh room in the region.
+bool revive(const Module& m, const void* map) {
+  if (!m.build_id_bytes) return false;
+  Known* last = nullptr;   // that went from here
+  for (uint32_t i = known_count.load(); i-- > 0;)
+    if (overlap(known[i], m) && (!last || known[i].dead > last->dead)) last = &known[i];
+  if (!last || last->link_map || !last->record) return false;
+  Module* old = record_of(last->record);
+  if (last->start != m.start || last->end != m.end || old->bias != m.bias || old->build_id_bytes != m.build_id_bytes ||
+      memcmp(old->build_id, m.build_id, sizeof(m.build_id)) != 0)
+    return false;
+  __atomic_store_n(&old->dead_generation, UINT32_MAX, __ATOMIC_RELEASE);
+  old->dead_tick = 0;
+  last->dead = 0;
+  __atomic_store_n(&last->link_map, map, __ATOMIC_RELEASE);
+  return true;
+}
+
+// Where a new module is kept: a place that was never used, or that of the module that went first. nullptr: all are loaded.
+Known* place_for_new() {
+  if (known_count.load() < kMax) return &known[known_count.load()];
+  Known* first = nullptr;
+  for (uint32_t i = 0; i < kMax; i++)
+    if (!known[i].link_map && (!first || known[i].dead < first->dead)) first = &known[i];
+  if (first && first->dead > forgotten.load()) forgotten.store(first->dead);
+  return first;
+}
+
 bool same(const Known& k, const dl_find_object& o) {
   return k.link_map == o.dlfo_link_map && k.start == reinterpret_cast<address>(o.dlfo_map_start);
 }
@@ -139,10 +171,6 @@ TIDEMARK_COLD void note_module(const dl_find_object& object) {
   if (!known && !(known = static_cast<Known*>(base::map_private(kMax * sizeof(Known))))) return;
   for (uint32_t i = known_count.load(); i-- > n;)
     if (same(known[i], object)) return;
-  if (known_count.load() == kMax) {
-    base::count(kModulesDropped);
-    return;
-  }
   // Whatever lay here, or had this link_map, went without our seeing its link_map freed (a block that was never tracked).
   for (uint32_t i = known_count.load(); i-- > 0;) {
     Known& k = known[i];
@@ -159,10 +187,17 @@ TIDEMARK_COLD void note_module(const dl_find_object& object) {
   m.dead_generation = UINT32_MAX;
   m.born_tick = base::header().tick;
   read_build_id(static_cast<const char*>(object.dlfo_map_start), m.bias, m);
-  Known& k = known[known_count.load()];
-  k = {map, m.start, m.end, 0, 0};
-  publish(k, lm, m);
-  known_count.fetch_add(1, std::memory_order_release);
+  if (!revive(m, map)) {
+    Known* k = place_for_new();
+    if (!k) {
+      base::count(kModulesDropped);
+      return;
+    }
+    Known fresh{map, m.start, m.end, 0, 0};
+    publish(fresh, lm, m);
+    *k = fresh;
+    if (k == &known[known_count.load()]) known_count.fetch_add(1, std::memory_order_release);
+  }
   if (watch) watch(const_cast<void*>(map));
 }
 
@@ -174,7 +209,8 @@ TIDEMARK_COLD void note_link_map_freed(void* p) {
 
 uint32_t generation_at(address pc) {
   if (TIDEMARK_LIKELY(!gone.load(std::memory_order_acquire))) return 0;
-  uint32_t last = 0;
+  // Too late a generation does no harm, as long as the module is still loaded, which holds for a stack that is being walked.
+  uint32_t last = forgotten.load(std::memory_order_acquire);
   for (uint32_t i = known_count.load(std::memory_order_acquire); i-- > 0;)
     if (!known[i].link_map && pc > known[i].start && pc <= known[i].end && known[i].dead > last) last = known[i].dead;
   return last;

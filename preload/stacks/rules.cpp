@@ -21,9 +21,13 @@ RuleTable* new_table(uint32_t size) {
   return t;
 }
 
+// In the place of a dropped rule if there is one on the way, so that modules that come and go do not fill the table. A reader of
+// the old rule cannot be there any more: its stack would hold a pc of a module that is gone.
 void put(RuleTable* t, uint64_t word, uint32_t side) {
   uint32_t i = uint32_t(base::mix(word & kPcMask)) & t->mask;
-  while (t->words[i].load(std::memory_order_relaxed)) i = (i + 1) & t->mask;
+  uint64_t w;
+  while ((w = t->words[i].load(std::memory_order_relaxed)) && w != kTombstone) i = (i + 1) & t->mask;
+  if (!w) used++;
   t->sides()[i] = side;
   t->words[i].store(word, std::memory_order_release);
 }
@@ -35,7 +39,7 @@ bool grow() {
   used = 0;
   for (uint32_t i = 0; i <= old->mask; i++) {
     uint64_t w = old->words[i].load(std::memory_order_relaxed);
-    if (w && w != kTombstone) put(t, w, old->sides()[i]), used++;
+    if (w && w != kTombstone) put(t, w, old->sides()[i]);
   }
   rule_table.store(t, std::memory_order_release);
   return true;
@@ -88,7 +92,6 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
     t = rule_table.load(std::memory_order_relaxed);
   }
   put(t, (pc & kPcMask) | size << 48, uint32_t(rule >> 48 << 16 | (rule & 0xffff)));
-  used++;
   return rule;
 }
 
