@@ -104,7 +104,6 @@ void after_fork_child() {
   stacks::reset_tree_lock();
   stacks::reset_rules_lock();
   stacks::reset_modules_lock();
-  reset_session_locks();
   forget_keeper();
   start_keeper();
 }

@@ -36,8 +36,14 @@ constinit Options options{};
 
 namespace {
 constinit uint32_t inert_word = base::kInert;
-constinit uint32_t* wiped_page = nullptr;   // the session word's page, zero-filled in a child of fork
-constinit base::SpinLock begin_lock, move_lock;
+// The session word's page, zero-filled in a child of fork: locks there are free in any child, also where no fork handler ran (_Fork,
+// a raw clone) while another of the parent's threads held one.
+struct WipedPage {
+  uint32_t word;
+  alignas(64) base::SpinLock begin_lock, move_lock;
+};
+constinit WipedPage* wiped_page = nullptr;
+constinit base::SpinLock start_lock;
 constinit uint32_t serial = 1;
 constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
 
@@ -62,7 +68,7 @@ void refuse(Refusal reason, int error, const char* detail) {
 }
 
 bool make_word_page() {
-  auto* page = static_cast<uint32_t*>(base::map_private(kPageBytes));
+  auto* page = static_cast<WipedPage*>(base::map_private(kPageBytes));
   if (!page || madvise(page, kPageBytes, MADV_WIPEONFORK) != 0) return false;
   wiped_page = page;
   return true;
@@ -84,8 +90,8 @@ bool start_tables() {
 void open_session(uint32_t word) {
   heap::session_serial = ++serial;
   heap::grace_allocations = options.child_grace_allocations > UINT32_MAX ? UINT32_MAX : uint32_t(options.child_grace_allocations);
-  *wiped_page = word == base::kGrace ? word : serial;
-  base::session_word = wiped_page;
+  wiped_page->word = word == base::kGrace ? word : serial;
+  base::session_word = &wiped_page->word;
 }
 
 bool start_in_private_memory(uint32_t first_line) {
@@ -272,7 +278,7 @@ const char* region_folder() { return options.dir.value[0] ? options.dir.value : 
 
 TIDEMARK_COLD void start_early() {
   int saved = errno;
-  base::SpinGuard guard(begin_lock);
+  base::SpinGuard guard(start_lock);
   if (*base::session_word != base::kUnstarted) return;
   heap::set_foreign(platform::main_executable_defines("malloc"));
   set_defaults(options);
@@ -301,7 +307,7 @@ TIDEMARK_COLD void start_early() {
 
 TIDEMARK_COLD void begin_child() {
   int saved = errno;
-  base::SpinGuard guard(begin_lock);
+  base::SpinGuard guard(wiped_page->begin_lock);
   if (*base::session_word != base::kWiped) return;
   Header& parent = base::header();
   int64_t clock = parent.started_monotonic_ns;
@@ -334,9 +340,9 @@ TIDEMARK_COLD void begin_child() {
 TIDEMARK_COLD bool move_to_region() {
   int saved = errno;
   if (*base::session_word == base::kWiped) begin_child();
-  if (!move_lock.try_lock()) return false;   // another thread does it; who waits for it waits at the gate
+  if (!wiped_page->move_lock.try_lock()) return false;   // another thread does it; who waits for it waits at the gate
   bool done = *base::session_word != base::kGrace || make_region();
-  move_lock.unlock();
+  wiped_page->move_lock.unlock();
   errno = saved;
   return done;
 }
@@ -348,11 +354,11 @@ bool recording() {
   return word == heap::session_serial && base::store.start && base::header().pid == pid();
 }
 
-void lock_session() { move_lock.lock(); }
-void unlock_session() { move_lock.unlock(); }
-void reset_session_locks() {
-  begin_lock.reset();
-  move_lock.reset();
+void lock_session() {
+  if (wiped_page) wiped_page->move_lock.lock();
+}
+void unlock_session() {
+  if (wiped_page) wiped_page->move_lock.unlock();
 }
 
 }  // namespace tidemark::keeper

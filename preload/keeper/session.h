@@ -24,6 +24,5 @@ const char* region_folder();
 
 void lock_session();    // around fork
 void unlock_session();
-void reset_session_locks();
 
 }  // namespace tidemark::keeper

@@ -1,0 +1,20 @@
+"""What strains the shim: stacks that end at once, threads, forks, loads and unloads all at the same time. Counts stay exact."""
+import support
+
+
+class Torture(support.TestCase):
+    def run_victim(self, name, *arguments, **options):
+        run = self.tracked([support.victim(name), *arguments], options)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assert_table(run)
+        return run
+
+    def test_hand_made_stacks_end_where_they_end(self):
+        report = self.run_victim("hand_made_stacks").report()
+        for stack in report.site("site_at_the_edge").stacks:
+            self.assertFalse(stack["truncated"])
+            self.assertEqual(["site_at_the_edge", "entry"], [support.bare(f["function"]) for f in stack["frames"]][:2])
+
+    def test_threads_forks_and_loaders_at_once(self):
+        plugins = [support.victim(f"libplugin_{which}.so") for which in ("closed", "left", "right")]
+        self.run_victim("storm", "300", *plugins)
