@@ -34,8 +34,9 @@ int tmje_mallctlbymib(const size_t* mib, size_t mib_length, void* old_value, siz
 void tmje_malloc_stats_print(void (*write)(void*, const char*), void* argument, const char* options);
 
 // Functions to run around jemalloc's own fork handlers, so that they always find a working heap: `before` before jemalloc locks
-// up, the others after it is usable again. Called once; makes no use of the heap.
-void tmje_on_fork(void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void));
+// up, the others after it is usable again. Called once; makes no use of the heap. Where `inside` says that the forking thread has been
+// interrupted inside the allocator, only `after_in_child` runs.
+void tmje_on_fork(bool (*inside)(void), void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void));
 
 extern const char* const tmje_malloc_conf;
 extern void (*tmje_malloc_message)(void*, const char*);

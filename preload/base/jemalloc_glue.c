@@ -35,7 +35,13 @@ static void call(void (*handler)(void)) {
   if (handler != NULL) handler();
 }
 
+// A handler of a signal that interrupted the allocator forks, as crash handlers do: its locks may be held below it, and must not be
+// waited for. glibc's malloc survives that in a process of one thread.
+static bool (*inside_allocator)(void);
+static bool inside(void) { return inside_allocator != NULL && inside_allocator(); }
+
 static void before_fork(void) {
+  if (inside()) return;
   call(shim_handlers.before);
   if (jemalloc_handlers.before == NULL) return;
   jemalloc_handlers.before();
@@ -49,12 +55,13 @@ static bool was_prepared(void) {
 }
 
 static void after_fork_in_parent(void) {
+  if (inside()) return;
   if (was_prepared()) jemalloc_handlers.after_in_parent();
   call(shim_handlers.after_in_parent);
 }
 
 static void after_fork_in_child(void) {
-  if (was_prepared()) jemalloc_handlers.after_in_child();
+  if (!inside() && was_prepared()) jemalloc_handlers.after_in_child();
   call(shim_handlers.after_in_child);
 }
 
@@ -69,7 +76,8 @@ int tmje_pthread_atfork(void (*before)(void), void (*in_parent)(void), void (*in
   return register_once();
 }
 
-void tmje_on_fork(void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void)) {
+void tmje_on_fork(bool (*inside)(void), void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void)) {
+  inside_allocator = inside;
   shim_handlers = (struct fork_handlers){before, after_in_parent, after_in_child};
   register_once();
 }

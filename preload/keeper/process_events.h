@@ -9,6 +9,7 @@ void note_exec();                // about to execve. No-op in a vfork child
 void note_exec_failed();         // execve returned
 
 // pthread_atfork handlers. None of them touches the parent's region; what a child needs is done at its first allocation.
+bool inside_allocator();         // the calling thread was interrupted there by a signal
 void before_fork();
 void after_fork_parent();
 void after_fork_child();

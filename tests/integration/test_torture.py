@@ -18,3 +18,8 @@ class Torture(support.TestCase):
     def test_threads_forks_and_loaders_at_once(self):
         plugins = [support.victim(f"libplugin_{which}.so") for which in ("closed", "left", "right")]
         self.run_victim("storm", "300", *plugins)
+
+    def test_a_handler_that_interrupted_malloc_forks(self):
+        run = self.tracked([support.victim("fork_in_handler")], {"follow": "none"}, timeout=60)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assert_consistent(run.report())
