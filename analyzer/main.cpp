@@ -27,7 +27,10 @@ void add_report(CLI::App& app, tidemark::commands::ReportArguments& arguments) {
   report->add_option("FILE", arguments.paths, "Regions (NAME.PID.tide) or folders with regions; also of running processes")
       ->required();
   report->add_option("--top", arguments.top, "Show the N call stacks with the most live bytes; 0: all (default: 10, in JSON all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check([](const std::string& text) {
+        bool number = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
+        return number ? std::string() : "takes a number of call stacks, 0 for all, not \"" + text + '"';
+      })
       ->type_name("N");
   report->add_flag("--full", arguments.full, "Show all frames, and names in full length");
   report->add_flag("--json", arguments.json, "One JSON object on standard output; {\"reports\":[…]} of several files");

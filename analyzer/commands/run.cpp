@@ -76,8 +76,9 @@ std::string prepare_folder(const std::string& path) {
   const char* folder = path.c_str();
   struct stat info;
   constexpr const char* kAdvice = "; use another folder with -o DIR";
-  if (mkdir(folder, 0700) != 0 && errno != EEXIST && stat(folder, &info) != 0) {
-    return "the folder " + path + " could not be created (" + strerror(errno) + ")" + kAdvice;
+  if (mkdir(folder, 0700) != 0 && errno != EEXIST) {
+    int error = errno;
+    if (stat(folder, &info) != 0) return "the folder " + path + " could not be created (" + strerror(error) + ")" + kAdvice;
   }
   if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode)) return path + " is not a folder" + kAdvice;
   if (eaccess(folder, W_OK | X_OK) != 0)

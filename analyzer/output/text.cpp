@@ -134,7 +134,8 @@ size_t sites_to_show(const Profile& profile, const ReportOptions& options) {
 
 void write_sites(std::ostream& out, const Profile& profile, size_t shown, FrameWriter& frames) {
   if (shown == 0) {
-    fmt::print(out, "\nNothing is live: every block that was allocated has been freed.\n");
+    out << (profile.damage.missing_pages == 0 ? "\nNothing is live: every block that was allocated has been freed.\n"
+                                              : "\nWhat is left of this file holds no call stack with a live block.\n");
     return;
   }
   uint64_t bytes = 0;
