@@ -16,6 +16,7 @@ struct ThreadState {
   uint32_t owner;
   uint32_t session;      // serial of the session whose slot this thread has
   format::Thread* slot;
+  address stack_low, stack_top;   // the thread's own stack, as far as it is known; from a place in it up to the top all can be read
   void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
   uint32_t victim;       // where the next colliding cache entry goes
   uint32_t check;        // stacks since the last one that was checked

@@ -1,10 +1,16 @@
 #include "preload/heap/tracker.h"
 
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstring>
 
 #include "preload/heap/inherited.h"
 #include "preload/heap/session.h"
 #include "preload/stacks/modules.h"
+
+extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
 
 namespace tidemark::heap {
 using namespace format;
@@ -14,10 +20,34 @@ constinit uint32_t session_serial = 0, grace_allocations = 0;
 namespace {
 constinit bool foreign_heap = false;
 
+// The main thread's stack lies under what ld.so was started with, and the kernel keeps 128 MiB below that free of mappings
+// (arch/x86/mm/mmap.c, mmap_base); any other thread's is known to glibc.
+void find_stack(base::ThreadState& t) {
+  constexpr address kMainStack = 64 << 20;
+  auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
+  t.stack_low = t.stack_top = 0;
+  if (here < top && top - here < kMainStack) {
+    t.stack_low = top - kMainStack;
+    t.stack_top = top;
+    return;
+  }
+  if (syscall(SYS_gettid) == syscall(SYS_getpid)) return;   // glibc would read /proc to answer
+  pthread_attr_t attributes;
+  void* low;
+  size_t bytes;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  if (pthread_attr_getstack(&attributes, &low, &bytes) == 0 && here - reinterpret_cast<address>(low) < bytes) {
+    t.stack_low = reinterpret_cast<address>(low);
+    t.stack_top = t.stack_low + bytes;
+  }
+  pthread_attr_destroy(&attributes);
+}
+
 // True when it did: the word must be read again, for whoever moves the region did not know this thread before.
 bool join_session(base::ThreadState& t) {
   if (t.session == session_serial) return false;
   t.internal = 1;   // setting the key's value may allocate
+  find_stack(t);
   attach_thread();
   t.internal = 0;
   t.session = session_serial;

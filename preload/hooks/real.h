@@ -2,6 +2,7 @@
 // earlier calls (from a constructor of a library that came first) look for themselves. Nothing on malloc's way uses these.
 #pragma once
 #include <dlfcn.h>
+#include <grp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,16 @@
   X(fexecve)                       \
   X(execveat)                      \
   X(unshare)                       \
+  X(setuid)                        \
+  X(setgid)                        \
+  X(seteuid)                       \
+  X(setegid)                       \
+  X(setreuid)                      \
+  X(setregid)                      \
+  X(setresuid)                     \
+  X(setresgid)                     \
+  X(setgroups)                     \
+  X(initgroups)                    \
   X(setns)                         \
   X(dlopen)                        \
   X(fopen)                         \

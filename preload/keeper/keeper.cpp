@@ -33,6 +33,7 @@ constexpr int64_t kRetryMoveNs = 100'000'000;
 enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
 constinit uint32_t state = kStopped;
 constinit pthread_t thread{};
+constinit pid_t keeper_process = 0, keeper_tid = 0;
 constinit uint32_t look = 0;   // whether the program's threads are all gone
 
 bool stopping() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopping; }
@@ -158,6 +159,7 @@ bool run_grace() {
 void* keeper_main(void*) {
   base::ThreadState& t = base::thread_state;
   t.busy = t.internal = 1;
+  __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   prctl(PR_SET_NAME, "tidemark");
   if (run_grace()) return end_as_last_thread();
   int64_t next = platform::monotonic_ns();
@@ -185,6 +187,8 @@ void start_keeper() {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackBytes);
+  keeper_process = getpid();
+  keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
   if (pthread_create(&thread, &attributes, keeper_main, nullptr) != 0) __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
   pthread_attr_destroy(&attributes);
@@ -192,8 +196,8 @@ void start_keeper() {
 }
 
 void stop_keeper() {
-  if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kRunning) return;
-  __atomic_store_n(&state, kStopping, __ATOMIC_RELEASE);
+  uint32_t running = kRunning;   // by one thread only
+  if (!keeper_is_running() || !__atomic_compare_exchange_n(&state, &running, kStopping, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
   syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   base::InternalScope scope;
   pthread_join(thread, nullptr);
@@ -207,6 +211,21 @@ void wake_if_alone() {
 }
 
 void forget_keeper() { state = kStopped; look = 0; }
-bool keeper_is_running() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kRunning; }
+bool keeper_is_running() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kRunning && keeper_process == getpid(); }
+
+bool keeper_has_same_capabilities() {
+  struct Header {
+    uint32_t version;
+    int pid;
+  };
+  constexpr uint32_t kVersion3 = 0x20080522;   // linux/capability.h
+  uint32_t ours[6]{}, its[6]{};
+  Header self{kVersion3, 0}, keeper{kVersion3, __atomic_load_n(&keeper_tid, __ATOMIC_ACQUIRE)};
+  int saved = errno;
+  bool same = keeper.pid && syscall(SYS_capget, &self, ours) == 0 && syscall(SYS_capget, &keeper, its) == 0 &&
+              memcmp(ours, its, sizeof(ours)) == 0 && prctl(PR_GET_KEEPCAPS) == 0;
+  errno = saved;
+  return same;
+}
 
 }  // namespace tidemark::keeper

@@ -16,7 +16,9 @@ void after_fork_child();
 
 // Stops the keeper thread, runs the call, starts it again: for what the kernel allows to single-threaded processes only.
 int without_keeper(int (*call)(void*), void* argument);
-bool keeper_is_running();
+bool keeper_is_running();   // in this process; false in a vfork child
+// Whether glibc may repeat a change of user on the keeper: it does so with the keeper's capabilities.
+bool keeper_has_same_capabilities();
 void note_deepbind_stripped();
 
 }  // namespace tidemark::keeper

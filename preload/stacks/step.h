@@ -9,10 +9,13 @@
 
 namespace tidemark::stacks {
 
-// Whether the word at `a` can be read. The word below `sp` was (it is the return address that led there), hence its whole page can;
-// of any other page the kernel is asked: where a stack ends, be it a thread's, a coroutine's or an alternate one, nobody tells.
+// Whether the word at `a` can be read. The word below `sp` was (it is the return address that led there), hence its whole page can, and
+// what lies between `sp` and the top of the thread's own stack; of any other page the kernel is asked: where a coroutine's or an alternate
+// stack ends, nobody tells.
 inline bool may_read(address a, address sp) {
   if (TIDEMARK_LIKELY(!(((a ^ (sp - 8)) | ((a + 7) ^ (sp - 8))) >> 12))) return true;
+  const base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a + 8 <= t.stack_top)) return true;
   return base::readable(reinterpret_cast<const void*>(a));
 }
 
