@@ -46,7 +46,9 @@ void note_ending(Ending ending, int status) {
 void note_changed_user() {
   if (!base::store.start || *base::session_word == base::kInert) return;
   if (geteuid() == base::header().uid || faccessat(AT_FDCWD, region_folder(), W_OK | X_OK, AT_EACCESS) == 0) return;
-  base::count(kChildrenOtherUser);
+  base::InternalScope scope;
+  if (*base::session_word == base::kGrace) note_in_parent(kChildrenOtherUser, region_folder());
+  else base::count(kChildrenOtherUser);
 }
 }  // namespace
 
@@ -60,6 +62,13 @@ void start() {
   if (is_root(int32_t(syscall(SYS_getpid)))) export_run();
   if (options.check) stacks::set_checker(platform::load_libunwind(), uint32_t(options.check));
   start_keeper();
+}
+
+void before_user_change() {
+  base::InternalScope scope;
+  int saved = errno;
+  if (*base::session_word == base::kGrace && base::header().pid == int32_t(syscall(SYS_getpid))) keep_parent_header(region_folder());
+  errno = saved;
 }
 
 void note_exit(int status) {

@@ -4,6 +4,7 @@
 namespace tidemark::keeper {
 
 void start();                    // by the shim's constructor: all that malloc's first call could not do; idempotent
+void before_user_change();       // setuid and its like are about to be called
 void note_exit(int status);      // exit, _exit, quick_exit with this status. No-op in a vfork child
 void note_exec();                // about to execve. No-op in a vfork child
 void note_exec_failed();         // execve returned

@@ -23,6 +23,8 @@ constinit Run run{};
 namespace {
 constinit RunLedger* ledger = nullptr;
 constexpr uint32_t kAncestors = 8;
+constinit Header* kept = nullptr;      // of the nearest recorded ancestor
+constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
 
 // Maps page 0 of a file, shared; nullptr: not to be had.
 void* map_first_page(const char* path) {
@@ -143,21 +145,18 @@ void note_refusal(Refusal reason, int error, const char* detail) {
   __atomic_store_n(&note.reason, uint32_t(reason), __ATOMIC_RELEASE);
 }
 
-void note_in_parent(Coverage what, const char* dir) {
+void keep_parent_header(const char* dir) {
+  if (kept_by == int32_t(getpid())) return;
+  kept_by = int32_t(getpid());
   Header* parent = heap::parent_header();
-  bool recorded = parent && memcmp(parent->magic, kMagic, sizeof(kMagic)) == 0 && parent->name.length;
-  if (recorded) {
-    __atomic_fetch_add(&parent->coverage[what], 1, __ATOMIC_RELAXED);
-    return;
-  }
+  kept = parent && memcmp(parent->magic, kMagic, sizeof(kMagic)) == 0 && parent->name.length ? parent : nullptr;
   int32_t pid = int32_t(getppid());
-  for (uint32_t i = 0; i < kAncestors && pid > 1; i++, pid = platform::process_parent(pid)) {
-    Header* h = find_region(dir, pid);
-    if (!h) continue;
-    __atomic_fetch_add(&h->coverage[what], 1, __ATOMIC_RELAXED);
-    munmap(h, kPageBytes);
-    return;
-  }
+  for (uint32_t i = 0; !kept && i < kAncestors && pid > 1; i++, pid = platform::process_parent(pid)) kept = find_region(dir, pid);
+}
+
+void note_in_parent(Coverage what, const char* dir) {
+  keep_parent_header(dir);
+  if (kept) __atomic_fetch_add(&kept->coverage[what], 1, __ATOMIC_RELAXED);
 }
 
 void export_run() {
