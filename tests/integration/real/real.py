@@ -35,7 +35,8 @@ class Launcher:
     """Starts programs, plain or recorded, and ends them one by one, by their id."""
 
     def __init__(self, folder, regions=None, options=None):
-        self.folder, self.regions, self.options = folder, regions, options or {}
+        self.folder, self.regions = folder, regions
+        self.options = {"check": CHECK_ONE_IN, **(options or {})}
         self.running = []
 
     @property
@@ -45,7 +46,7 @@ class Launcher:
     def command(self, command):
         if not self.recorded:
             return command
-        return support.tidemark_run(command, self.regions, check=CHECK_ONE_IN, **self.options)
+        return support.tidemark_run(command, self.regions, **self.options)
 
     def start(self, command, *, env=None, **popen):
         number = len(self.running)
