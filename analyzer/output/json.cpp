@@ -216,7 +216,7 @@ Json modules_json(const Profile& profile, const symbolize::Symbolizer& symbols) 
 // Written piece by piece: a region may hold 100,000 sites.
 void write_json(std::ostream& out, const Report& report, const ReportOptions& options) {
   const Profile& profile = *report.profile;
-  symbolize::Symbolizer symbols(profile.modules, profile.process);
+  symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules);
   out << "{\"region\":" << dump(Json(report.path)) << ",\n\"process\":" << dump(process_json(profile.process))
       << ",\n\"totals\":" << dump(totals_json(profile.totals)) << ",\n\"coverage\":" << dump(coverage_json(profile))
       << ",\n\"refusals\":" << dump(refusals_json(profile.ledger)) << ",\n\"sites_total\":" << profile.sites.size()

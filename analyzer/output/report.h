@@ -5,6 +5,7 @@
 
 #include "analyzer/model/profile.h"
 #include "analyzer/region/region.h"
+#include "analyzer/symbolize/module_cache.h"
 
 namespace tidemark::output {
 
@@ -21,6 +22,7 @@ struct ReportOptions {
   size_t top = 0;        // sites; 0: all
   bool full = false;     // text: all frames, names in full
   bool details = false;  // JSON: lifetime histograms, cohorts, series
+  std::shared_ptr<symbolize::ModuleCache> modules = std::make_shared<symbolize::ModuleCache>();  // one for all reports
 };
 
 }  // namespace tidemark::output

@@ -79,18 +79,15 @@ void ModuleSymbols::open(const std::string& name, const std::string& path) {
   }
 }
 
-SymbolState ModuleSymbols::state() const {
-  if (state_ != SymbolState::kLines || found_lines_ || !found_none_) return state_;
-  return names_->empty() ? SymbolState::kNone : SymbolState::kNames;
-}
-
-std::vector<SourceFrame> ModuleSymbols::find(uint64_t address) {
+const Answer& ModuleSymbols::find(uint64_t address) {
+  auto [place, added] = answers_.try_emplace(address);
+  Answer& answer = place->second;
+  if (!added) return answer;
   const char* name = names_ ? names_->find(address) : nullptr;
-  std::vector<SourceFrame> frames;
-  if (lines_) frames = lines_->find(address + dwarf_shift_, name);
-  (frames.empty() ? found_none_ : found_lines_) = true;
-  if (frames.empty() && name != nullptr) frames.push_back({demangle(name), "", 0, false});
-  return frames;
+  if (lines_) answer.frames = lines_->find(address + dwarf_shift_, name);
+  answer.by_lines = !answer.frames.empty();
+  if (!answer.by_lines && name != nullptr) answer.frames.push_back({demangle(name), "", 0, false});
+  return answer;
 }
 
 }  // namespace tidemark::symbolize

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "analyzer/symbolize/debug_file.h"
@@ -24,15 +25,21 @@ enum class SymbolState {
 };
 const char* state_name(SymbolState state);  // as in the JSON report
 
+struct Answer {
+  std::vector<SourceFrame> frames;  // innermost first; empty when nothing is known
+  bool by_lines = false;            // debug information covers the address
+};
+
 class ModuleSymbols {
  public:
   ModuleSymbols(const model::ModuleFile& module, const SearchPlaces& places);
 
-  // Of the addresses asked for so far: a file may have lines for a few hand-written functions only.
-  SymbolState state() const;
+  // What the file offers; for the addresses asked for it may be less.
+  SymbolState state() const { return state_; }
+  bool has_names() const { return names_ && !names_->empty(); }
 
-  // Innermost first; empty when nothing is known. `address`: virtual address in the file, of the instruction itself.
-  std::vector<SourceFrame> find(uint64_t address);
+  // `address`: virtual address in the file, of the instruction itself. Every answer is kept, and stays where it is.
+  const Answer& find(uint64_t address);
 
  private:
   void open(const std::string& name, const std::string& path);
@@ -45,7 +52,7 @@ class ModuleSymbols {
   std::unique_ptr<DwarfIndex> lines_;
   uint64_t dwarf_shift_ = 0;  // address in the file + this = address in its DWARF
   SymbolState state_ = SymbolState::kNone;
-  bool found_lines_ = false, found_none_ = false;
+  std::unordered_map<uint64_t, Answer> answers_;
 };
 
 }  // namespace tidemark::symbolize

@@ -2,16 +2,22 @@
 
 namespace tidemark::symbolize {
 
-Symbolizer::Symbolizer(const model::ModuleMap& modules, const model::Process& process) : modules_(modules) {
+Symbolizer::Symbolizer(const model::ModuleMap& modules, const model::Process& process, ModuleCache& cache)
+    : modules_(modules), cache_(cache) {
   if (process.ending == model::Ending::kRunning) places_.running_pid = process.pid;
   places_.process_started_ns = process.started_ns;
   places_.working_folder = process.cwd;
 }
 
-ModuleSymbols& Symbolizer::module(uint32_t index) {
-  auto& opened = opened_[index];
-  if (!opened) opened = std::make_unique<ModuleSymbols>(modules_.files()[index], places_);
-  return *opened;
+SymbolState Symbolizer::Opened::state() const {
+  if (symbols->state() != SymbolState::kLines || found_lines || !found_none) return symbols->state();
+  return symbols->has_names() ? SymbolState::kNames : SymbolState::kNone;
+}
+
+Symbolizer::Opened& Symbolizer::module(uint32_t index) {
+  Opened& opened = opened_[index];
+  if (!opened.symbols) opened.symbols = cache_.open(modules_.files()[index], places_);
+  return opened;
 }
 
 const std::vector<SourceFrame>& Symbolizer::find(const model::Frame& frame) {
@@ -24,17 +30,15 @@ const std::vector<SourceFrame>& Symbolizer::find(const model::Frame& frame) {
 
   // A return address lies behind its call, perhaps already in the next line or function.
   uint64_t address = frame.exact ? frame.offset : frame.offset - 1;
-  auto [place, added] = answers_.try_emplace({frame.module, address});
-  if (added) {
-    place->second = module(frame.module).find(address);
-    if (place->second.empty()) place->second = kUnknown;
-  }
-  return place->second;
+  Opened& opened = module(frame.module);
+  const Answer& answer = opened.symbols->find(address);
+  (answer.by_lines ? opened.found_lines : opened.found_none) = true;
+  return answer.frames.empty() ? kUnknown : answer.frames;
 }
 
 std::map<uint32_t, SymbolState> Symbolizer::states() const {
   std::map<uint32_t, SymbolState> states;
-  for (auto& [index, symbols] : opened_) states[index] = symbols->state();
+  for (auto& [index, opened] : opened_) states[index] = opened.state();
   return states;
 }
 

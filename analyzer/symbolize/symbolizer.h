@@ -1,5 +1,4 @@
-// From frames of a profile to functions, files and lines. Opens a module when its first frame is asked for, and keeps every
-// answer.
+// From frames of a profile to functions, files and lines. Opens a module when its first frame is asked for.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -9,29 +8,35 @@
 
 #include "analyzer/model/frame_tree.h"
 #include "analyzer/model/process.h"
-#include "analyzer/symbolize/module_symbols.h"
+#include "analyzer/symbolize/module_cache.h"
 
 namespace tidemark::symbolize {
 
 class Symbolizer {
  public:
-  // `modules` must outlive the symbolizer.
-  Symbolizer(const model::ModuleMap& modules, const model::Process& process);
+  // `modules` and `cache` must outlive the symbolizer.
+  Symbolizer(const model::ModuleMap& modules, const model::Process& process, ModuleCache& cache);
 
   // What was compiled into this frame, innermost first, at least one; its function is empty when unknown. Valid until the
   // symbolizer ends.
   const std::vector<SourceFrame>& find(const model::Frame& frame);
 
-  // Of the modules that were asked for so far, by index.
+  // Of the modules that were asked for so far, by index, and of the addresses: a file may have lines for a few hand-written
+  // functions only.
   std::map<uint32_t, SymbolState> states() const;
 
  private:
-  ModuleSymbols& module(uint32_t index);
+  struct Opened {
+    std::shared_ptr<ModuleSymbols> symbols;
+    bool found_lines = false, found_none = false;
+    SymbolState state() const;
+  };
+  Opened& module(uint32_t index);
 
   const model::ModuleMap& modules_;
+  ModuleCache& cache_;
   SearchPlaces places_;
-  std::unordered_map<uint32_t, std::unique_ptr<ModuleSymbols>> opened_;
-  std::map<std::pair<uint32_t, uint64_t>, std::vector<SourceFrame>> answers_;  // by module, address of the instruction
+  std::unordered_map<uint32_t, Opened> opened_;
 };
 
 }  // namespace tidemark::symbolize

@@ -191,6 +191,16 @@ def read_report(path, top=0):
     return Report(json.loads(done.out), path)
 
 
+def read_reports(paths, top=0):
+    """Of several files, by one command."""
+    if len(paths) < 2:
+        return [read_report(path, top) for path in paths]
+    done = execute([TIDEMARK, "report", "--json", "--top", str(top), *paths], env=clean_environment())
+    if done.status != 0:
+        raise AssertionError(f"report {paths}: status {done.status}: {done.err.decode(errors='replace')}")
+    return [Report(raw, path) for raw, path in zip(json.loads(done.out)["reports"], paths, strict=True)]
+
+
 class Tracked(Outcome):
     """A command that ran under tidemark, and the folder of its regions."""
 

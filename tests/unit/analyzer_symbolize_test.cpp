@@ -71,7 +71,8 @@ TEST(AnalyzerSymbols, InlinedCallsAndLinesOfThisProgram) {
   builder.module({self.start, self.end, self.bias, self.path, self.build_id});
   builder.stack(builder.path({known.return_address}), {.allocated_count = 1, .allocated_bytes = 8});
   auto report = report_of(builder);
-  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process);
+  symbolize::ModuleCache cache;
+  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process, cache);
   auto frames = symbols.find(report.profile->frames(report.profile->sites[0]).at(0));
   ASSERT_EQ(frames.size(), 2u);
   EXPECT_NE(frames[0].function.find("known_inlined"), std::string::npos);
@@ -94,9 +95,21 @@ TEST(AnalyzerSymbols, NamesWithoutDebugInformation) {
   file.mtime_ns = int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
   symbolize::ModuleSymbols symbols(file, {});
   uint64_t address = reinterpret_cast<uint64_t>(&std::strerror) - reinterpret_cast<uint64_t>(info.dli_fbase);
-  auto frames = symbols.find(address + 1);
+  auto frames = symbols.find(address + 1).frames;
   ASSERT_FALSE(frames.empty());
   EXPECT_EQ(frames.back().function, "strerror");
+}
+
+TEST(AnalyzerSymbols, AFileThatRegionsShareIsReadOnce) {
+  Self self = test::self();
+  symbolize::ModuleCache cache;
+  auto opened = cache.open(module_file(self.path, self.build_id), {});
+  EXPECT_EQ(opened->state(), SymbolState::kLines);
+  EXPECT_EQ(cache.open(module_file("/elsewhere", self.build_id), {}), opened);
+  // Found nowhere: may be found from another process's folder.
+  auto missing = cache.open(module_file("/no/such/file.so", std::string(20, 'x')), {});
+  EXPECT_NE(cache.open(module_file("/no/such/file.so", std::string(20, 'x')), {}), missing);
+  EXPECT_NE(cache.open(module_file("", ""), {}), cache.open(module_file("", ""), {}));
 }
 
 TEST(AnalyzerSymbols, OnlyTheSameFileIsBelieved) {
@@ -138,7 +151,8 @@ TEST(AnalyzerSymbols, WithoutABuildIdSizeAndMtimeDecide) {
 
 TEST(AnalyzerSymbols, FramesWithoutAModule) {
   auto report = report_of(RegionBuilder());
-  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process);
+  symbolize::ModuleCache cache;
+  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process, cache);
   auto& unknown = symbols.find({.offset = 0x1234});
   ASSERT_EQ(unknown.size(), 1u);
   EXPECT_EQ(unknown[0].function, "");
@@ -150,7 +164,8 @@ TEST(AnalyzerSymbols, TheVdsoHasNoFile) {
   builder.module({0x10000, 0x20000, 0x10000, "linux-vdso.so.1", "1"});
   builder.stack(builder.path({0x10100}), {.allocated_count = 1, .allocated_bytes = 8});
   auto report = report_of(builder);
-  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process);
+  symbolize::ModuleCache cache;
+  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process, cache);
   EXPECT_NE(symbols.find(report.profile->frames(report.profile->sites[0])[0])[0].function, "");
 }
 

@@ -127,6 +127,16 @@ class RealProgram(support.TestCase):
         self.note_checks(reports)
         return reports
 
+    def each_report(self, regions, all_sites_of=20):
+        """For folders with hundreds of regions: their reports, a few in memory at a time; every 20th with all its sites, the others
+        with the largest only."""
+        files = sorted(glob.glob(os.path.join(regions, "*.tide")))
+        for start in range(0, len(files), all_sites_of):
+            some = files[start:start + all_sites_of]
+            reports = [support.read_report(some[0], 0), *support.read_reports(some[1:], 1)]
+            self.note_checks(reports)
+            yield from reports
+
     def note_checks(self, reports):
         """For the closing note: how many stacks were checked against libunwind, and how many differed."""
         os.makedirs(CACHE, exist_ok=True)
