@@ -27,10 +27,16 @@ constexpr LossText kLossTexts[] = {
 #undef X
 };
 
+// The forms of coverage.h: "%" is the number, of "{one|several}" one is taken.
 std::string with_number(std::string_view text, uint64_t number) {
   std::string result(text);
   size_t place = result.find('%');
   if (place != std::string::npos) result.replace(place, 1, human_count(number));
+  for (size_t open; (open = result.find('{')) != std::string::npos;) {
+    size_t bar = result.find('|', open), close = result.find('}', open);
+    if (bar > close || close == std::string::npos) break;
+    result.replace(open, close + 1 - open, number == 1 ? result.substr(open + 1, bar - open - 1) : result.substr(bar + 1, close - bar - 1));
+  }
   return result;
 }
 

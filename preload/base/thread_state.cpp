@@ -25,7 +25,7 @@ TIDEMARK_COLD void wait_while_frozen() {
 
 void enter_busy() {
   for (;;) {
-    thread_state.busy = 1;
+    thread_state.busy = kBusy;
     compiler_barrier();
     if (__atomic_load_n(session_word, __ATOMIC_ACQUIRE) != kFrozen) return;
     thread_state.busy = 0;

@@ -11,7 +11,8 @@ namespace tidemark::base {
 inline constexpr uint32_t kNoOwner = 0xffffffff;   // a thread without a slot: matches no record
 
 struct ThreadState {
-  uint32_t busy;         // inside a hook; a hook that finds it set runs in a signal handler, or inside one of our own calls
+  address busy;          // inside a hook: its stack pointer, or kBusy inside one of our own calls. A hook that finds it set runs in a
+                         // signal handler, inside such a call, or after a handler that jumped out of a hook
   uint32_t generation;   // of the session this state was made for; see session_word
   uint32_t owner;
   uint32_t session;      // serial of the session whose slot this thread has
@@ -24,6 +25,7 @@ struct ThreadState {
   uint8_t exiting;
 };
 static_assert(sizeof(ThreadState) <= 128);
+inline constexpr address kBusy = 1;
 
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
@@ -48,7 +50,10 @@ void enter_busy();
 // For a call of ours that may allocate: what it allocates is not the program's.
 class InternalScope {
  public:
-  InternalScope() : busy_(thread_state.busy), internal_(thread_state.internal) { thread_state.busy = thread_state.internal = 1; }
+  InternalScope() : busy_(thread_state.busy), internal_(thread_state.internal) {
+    thread_state.busy = kBusy;
+    thread_state.internal = 1;
+  }
   ~InternalScope() {
     thread_state.internal = internal_;
     thread_state.busy = busy_;
@@ -57,7 +62,7 @@ class InternalScope {
   InternalScope& operator=(const InternalScope&) = delete;
 
  private:
-  uint32_t busy_;
+  address busy_;
   uint8_t internal_;
 };
 

@@ -5,41 +5,41 @@
 
 namespace tidemark::format {
 
-// X(enumerator, json_key, text for a person; "%" stands for the number)
-#define TIDEMARK_LOSSES(X)                                                                                                        \
-  X(kNestedAllocations, nested_allocations, "% allocations made inside the allocator by a signal handler have no stack")           \
-  X(kNestedBytes, nested_bytes, "% bytes in those")                                                                              \
-  X(kOverflowAllocations, overflow_allocations, "% allocations found the stack table full and are counted as one site")            \
-  X(kOverflowBytes, overflow_bytes, "% bytes in those")                                                                          \
-  X(kUntrackedAllocations, untracked_allocations, "% allocations found no memory for their metadata and are not counted")          \
-  X(kUntrackedBytes, untracked_bytes, "% bytes in those")                                                                        \
-  X(kCutStacks, cut_stacks, "% stacks were deeper than what is kept: their outermost frames are missing")                         \
-  X(kHardFrames, hard_frames, "% stacks were cut at a frame whose unwind data could not be followed")                             \
-  X(kGuessedFrames, guessed_frames, "% frames without unwind data were passed by following the frame pointer")                    \
-  X(kDetailsDenied, details_denied, "% stacks found no room for lifetimes and ages")                                             \
-  X(kDetailDeathsLost, detail_deaths_lost, "% deaths of old blocks are missing from lifetimes")                                  \
-  X(kSharedDenied, shared_denied, "% stacks found no room for counters shared by threads: their counts may be a little low")      \
-  X(kThreadsWithoutSlot, threads_without_slot, "% threads found no slot")                                                       \
-  X(kModulesDropped, modules_dropped, "% modules found no room: their addresses stay numbers")                                   \
-  X(kTextTruncated, text_truncated, "% names were cut")                                                                         \
-  X(kPeakErrorBytes, peak_error_bytes, "peaks may be low by % bytes")                                                           \
-  X(kChildrenUnrecorded, children_unrecorded, "% child processes ran unrecorded: no region could be made for them")              \
-  X(kChildrenOverLimit, children_over_limit, "% child processes ran unrecorded: regions_max was reached")                        \
-  X(kChildrenOtherUser, children_other_user, "% processes changed their user and could not write to the region folder")          \
-  X(kChildrenNotFollowed, children_not_followed, "% started programs were not followed (option follow)")                         \
-  X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited bytes could not be put to a stack")                            \
-  X(kSwitchTimeouts, switch_timeouts, "% times the move into the region waited in vain for a thread")                            \
-  X(kChecksDisagreed, checks_disagreed, "% checked stacks differ from libunwind's")
+// X(enumerator, json_key, text for a person; "%" stands for the number, "{a|b}" for what goes with one, and with several)
+#define TIDEMARK_LOSSES(X)                                                                                                                  \
+  X(kNestedAllocations, nested_allocations, "% {allocation|allocations} made inside the allocator by a signal handler {has|have} no stack") \
+  X(kNestedBytes, nested_bytes, "% {byte|bytes} in those")                                                                                  \
+  X(kOverflowAllocations, overflow_allocations, "% {allocation|allocations} found the stack table full and {is|are} counted as one site")   \
+  X(kOverflowBytes, overflow_bytes, "% {byte|bytes} in those")                                                                              \
+  X(kUntrackedAllocations, untracked_allocations, "% {allocation|allocations} found no memory for metadata and {is|are} not counted")       \
+  X(kUntrackedBytes, untracked_bytes, "% {byte|bytes} in those")                                                                            \
+  X(kCutStacks, cut_stacks, "% {stack was|stacks were} deeper than what is kept: the outermost frames are missing")                         \
+  X(kHardFrames, hard_frames, "% {stack was|stacks were} cut at a frame whose unwind data could not be followed")                           \
+  X(kGuessedFrames, guessed_frames, "% {frame|frames} without unwind data {was|were} passed by following the frame pointer")                \
+  X(kDetailsDenied, details_denied, "% {stack|stacks} found no room for lifetimes and ages")                                                \
+  X(kDetailDeathsLost, detail_deaths_lost, "% {death of an old block is|deaths of old blocks are} missing from lifetimes")                  \
+  X(kSharedDenied, shared_denied, "% {stack|stacks} found no room for counters shared by threads: counts may be a little low")              \
+  X(kThreadsWithoutSlot, threads_without_slot, "% {thread|threads} found no slot")                                                          \
+  X(kModulesDropped, modules_dropped, "% {module|modules} found no room: addresses in there stay numbers")                                  \
+  X(kTextTruncated, text_truncated, "% {name was|names were} cut")                                                                          \
+  X(kPeakErrorBytes, peak_error_bytes, "peaks may be low by % {byte|bytes}")                                                                \
+  X(kChildrenUnrecorded, children_unrecorded, "% child {process|processes} ran unrecorded: no region could be made")                        \
+  X(kChildrenOverLimit, children_over_limit, "% child {process|processes} ran unrecorded: regions_max was reached")                         \
+  X(kChildrenOtherUser, children_other_user, "% {process|processes} changed user and could not write to the region folder")                 \
+  X(kChildrenNotFollowed, children_not_followed, "% started {program was|programs were} not followed (option follow)")                      \
+  X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited {byte|bytes} could not be put to a stack")                                \
+  X(kSwitchTimeouts, switch_timeouts, "% {time|times} the move into the region waited in vain for a thread")                                \
+  X(kChecksDisagreed, checks_disagreed, "% checked {stack differs|stacks differ} from libunwind's")
 
 // Counters that are no loss. Same array.
-#define TIDEMARK_FACTS(X)                                                                                                         \
-  X(kChecks, checks, "% stacks were walked again by libunwind")                                                                  \
-  X(kDeepbindStripped, deepbind_stripped, "RTLD_DEEPBIND was taken off % dlopen calls")                                          \
-  X(kLastWalkTick, last_walk_tick, "live blocks were last aged at tick %")                                                       \
-  X(kStacks, stacks, "% distinct call stacks")                                                                                  \
-  X(kNodes, nodes, "% nodes in the frame tree")                                                                                 \
-  X(kDetails, details, "% stacks with lifetimes and ages")                                                                      \
-  X(kCacheMisses, cache_misses, "% stacks had to be walked")
+#define TIDEMARK_FACTS(X)                                                                                                                   \
+  X(kChecks, checks, "% {stack was|stacks were} walked again by libunwind")                                                                 \
+  X(kDeepbindStripped, deepbind_stripped, "RTLD_DEEPBIND was taken off % dlopen {call|calls}")                                              \
+  X(kLastWalkTick, last_walk_tick, "live blocks were last aged at tick %")                                                                  \
+  X(kStacks, stacks, "% distinct call {stack|stacks}")                                                                                      \
+  X(kNodes, nodes, "% {node|nodes} in the frame tree")                                                                                      \
+  X(kDetails, details, "% {stack|stacks} with lifetimes and ages")                                                                          \
+  X(kCacheMisses, cache_misses, "% {stack|stacks} had to be walked")
 
 enum Coverage : uint32_t {
 #define X(enumerator, key, text) enumerator,

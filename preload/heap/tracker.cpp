@@ -1,6 +1,7 @@
 #include "preload/heap/tracker.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -88,7 +89,7 @@ void start_heap() {
 TIDEMARK_COLD Gate pass_gate() {
   base::ThreadState& t = base::thread_state;
   for (;;) {
-    t.busy = 1;
+    t.busy = base::kBusy;
     base::compiler_barrier();
     uint32_t word = __atomic_load_n(base::session_word, __ATOMIC_ACQUIRE);
     switch (word) {
@@ -113,6 +114,23 @@ TIDEMARK_COLD Gate pass_gate() {
         return Gate::kTrack;
     }
   }
+}
+
+// A handler's frames lie below the interrupted hook's, on the same stack, or on an alternate one (which may be part of the same: the
+// kernel knows). So a hook that was called from above the old one finds that one's frame gone.
+TIDEMARK_COLD bool still_inside(address sp) {
+  base::ThreadState& t = base::thread_state;
+  if (t.internal || t.busy == base::kBusy) return true;
+  bool same_stack = t.busy > t.stack_low && t.busy <= t.stack_top && sp > t.stack_low && sp <= t.stack_top;
+  if (!same_stack || sp < t.busy) return true;
+  stack_t alternate{};
+  int saved = errno;
+  bool on_alternate = syscall(SYS_sigaltstack, nullptr, &alternate) != 0 || (alternate.ss_flags & SS_ONSTACK);
+  errno = saved;
+  if (on_alternate) return true;
+  t.busy = 0;
+  t.generation = base::kNoSession;   // what handlers freed meanwhile is waiting
+  return false;
 }
 
 TIDEMARK_COLD void* allocate_nested(size_t bytes, int flags) {
@@ -168,7 +186,7 @@ void* allocate_pages(size_t bytes, size_t rounded, const Caller& caller) {
   int flags = jemalloc::align(4096);
   if (!rounded) rounded = 4096;
   uint32_t size8 = size8_of_usable(tmje_nallocx(rounded, flags));
-  if (base::thread_state.busy) return allocate_nested(rounded, flags);
+  if (base::thread_state.busy && still_inside(caller.sp)) return allocate_nested(rounded, flags);
   return allocate_with(bytes, size8, caller, flags, [&] { return tmje_mallocx(rounded, flags); });
 }
 
@@ -237,7 +255,7 @@ void* reallocate_nested(void* p, size_t bytes, int flags) {
 // Detach before, reattach on failure: between the two the address may already be somebody else's.
 void* reallocate_flags(void* p, size_t bytes, int flags, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy)) return reallocate_nested(p, bytes, flags);
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(caller.sp)) return reallocate_nested(p, bytes, flags);
   if (is_nested(p)) return reallocate_from_nested(p, bytes, flags, caller);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
     void* q = tmje_rallocx(p, bytes, flags);
@@ -263,7 +281,7 @@ void* reallocate(void* p, size_t bytes, const Caller& caller) { return reallocat
 
 size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy) || is_nested(p)) return usable_size(p);
+  if ((TIDEMARK_UNLIKELY(t.busy) && still_inside(caller.sp)) || is_nested(p)) return usable_size(p);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) return tmje_xallocx(p, size, extra, flags);
   stacks::Lookup lookup = stacks::begin_lookup(caller);
   size_t before = tmje_sallocx(p, 0);
@@ -281,7 +299,7 @@ size_t resize_in_place(void* p, size_t size, size_t extra, int flags, const Call
 
 void release_flags(void* p, int flags) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy)) return release_nested(p);
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
   int saved = errno;
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
     free_other(p, flags);

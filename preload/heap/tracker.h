@@ -18,6 +18,9 @@ enum class Gate { kTrack, kPass };   // kTrack: busy is set
 
 // Slow paths, out of line.
 Gate pass_gate();                                            // the session word differs from what this thread knows
+// busy is set already: is the hook that set it still there? If a signal handler jumped out of it (siglongjmp), busy is cleared. `sp`:
+// of the present hook, or of its caller.
+bool still_inside(address sp);
 void* allocate_nested(size_t bytes, int flags);              // busy is set already
 void release_nested(void* p);
 void release_watched(void* p, Record record);                // the record has kWatched
@@ -29,9 +32,14 @@ bool foreign();   // the executable brings its own malloc: these are not what it
 void set_foreign(bool value);
 
 TIDEMARK_INLINE bool enter(base::ThreadState& t) {   // after `busy` was found clear
-  t.busy = 1;
+  __asm__ volatile("movq %%rsp, %0" : "=m"(t.busy));
   base::compiler_barrier();
   return TIDEMARK_LIKELY(t.generation == *base::session_word);
+}
+inline address own_sp() {
+  address sp;
+  __asm__("movq %%rsp, %0" : "=r"(sp));
+  return sp;
 }
 TIDEMARK_INLINE void leave(base::ThreadState& t) {
   base::compiler_barrier();
@@ -91,7 +99,7 @@ TIDEMARK_INLINE uint32_t detach(void* p) {
 template <class Allocate>
 TIDEMARK_INLINE void* allocate_with(size_t bytes, uint32_t size8, const Caller& caller, int flags, Allocate real) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy)) return allocate_nested(bytes, flags);
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(caller.sp)) return allocate_nested(bytes, flags);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
     void* p = real();
     if (!p) errno = ENOMEM;
@@ -132,7 +140,7 @@ inline void free_other(void* p, int flags = 0) {
 TIDEMARK_INLINE void release(void* p) {
   base::ThreadState& t = base::thread_state;
   int saved = errno;
-  if (TIDEMARK_UNLIKELY(t.busy)) return release_nested(p);
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
     free_other(p);
     errno = saved;

@@ -105,7 +105,8 @@ bool found_alone() {
 // As the program's last thread would: the exit handlers that follow are the program's.
 void* end_as_last_thread() {
   base::ThreadState& t = base::thread_state;
-  t.busy = t.internal = 0;
+  t.busy = 0;
+  t.internal = 0;
   sigset_t none;
   sigemptyset(&none);
   pthread_sigmask(SIG_SETMASK, &none, nullptr);
@@ -119,7 +120,8 @@ void* end_as_last_thread() {
 // In a descriptor table of its own (Linux 5.9; close_range unshares it without copying), so that the program never sees our descriptors,
 // nor gets other numbers because of them. Not the keeper's own table: it may have to run the program's exit handlers.
 void* mover_main(void* done) {
-  base::thread_state.busy = base::thread_state.internal = 1;
+  base::thread_state.busy = base::kBusy;
+  base::thread_state.internal = 1;
   syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE);
   *static_cast<bool*>(done) = move_to_region();
   return nullptr;
@@ -155,7 +157,8 @@ bool run_grace() {
 
 void* keeper_main(void*) {
   base::ThreadState& t = base::thread_state;
-  t.busy = t.internal = 1;
+  t.busy = base::kBusy;
+  t.internal = 1;
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   prctl(PR_SET_NAME, "tidemark");
   if (run_grace()) return end_as_last_thread();

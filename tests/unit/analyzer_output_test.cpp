@@ -140,9 +140,11 @@ TEST(AnalyzerText, LossesInWords) {
   RegionBuilder builder = leaking_server();
   builder.header().coverage[kUntrackedAllocations] = 1234;
   builder.header().coverage[kUntrackedBytes] = 99;
+  builder.header().coverage[kCutStacks] = 1;
   builder.stack(kRootNode, {.allocated_count = 1, .allocated_bytes = 4 << 20, .kind = StackKind::kOverflow});
   std::string text = text_of(report_of(builder));
-  EXPECT_CONTAINS(text, "1,234 allocations found no memory for their metadata and are not counted, 99 bytes in those");
+  EXPECT_CONTAINS(text, "1,234 allocations found no memory for metadata and are not counted, 99 bytes in those\n");
+  EXPECT_CONTAINS(text, "  - 1 stack was deeper than what is kept");
   EXPECT_CONTAINS(text, "66.7 % of what is live");
   EXPECT_CONTAINS(text, "(all call stacks that found the stack table full)");
 }

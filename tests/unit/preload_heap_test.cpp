@@ -1,3 +1,5 @@
+#include <signal.h>
+
 #include <cstring>
 #include <map>
 #include <thread>
@@ -127,6 +129,52 @@ TEST_F(CoreTest, NestedBlocksComeFromTheirOwnRange) {
   int here;
   EXPECT_FALSE(heap::is_nested(&here));
   EXPECT_EQ(nullptr, heap::nested_allocate(size_t{1} << 40, 16, false));
+}
+
+// A signal handler that interrupted a hook may leave by siglongjmp: the hook's frame is gone, and busy still set.
+TEST_F(CoreTest, AHookThatWasJumpedOutOfIsForgotten) {
+  base::ThreadState& t = base::thread_state;
+  address here = heap::own_sp();
+  t.stack_low = here - (1 << 20);
+  t.stack_top = here + (1 << 20);
+  t.busy = here;
+  EXPECT_TRUE(heap::still_inside(here - 64)) << "called from below: a handler";
+  EXPECT_EQ(here, t.busy);
+  EXPECT_TRUE(heap::still_inside(here + (2 << 20))) << "another stack: nothing is known";
+  t.busy = base::kBusy;
+  EXPECT_TRUE(heap::still_inside(here + 64)) << "one of our own calls";
+  t.busy = here;
+  t.internal = 1;
+  EXPECT_TRUE(heap::still_inside(here + 64));
+  t.internal = 0;
+  EXPECT_FALSE(heap::still_inside(here));
+  EXPECT_EQ(0u, t.busy);
+  EXPECT_NE(word_, t.generation) << "what handlers freed meanwhile waits behind the gate";
+}
+
+// An alternate stack may be part of the ordinary one, above the interrupted frames.
+address asked_on_alternate;
+TEST_F(CoreTest, AHandlerOnAnAlternateStackInsideTheOrdinaryOneIsNoJump) {
+  alignas(16) char room[64 << 10];
+  stack_t alternate{}, before{};
+  alternate.ss_sp = room;
+  alternate.ss_size = sizeof(room);
+  ASSERT_EQ(0, sigaltstack(&alternate, &before));
+  base::ThreadState& t = base::thread_state;
+  t.stack_low = heap::own_sp() - (1 << 20);
+  t.stack_top = heap::own_sp() + (1 << 20);
+  struct sigaction action{}, old{};
+  action.sa_flags = SA_ONSTACK;
+  action.sa_handler = [](int) {
+    base::thread_state.busy = heap::own_sp() - 4096;
+    asked_on_alternate = heap::still_inside(heap::own_sp());
+    base::thread_state.busy = 0;
+  };
+  ASSERT_EQ(0, sigaction(SIGUSR1, &action, &old));
+  raise(SIGUSR1);
+  EXPECT_EQ(1u, asked_on_alternate);
+  sigaction(SIGUSR1, &old, nullptr);
+  sigaltstack(&before, nullptr);
 }
 
 }  // namespace
