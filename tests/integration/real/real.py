@@ -127,8 +127,8 @@ class RealProgram(support.TestCase):
         self.note_checks(reports)
         return reports
 
-    def each_report(self, regions, all_sites_of=20):
-        """For folders with hundreds of regions: their reports, a few in memory at a time; every 20th with all its sites, the others
+    def each_report(self, regions, all_sites_of=100):
+        """For folders with hundreds of regions: their reports, a few in memory at a time; every 100th with all its sites, the others
         with the largest only."""
         files = sorted(glob.glob(os.path.join(regions, "*.tide")))
         for start in range(0, len(files), all_sites_of):

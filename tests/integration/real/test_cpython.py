@@ -9,6 +9,9 @@ from real import support
 
 MODULES = ["test_threading", "test_subprocess", "test_multiprocessing_fork", "test_multiprocessing_forkserver",
            "test_multiprocessing_spawn", "test_multiprocessing_main_handling"]
+# Those two take half of the time, and differ least between versions: all but the oldest, the newest and Debian's leave them to the soak.
+LONG = {"test_multiprocessing_forkserver", "test_multiprocessing_spawn"}
+ALL = os.environ.get("TIDEMARK_TEST_ALL") == "1"
 
 ONE_WAY = """import unittest, test._test_multiprocessing
 test._test_multiprocessing.install_tests_in_module_dict(globals(), {way!r})
@@ -43,7 +46,7 @@ def modules_of(names):
 class CPython:
     """The tests of one interpreter; mixed into a test case for each."""
     minor = None
-    py_malloc = "keep"   # half the time of "malloc", which Debian's has: so both are tested
+    long = False
 
     def find(self):
         return pyenv_python(self.minor)
@@ -85,13 +88,14 @@ class CPython:
 
     def recorded(self, modules):
         regions = self.new_folder()
-        # No check: libunwind's own pipe would be two descriptors too many for test_subprocess. test_one_program checks.
-        options = {"check": 0, "child_region_size": "2M", "regions_max": "32G", "py_malloc": self.py_malloc}
+        # No check: libunwind's own pipe would be two descriptors too many for test_subprocess. test_one_program checks, and has Python's
+        # objects from malloc, which takes twice the time.
+        options = {"check": 0, "child_region_size": "2M", "regions_max": "32G", "py_malloc": "keep"}
         with real.Launcher(self.new_folder(), regions, options) as launcher:
             return self.own_tests(launcher, modules), regions
 
     def test_own_tests(self):
-        failed, regions = self.recorded(MODULES)
+        failed, regions = self.recorded([m for m in MODULES if ALL or self.long or m not in LONG])
         log = self.log
         if failed:
             with real.Launcher(self.new_folder()) as launcher:
@@ -137,7 +141,7 @@ class CPython:
 
 
 def python_case(minor):
-    return type(f"Python3_{minor}", (CPython, real.RealProgram), {"minor": minor, "__module__": __name__})
+    return type(f"Python3_{minor}", (CPython, real.RealProgram), {"minor": minor, "long": minor in (8, 13), "__module__": __name__})
 
 
 for number in range(8, 14):
@@ -146,8 +150,7 @@ for number in range(8, 14):
 
 class Debian(CPython, real.RealProgram):
     """The distribution's own, with the package libpython3.11-testsuite."""
-    minor = 11
-    py_malloc = "malloc"
+    minor, long = 11, True
 
     def find(self):
         return "/usr/bin/python3.11" if os.path.exists("/usr/bin/python3.11") else None
