@@ -2,8 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
@@ -41,11 +45,29 @@ void note_ending(Ending ending, int status) {
   __atomic_store_n(&h->ending, uint32_t(ending), __ATOMIC_RELEASE);
 }
 
+// As the next image will find it: capabilities that let this one pass by the file's permissions (setpriv(1) keeps them until it executes)
+// are gone after execve, unless they are ambient (capabilities(7)).
+bool folder_writable_after_exec() {
+  constexpr uint32_t kOverrides = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct kept[2]{}, without[2];
+  bool ambient = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_DAC_OVERRIDE, 0, 0) == 1;
+  bool dropped = geteuid() != 0 && !ambient && syscall(SYS_capget, &header, kept) == 0 && (kept[0].effective & kOverrides);
+  if (dropped) {
+    memcpy(without, kept, sizeof(kept));
+    without[0].effective &= ~kOverrides;
+    dropped = syscall(SYS_capset, &header, without) == 0;   // of this thread only
+  }
+  bool writable = faccessat(AT_FDCWD, region_folder(), W_OK | X_OK, AT_EACCESS) == 0;
+  if (dropped) syscall(SYS_capset, &header, kept);
+  return writable;
+}
+
 // The process changed its user since its region was made, and what it is about to execute cannot make one of its own. The header
 // is the parent's in a fork child that has not begun a session: it is the right one to tell, too.
 void note_changed_user() {
   if (!base::store.start || *base::session_word == base::kInert) return;
-  if (geteuid() == base::header().uid || faccessat(AT_FDCWD, region_folder(), W_OK | X_OK, AT_EACCESS) == 0) return;
+  if (geteuid() == base::header().uid || folder_writable_after_exec()) return;
   base::InternalScope scope;
   if (*base::session_word == base::kGrace) note_in_parent(kChildrenOtherUser, region_folder());
   else base::count(kChildrenOtherUser);

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import unittest
 
 import support
 
@@ -213,6 +214,15 @@ class HardLife(support.TestCase):
         reports = self.assert_table(run, ("children_other_user",))
         (report,) = next(iter(reports.values()))
         self.assertEqual(1, report.coverage["children_other_user"])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can change its user")
+    def test_setpriv(self):
+        """It keeps the capability to write anywhere until it executes; what it executes has lost it."""
+        command = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", "0.3"]
+        for run in (self.tracked(command), self.tracked(["sh", "-c", " ".join(command) + "; true"])):
+            self.assertEqual(0, run.status, run.err)
+            (report,) = run.reports()
+            self.assertEqual(1, report.coverage["children_other_user"], report.path)
 
     def test_raw_signal_mask(self):
         self.exact("raw_mask")
