@@ -1,0 +1,101 @@
+"""Starts one program of a measurement and says what it cost: CPU and memory as the kernel counted them for it and the children it waited for."""
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import time
+
+
+@dataclasses.dataclass
+class Cost:
+    """cpu, wall in seconds; rss and written in bytes. rate: units a second, where the workload has units."""
+    cpu: float
+    wall: float
+    rss: int
+    written: int          # to disk, by the program: file pages it dirtied too
+    units: float = 0      # done by this process; its CPU is compared a unit, batch programs have one
+    rate: float = 0
+
+
+class Failed(Exception):
+    pass
+
+
+class Process:
+    """One process, started now. Output goes to a file: its end is part of the message when it fails."""
+
+    def __init__(self, command, env, folder, *, stdin=None, cwd=None):
+        self.command = command
+        self.log = os.path.join(folder, "output")
+        with open(self.log, "wb") as log:
+            self.started = time.perf_counter()
+            self.process = subprocess.Popen(command, env=env, cwd=cwd or folder, stdin=stdin or subprocess.DEVNULL, stdout=log,
+                                            stderr=subprocess.STDOUT)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def wait(self, limit=600, good=(0,)):
+        """To its end; Cost. A program that does not end is killed: it alone, by its pid."""
+        deadline = time.monotonic() + limit
+        while True:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > deadline:
+                self.process.kill()
+                os.waitpid(self.pid, 0)
+                self.process.returncode = -signal.SIGKILL
+                raise Failed(f"does not end: {self.command}")
+            time.sleep(0.002)
+        wall = time.perf_counter() - self.started
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        if self.process.returncode not in good:
+            raise Failed(f"status {self.process.returncode}: {self.command}\n{self.tail()}")
+        return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024, usage.ru_oublock * 512)
+
+    def stop(self, with_signal=signal.SIGTERM, good=(0, -signal.SIGTERM)):
+        self.process.send_signal(with_signal)
+        return self.wait(60, good)
+
+    def cpu_now(self):
+        """Seconds of CPU so far, of this process alone."""
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def tail(self):
+        with open(self.log, "rb") as log:
+            return log.read()[-1500:].decode(errors="replace")
+
+    def text(self):
+        with open(self.log, errors="replace") as log:
+            return log.read()
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise Failed(f"port {port} does not answer: {process.command}\n{process.tail()}")
+
+
+def client(command, env=None, folder=None, limit=300):
+    """A load, never under a tool: its output."""
+    done = subprocess.run(command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=limit, check=False)
+    text = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        raise Failed(f"status {done.returncode}: {command}\n{text[-1500:]}")
+    return text

@@ -1,0 +1,212 @@
+"""Programs that run to their end: what they cost is what they cost as a whole."""
+import os
+import subprocess
+
+from measure import Process, client, free_port
+from tools import which
+
+STORM = """
+import json
+kept = []
+for round in range({rounds}):
+    rows = [{{'id': i, 'name': 'user %d' % i, 'tags': ['a', 'b', str(i)], 'position': {{'x': i * 1.5, 'y': -i}}}} for i in range(2000)]
+    text = json.dumps(rows)
+    back = json.loads(text)
+    table = {{row['id']: row for row in back}}
+    kept.append(table[round % 2000])
+    words = text.split('"')
+    del rows, back, table, words
+"""
+
+SQL = """
+CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, value REAL, note TEXT);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+  INSERT INTO t SELECT i, 'name ' || (i * 7919 % 100003), i * 0.5, hex(i * 104729) FROM n;
+CREATE INDEX by_name ON t(name);
+SELECT count(*), sum(length(group_concat)) FROM (SELECT group_concat(name || note) AS group_concat FROM t GROUP BY id % 1000);
+SELECT count(*) FROM t a JOIN t b ON a.name = b.name WHERE a.id < 20000;
+UPDATE t SET note = note || name WHERE id % 3 = 0;
+SELECT count(DISTINCT note) FROM t;
+"""
+
+TEMPLATES = """
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <ranges>
+#include <regex>
+#include <string>
+#include <tuple>
+#include <variant>
+#include <vector>
+template <int N> struct Chain {
+  using Type = std::tuple<typename Chain<N - 1>::Type, std::map<std::integral_constant<int, N>, std::variant<int, double, std::string>>*>;
+  static int run() {
+    std::vector<std::variant<int, std::string, std::integral_constant<int, N>*>> values;
+    values.emplace_back(N);
+    return std::visit([](auto&& x) -> int { if constexpr (std::is_same_v<std::decay_t<decltype(x)>, int>) return x; else return 0; }, values[0])
+         + Chain<N - 1>::run();
+  }
+};
+template <> struct Chain<0> { using Type = int; static int run() { return 0; } };
+int main() {
+  std::regex pattern("(a|b)*c");
+  std::string text;
+  for (auto x : std::views::iota(0, 10) | std::views::transform([](int i) { return i * i; })) text += std::to_string(x);
+  return Chain<40>::run() + std::regex_match(text, pattern);
+}
+"""
+
+
+class Workload:
+    name = ""
+    unit = None        # batch: the whole run; else what one unit is
+    needs = ()
+    python = False     # memray can run it
+    slow = ()          # tools that take too long for it
+
+    def __init__(self, scale, cache):
+        self.scale, self.cache = scale, cache
+
+    def prepare(self):
+        """Once; what all runs share."""
+
+    def missing(self):
+        for program in self.needs:
+            if not which(program):
+                return f"{program} is not installed"
+        return None
+
+
+class Batch(Workload):
+    def command(self, folder):
+        raise NotImplementedError
+
+    def environment(self):
+        return {}
+
+    def run(self, tool, env, folder):
+        process = Process(tool.command(self.command(folder), folder), {**env, **self.environment(), **tool.environment(folder)}, folder)
+        cost = process.wait()
+        cost.units, cost.rate = 1, 1 / cost.wall
+        return cost
+
+
+class Storm(Batch):
+    name, python = "storm", True
+
+    def prepare(self):
+        self.script = os.path.join(self.cache, "storm.py")
+        with open(self.script, "w") as file:
+            file.write(STORM.format(rounds=int(60 * self.scale)))
+
+    def command(self, folder):
+        return ["/usr/bin/python3", self.script]
+
+    def environment(self):
+        return {"PYTHONMALLOC": "malloc"}
+
+
+class Sqlite(Batch):
+    name, needs = "sqlite", ("sqlite3",)
+
+    def prepare(self):
+        self.script = os.path.join(self.cache, "bulk.sql")
+        with open(self.script, "w") as file:
+            file.write(SQL.format(rows=int(200_000 * self.scale)))
+
+    def command(self, folder):
+        return ["sqlite3", ":memory:", f".read {self.script}"]
+
+
+class Compiler(Batch):
+    """cc1plus itself: the driver would add three processes that are not the point."""
+    name, needs = "cc1plus", ("g++",)
+
+    def prepare(self):
+        self.source = os.path.join(self.cache, "templates.cpp")
+        with open(self.source, "w") as file:
+            file.write(TEMPLATES)
+        self.program = subprocess.run(["g++", "-print-prog-name=cc1plus"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+
+    def command(self, folder):
+        return [self.program, "-quiet", "-imultiarch", "x86_64-linux-gnu", "-D_GNU_SOURCE", "-std=c++20", "-fsyntax-only", self.source]
+
+
+class Ffmpeg(Batch):
+    name, needs = "ffmpeg", ("ffmpeg",)
+
+    def command(self, folder):
+        seconds = max(1, int(6 * self.scale))
+        return ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=duration={seconds}:size=640x360:rate=30", "-f", "lavfi", "-i",
+                f"sine=frequency=440:duration={seconds}", "-c:v", "mpeg4", "-c:a", "aac", "-threads", "1", "-f", "null", "-"]
+
+
+class Larson(Batch):
+    """Four threads; each frees what another one allocated."""
+    name = "larson"
+
+    def command(self, folder):
+        return [os.path.join(os.environ["BENCH_PROGRAMS"], "larson"), "4", str(int(1_500_000 * self.scale))]
+
+
+WRTC = """
+const { RTCPeerConnection } = require('@roamhq/wrtc');
+async function call() {
+  const a = new RTCPeerConnection({}), b = new RTCPeerConnection({});
+  a.onicecandidate = e => e.candidate && b.addIceCandidate(e.candidate);
+  b.onicecandidate = e => e.candidate && a.addIceCandidate(e.candidate);
+  const channel = a.createDataChannel('x');
+  const echoed = new Promise((resolve, reject) => {
+    let received = 0;
+    setTimeout(() => reject(new Error('no echo')), 60000).unref();
+    b.ondatachannel = e => { e.channel.onmessage = m => e.channel.send(m.data); };
+    channel.onopen = () => { for (let i = 0; i < 300; i++) channel.send('message ' + i); };
+    channel.onmessage = () => { if (++received === 300) resolve(received); };
+  });
+  await a.setLocalDescription(await a.createOffer());
+  await b.setRemoteDescription(a.localDescription);
+  await b.setLocalDescription(await b.createAnswer());
+  await a.setRemoteDescription(b.localDescription);
+  await echoed;
+  channel.close(); a.close(); b.close();
+}
+(async () => { for (let i = 0; i < CALLS; i++) await call(); process.exit(0); })().catch(e => { console.error(e); process.exit(1); });
+"""
+
+
+class Wrtc(Batch):
+    """Calls between two peers in one node; a unit is a call."""
+    name, needs, unit = "node-wrtc", ("node", "npm"), "call"
+
+    def missing(self):
+        missing = super().missing()
+        if missing:
+            return missing
+        modules = os.path.join(self.cache, "node")
+        if not os.path.isdir(os.path.join(modules, "node_modules/@roamhq/wrtc")):
+            os.makedirs(modules, exist_ok=True)
+            done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", modules, "@roamhq/wrtc"], check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if done.returncode != 0:
+                return "npm cannot install @roamhq/wrtc"
+        self.modules = os.path.join(modules, "node_modules")
+        return None
+
+    def prepare(self):
+        self.calls = max(2, int(10 * self.scale))
+
+    def command(self, folder):
+        return ["node", "-e", WRTC.replace("CALLS", str(self.calls))]
+
+    def environment(self):
+        return {"NODE_PATH": self.modules}
+
+    def run(self, tool, env, folder):
+        cost = super().run(tool, env, folder)
+        cost.units, cost.rate = self.calls, self.calls / cost.wall
+        return cost
+
+
+BATCH = [Storm, Sqlite, Compiler, Ffmpeg, Larson, Wrtc]
+__all__ = ["BATCH", "Workload", "client", "free_port"]
