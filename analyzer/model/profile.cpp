@@ -87,9 +87,8 @@ class Builder {
     if (entry.kind == StackKind::kOverflow) profile_.totals.overflow.add(counters);
 
     site.peak_live_bytes = std::max(site.peak_live_bytes, entry.peak_live_bytes);
-    // Between two looks at a shared stack, each other thread may have added one block unseen.
     uint64_t others = profile_.process.threads_peak > 1 ? profile_.process.threads_peak - 1 : 0;
-    accumulate(site.peak_error_bytes, region::saturating_mul(entry.max_request_shared, others));
+    accumulate(site.peak_error_bytes, format::missed_peak(entry.max_request_shared, others));
     if (entry.allocated_count != 0) {
       site.first_tick = std::min(site.first_tick.value_or(UINT32_MAX), entry.first_tick);
       site.last_tick = std::max(site.last_tick.value_or(0), entry.last_tick);
@@ -136,6 +135,11 @@ void read_coverage(const Header& header, Profile& profile) {
   for (const Site& site : profile.sites) peak_error = std::max(peak_error, site.peak_error_bytes);
 }
 
+// What is live at the end was live at once; between two looks at a shared stack it may have grown past the peak seen.
+void raise_peaks(Profile& profile) {
+  for (Site& site : profile.sites) site.peak_live_bytes = std::max(site.peak_live_bytes, site.counters.live_bytes());
+}
+
 void read_peak(const Header& header, Totals& totals) {
   totals.peak_live_bytes = std::max(header.peak_live_bytes, totals.counters.live_bytes());
   totals.peak_error_bytes = header.live_slack_bytes;
@@ -157,6 +161,7 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   builder.finish();
 
   const Header& header = region.header();
+  raise_peaks(*profile);
   read_coverage(header, *profile);
   read_peak(header, profile->totals);
   if (std::memcmp(header.ledger.magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0) profile->ledger = header.ledger;

@@ -6,7 +6,6 @@ namespace tidemark::region {
 
 inline uint64_t saturating_add(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
 inline uint64_t saturating_sub(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
-inline uint64_t saturating_mul(uint64_t a, uint64_t b) { return b != 0 && a > UINT64_MAX / b ? UINT64_MAX : a * b; }
 inline void accumulate(uint64_t& sum, uint64_t more) { sum = saturating_add(sum, more); }
 
 }  // namespace tidemark::region

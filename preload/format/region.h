@@ -184,10 +184,21 @@ struct alignas(64) StackRecord {
 struct alignas(64) SharedCounters {
   uint64_t allocated_count, allocated_bytes;
   uint64_t freed_count, freed_bytes;
-  uint64_t max_request;     // largest block while shared: × (threads - 1) bounds what the peak can miss
+  uint64_t max_request;     // largest block while shared: see missed_peak
   uint64_t reserved[3];
 };
 inline constexpr uint32_t kStripes = 4;
+
+// A shared stack's peak is looked at by a large request at once, by the others at every kPeakEvery-th allocation of a stripe or of the
+// owner: to add up the stripes each time would take their lines from the threads that write them. So this is the most it can miss:
+// smaller blocks that came since, and one block in flight in each other thread.
+inline constexpr uint32_t kPeakEvery = 16;
+inline constexpr uint64_t kPeakAtOnce = 4096;
+inline constexpr uint64_t missed_peak(uint64_t max_request, uint64_t other_threads) {
+  if (!other_threads || !max_request) return 0;
+  uint64_t unseen = (kStripes + 1) * kPeakEvery * (max_request < kPeakAtOnce ? max_request : kPeakAtOnce);
+  return max_request > (UINT64_MAX - unseen) / other_threads ? UINT64_MAX : unseen + max_request * other_threads;
+}
 
 inline constexpr uint32_t kStacksPerPage = 60;
 // oldest[i]: 1 + birth tick of the oldest live block of stacks[i], as of the keeper's last walk (Header coverage tells its

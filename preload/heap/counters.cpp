@@ -57,20 +57,22 @@ __attribute__((noinline)) void count_allocation_slowly(StackRecord* s, uint32_t 
   base::ThreadState& t = base::thread_state;
   uint32_t owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
   SharedCounters* c = nullptr;
+  uint64_t before = 0;
   if ((owner == t.owner && owner != base::kNoOwner) || take_over(s)) {
-    s->allocated_count++;
+    before = s->allocated_count++;
     s->allocated_bytes += bytes;
-    if (s->shared) c = base::line<SharedCounters>(s->shared);
+    if (s->shared) c = base::line<SharedCounters>(s->shared + (t.owner & (kStripes - 1)));
   } else if ((c = stripe_of(s))) {
-    add(c->allocated_count, 1);
+    before = __atomic_fetch_add(&c->allocated_count, 1, __ATOMIC_RELAXED);
     add(c->allocated_bytes, bytes);
   } else {
     add(s->allocated_count, 1);   // against the owner's plain adds: one of them may be lost (counted as shared_denied)
     add(s->allocated_bytes, bytes);
   }
   if (c && c->max_request < bytes) raise(c->max_request, bytes);
-  raise_peak(s);
-  s->last_tick = base::header().tick;
+  if (bytes >= kPeakAtOnce || before % kPeakEvery == 0) raise_peak(s);
+  uint32_t tick = base::header().tick;
+  if (s->last_tick != tick) s->last_tick = tick;   // a store would take the line from its owner
   if (id == base::header().overflow_stack) count_overflow(bytes);
 }
 

@@ -147,7 +147,7 @@ void sample_stacks(uint32_t now) {
         uint64_t n = base::line<SharedCounters>(shared)[i].max_request;
         if (n > largest) largest = n;
       }
-      if (threads > 1) error += largest * (threads - 1);
+      if (threads > 1) error += missed_peak(largest, threads - 1);
     }
     if (s.detail) {
       int64_t live = heap::live_of(&s).bytes;
