@@ -6,6 +6,8 @@
 #define TIDEMARK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define TIDEMARK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define TIDEMARK_COLD __attribute__((noinline, cold))
+// A variable of the shim's own, declared so that it is reached without the global offset table.
+#define TIDEMARK_OWN extern __attribute__((visibility("hidden")))
 #define TIDEMARK_INLINE __attribute__((always_inline)) inline
 
 namespace tidemark {

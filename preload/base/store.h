@@ -17,7 +17,7 @@ struct Store {
   uint32_t first_line;   // id of the line at `start`
   std::atomic<uint64_t> opened;   // bytes that may be touched; the rest is PROT_NONE, so that mlockall cannot make it resident
 };
-extern Store store;
+TIDEMARK_OWN Store store;
 
 inline format::Header& header() { return *reinterpret_cast<format::Header*>(store.start); }
 template <class Record>

@@ -17,6 +17,7 @@ struct ThreadState {
   uint32_t owner;
   uint32_t session;      // serial of the session whose slot this thread has
   format::Thread* slot;
+  int* errno_at;         // this thread's errno: asking glibc for it is a call each time
   address stack_low, stack_top;   // the thread's own stack, as far as it is known; from a place in it up to the top all can be read
   void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
   uint32_t victim;       // where the next colliding cache entry goes
@@ -40,7 +41,7 @@ enum SessionWord : uint32_t {
   kNoSession = 0xfffffff1,    // never the word: a thread that must go through the gate
   kFirstSpecial = 0xfffffff0,
 };
-extern uint32_t* session_word;
+TIDEMARK_OWN uint32_t* session_word;
 
 // Blocks (a futex wait of at most 10 ms at a time) until the word is no longer kFrozen.
 void wait_while_frozen();

@@ -8,7 +8,7 @@
 namespace tidemark::heap {
 
 // The range; no bytes until it is whole: with an end instead, all addresses above nested_begin were in it for a moment.
-extern address nested_begin, nested_bytes;
+TIDEMARK_OWN address nested_begin, nested_bytes;
 inline bool is_nested(const void* p) {
   auto a = reinterpret_cast<address>(p);
   return TIDEMARK_UNLIKELY(a - nested_begin < nested_bytes);

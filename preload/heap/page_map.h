@@ -26,7 +26,7 @@ using PageEntry = std::atomic<uint64_t>;
 inline constexpr uint32_t kPageShift = 12, kLeafShift = 30;
 inline constexpr uint32_t kLeafEntries = 1u << (kLeafShift - kPageShift);
 inline constexpr uint32_t kTopEntries = 1u << (47 - kLeafShift);
-extern std::atomic<PageEntry*> page_top[kTopEntries];
+TIDEMARK_OWN std::atomic<PageEntry*> page_top[kTopEntries];
 // 2^32 / size, rounded up, by size / 8. Constant: a process that lives for a millisecond must not compute tables.
 struct Reciprocals {
   uint32_t by_8[kLarge / 8 + 1];

@@ -15,8 +15,8 @@ struct Slot {
   uint32_t next_free;         // slot number
   uint16_t generation;        // raised whenever it is given back
 };
-extern Slot slots[kMaxThreads];
-extern bool many_threads;   // more than one slot was ever taken in this session
+TIDEMARK_OWN Slot slots[kMaxThreads];
+TIDEMARK_OWN bool many_threads;   // more than one slot was ever taken in this session
 
 inline bool owner_alive(uint32_t owner) {
   return __atomic_load_n(&slots[owner & 0xffff].generation, __ATOMIC_ACQUIRE) == owner >> 16;

@@ -48,6 +48,7 @@ void find_stack(base::ThreadState& t) {
 bool join_session(base::ThreadState& t) {
   if (t.session == session_serial) return false;
   t.internal = 1;   // setting the key's value may allocate
+  t.errno_at = &errno;
   find_stack(t);
   attach_thread();
   t.internal = 0;
@@ -85,8 +86,8 @@ void start_heap() {
   stacks::set_module_callbacks(watch_block, stacks::empty_caches);
 }
 
-// busy is set, and the word is not the serial this thread knows.
-TIDEMARK_COLD Gate pass_gate() {
+namespace {
+Gate ask_gate() {
   base::ThreadState& t = base::thread_state;
   for (;;) {
     t.busy = base::kBusy;
@@ -114,6 +115,15 @@ TIDEMARK_COLD Gate pass_gate() {
         return Gate::kTrack;
     }
   }
+}
+}  // namespace
+
+// busy is set, and the word is not the serial this thread knows.
+TIDEMARK_COLD Gate pass_gate() {
+  int saved = errno;
+  Gate gate = ask_gate();
+  errno = saved;
+  return gate;
 }
 
 // A handler's frames lie below the interrupted hook's, on the same stack, or on an alternate one (which may be part of the same: the

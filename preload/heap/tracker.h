@@ -14,10 +14,10 @@ namespace tidemark::heap {
 
 using tidemark::Caller;
 
-enum class Gate { kTrack, kPass };   // kTrack: busy is set
+enum class Gate { kTrack, kPass };   // kTrack: busy is set, and ThreadState knows its session, slot, stack and errno
 
 // Slow paths, out of line.
-Gate pass_gate();                                            // the session word differs from what this thread knows
+Gate pass_gate();                                            // the session word differs from what this thread knows; errno is kept
 // busy is set already: is the hook that set it still there? If a signal handler jumped out of it (siglongjmp), busy is cleared. `sp`:
 // of the present hook, or of its caller.
 bool still_inside(address sp);
@@ -139,17 +139,18 @@ inline void free_other(void* p, int flags = 0) {
 // free(3): p is not nullptr. errno is kept.
 TIDEMARK_INLINE void release(void* p) {
   base::ThreadState& t = base::thread_state;
-  int saved = errno;
   if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
   if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    int saved = errno;
     free_other(p);
     errno = saved;
     return;
   }
+  int saved = *t.errno_at;
   uint32_t size8 = detach(p);
   if (TIDEMARK_LIKELY(size8)) tmje_sdallocx(p, size8 * 8, 0);
   else free_other(p);
-  errno = saved;
+  *t.errno_at = saved;
   leave(t);
 }
 

@@ -19,8 +19,8 @@ struct alignas(64) Cache {
   uint32_t mask;   // sets - 1
   CacheSet sets[];
 };
-extern std::atomic<Cache*> leaf_cache;   // key of a stack (its place and four return addresses) -> leaf
-extern std::atomic<Cache*> join_cache;   // place of a full group -> its node; asked on a miss only
+TIDEMARK_OWN std::atomic<Cache*> leaf_cache;   // key of a stack (its place and four return addresses) -> leaf
+TIDEMARK_OWN std::atomic<Cache*> join_cache;   // place of a full group -> its node; asked on a miss only
 
 // First level: place (pc, sp) alone -> the last leaf proved there. place >> 16 (low 32 bits) << 32 | leaf
 inline constexpr uint32_t kPlaces = 8192, kFirstPlaces = 256;
@@ -33,7 +33,7 @@ struct FirstLevel {
   std::atomic<uint64_t>& size(uint64_t key) { return places[place_mask + 1 + (key >> 40 & size_mask)]; }
 };
 // One page at first, for most processes never need more; whole once there are more stacks than that can serve.
-extern std::atomic<FirstLevel*> first_level;
+TIDEMARK_OWN std::atomic<FirstLevel*> first_level;
 void widen_first_level(uint64_t stacks);
 
 bool start_caches();   // fresh, empty ones (also in a child of fork); false: no memory

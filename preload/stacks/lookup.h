@@ -23,7 +23,7 @@ TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
 uint32_t find_leaf(Lookup& k);
 
 // Compares with libunwind, one call in `check_every` (0: never).
-extern uint32_t check_every;
+TIDEMARK_OWN uint32_t check_every;
 void check_stack(uint32_t leaf, address pc);
 void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 

@@ -16,7 +16,7 @@ struct RuleTable {
   std::atomic<uint64_t> words[];
   uint32_t* sides() { return reinterpret_cast<uint32_t*>(words + mask + 1); }   // offset << 16 | low 16 bits of the rule
 };
-extern std::atomic<RuleTable*> rule_table;
+TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 
 Rule add_rule(address pc, bool returned_to);   // parses, stores, returns it; kRuleHard when there is no memory for tables
 

@@ -2,6 +2,8 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "preload/base/memory.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
@@ -28,6 +30,7 @@ class CoreTest : public testing::Test {
     ASSERT_TRUE(stacks::start_rules() && stacks::start_tree() && stacks::start_caches());
     base::thread_state = {};
     base::thread_state.owner = base::kNoOwner;
+    base::thread_state.errno_at = &errno;
     static const bool started = (heap::start_heap(), true);
     (void)started;
     word_ = 7;
