@@ -95,19 +95,18 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
   for (const Node* n = base::line<Node>(id);;) {
     if (TIDEMARK_UNLIKELY(n->rule == kRuleFramePointerGroup)) {   // rbp must agree with each size
       rbp = *rbp_at;
-      uint64_t words = 0;
+#pragma GCC unroll 8
       for (uint32_t i = 0; i < kFramesPerNode; i++) {
-        if (i) sp += words * 8, pc = base::load(sp - 8);
         if ((n->words[i] ^ pc) << 16) return at = {sp, pc}, false;
-        if ((words = n->words[i] >> 48)) {
-          if (rbp + 16 != sp + words * 8) return at = {sp, rbp - sp}, false;
-          rbp = base::load(rbp);
+        if (uint64_t bytes = (n->words[i] >> 48) * 8) {
+          if (rbp + 16 != sp + bytes) return at = {sp, rbp - sp}, false;
+          sp += bytes;
+          rbp = base::load(sp - 16);
+          pc = base::load(sp - 8);
         }
       }
       uint32_t caller = n->caller;
-      if (caller <= kCutNode) return caller == kCutNode || !base::load(sp + words * 8 - 8);
-      sp += words * 8;
-      pc = base::load(sp - 8);
+      if (caller <= kCutNode) return caller == kCutNode || !pc;
       n = base::line<Node>(caller);
       rbp_at = &rbp;
       continue;

@@ -1,0 +1,40 @@
+"""What a malloc + free costs in instructions, counted by callgrind: the same on any machine, however busy. Each bound has room for a compiler's whims,
+and none for 20 % more than the figure beside it; who makes it cheaper lowers it."""
+import os
+import re
+import shutil
+import unittest
+
+import support
+
+FEW, MANY = 2000, 12000
+
+
+@unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
+class HotPath(support.TestCase):
+    def instructions(self, victim, depth, how, *, tracked=True):
+        """Of one pair, the calls that lead to it included."""
+        counts = []
+        for pairs in (FEW, MANY):
+            command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", support.victim(victim), str(pairs), str(depth), how]
+            run = self.preloaded(command) if tracked else support.plain(command)
+            found = re.search(rb"Collected : (\d+)", run.err)
+            self.assertTrue(found, run.err)
+            counts.append(int(found.group(1)))
+        return (counts[1] - counts[0]) / (MANY - FEW)
+
+    def check(self, bounds, how):
+        over = []
+        for (victim, depth), bound in bounds.items():
+            added = self.instructions(victim, depth, how) - self.instructions(victim, depth, how, tracked=False)
+            if os.environ.get("TIDEMARK_SHOW"):
+                print(f"{victim} {how} at depth {depth}: {added:.0f} instructions more than glibc's, at most {bound}")
+            if added > bound:
+                over.append(f"{victim} at depth {depth}: {added:.0f}, at most {bound}")
+        self.assertEqual([], over)
+
+    def test_the_same_stack_again(self):
+        self.check({("pairs", 4): 350, ("pairs", 12): 415, ("pairs", 28): 610, ("pairs.fp", 12): 595}, "same")   # 313, 372, 549, 535
+
+    def test_stacks_that_take_turns(self):
+        self.check({("pairs", 12): 670, ("pairs.fp", 12): 910}, "turns")   # 601, 818
