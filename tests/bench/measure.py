@@ -40,7 +40,9 @@ class Process:
     def wait(self, limit=600, good=(0,)):
         """To its end; Cost. A program that does not end is killed: it alone, by its pid."""
         deadline = time.monotonic() + limit
+        peak = 0
         while True:
+            peak = max(peak, self.peak_memory())
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 break
@@ -49,12 +51,20 @@ class Process:
                 os.waitpid(self.pid, 0)
                 self.process.returncode = -signal.SIGKILL
                 raise Failed(f"does not end: {self.command}")
-            time.sleep(0.002)
+            time.sleep(0.005)
         wall = time.perf_counter() - self.started
         self.process.returncode = os.waitstatus_to_exitcode(status)
         if self.process.returncode not in good:
             raise Failed(f"status {self.process.returncode}: {self.command}\n{self.tail()}")
-        return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024, usage.ru_oublock * 512)
+        return Cost(usage.ru_utime + usage.ru_stime, wall, peak or usage.ru_maxrss * 1024, usage.ru_oublock * 512)
+
+    def peak_memory(self):
+        """Bytes, so far. Not ru_maxrss: that begins with the memory of the Python that started the process (kernel/exit.c, fs/exec.c)."""
+        try:
+            with open(f"/proc/{self.pid}/status") as file:
+                return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:")), 0)
+        except OSError:
+            return 0
 
     def stop(self, with_signal=signal.SIGTERM, good=(0, -signal.SIGTERM)):
         self.process.send_signal(with_signal)
