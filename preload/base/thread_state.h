@@ -48,13 +48,16 @@ void wait_while_frozen();
 // Enters the busy state unless the region is being moved, whatever the session.
 void enter_busy();
 
+// For a thread of ours: whatever it allocates is not the program's.
+inline void be_internal() {
+  thread_state.busy = kBusy;
+  thread_state.internal = 1;
+}
+
 // For a call of ours that may allocate: what it allocates is not the program's.
 class InternalScope {
  public:
-  InternalScope() : busy_(thread_state.busy), internal_(thread_state.internal) {
-    thread_state.busy = kBusy;
-    thread_state.internal = 1;
-  }
+  InternalScope() : busy_(thread_state.busy), internal_(thread_state.internal) { be_internal(); }
   ~InternalScope() {
     thread_state.internal = internal_;
     thread_state.busy = busy_;

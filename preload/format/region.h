@@ -190,13 +190,14 @@ struct alignas(64) SharedCounters {
 inline constexpr uint32_t kStripes = 4;
 
 // A shared stack's peak is looked at by a large request at once, by the others at every kPeakEvery-th allocation of a stripe or of the
-// owner: to add up the stripes each time would take their lines from the threads that write them. So this is the most it can miss:
-// smaller blocks that came since, and one block in flight in each other thread.
+// owner: to add up the stripes each time would take their lines from the threads that write them. So this is the most it can miss: the
+// smaller blocks that came since; as many again for each other thread that was to look and is held up before it did; and one block in
+// flight in each of them.
 inline constexpr uint32_t kPeakEvery = 16;
 inline constexpr uint64_t kPeakAtOnce = 4096;
 inline constexpr uint64_t missed_peak(uint64_t max_request, uint64_t other_threads) {
   if (!other_threads || !max_request) return 0;
-  uint64_t unseen = (kStripes + 1) * kPeakEvery * (max_request < kPeakAtOnce ? max_request : kPeakAtOnce);
+  uint64_t unseen = (kStripes + 1 + other_threads) * kPeakEvery * (max_request < kPeakAtOnce ? max_request : kPeakAtOnce);
   return max_request > (UINT64_MAX - unseen) / other_threads ? UINT64_MAX : unseen + max_request * other_threads;
 }
 

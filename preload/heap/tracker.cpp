@@ -127,7 +127,7 @@ TIDEMARK_COLD Gate pass_gate() {
 }
 
 // A handler's frames lie below the interrupted hook's, on the same stack, or on an alternate one (which may be part of the same: the
-// kernel knows). So a hook that was called from above the old one finds that one's frame gone.
+// kernel knows, except where SS_AUTODISARM made it forget). So a hook that was called from above the old one finds that one's frame gone.
 TIDEMARK_COLD bool still_inside(address sp) {
   base::ThreadState& t = base::thread_state;
   if (t.internal || t.busy == base::kBusy) return true;

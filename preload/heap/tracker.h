@@ -36,7 +36,7 @@ TIDEMARK_INLINE bool enter(base::ThreadState& t) {   // after `busy` was found c
   base::compiler_barrier();
   return TIDEMARK_LIKELY(t.generation == *base::session_word);
 }
-inline address own_sp() {
+TIDEMARK_INLINE address own_sp() {   // of the hook: comparable with what enter() keeps
   address sp;
   __asm__("movq %%rsp, %0" : "=r"(sp));
   return sp;

@@ -120,8 +120,7 @@ void* end_as_last_thread() {
 // In a descriptor table of its own (Linux 5.9; close_range unshares it without copying), so that the program never sees our descriptors,
 // nor gets other numbers because of them. Not the keeper's own table: it may have to run the program's exit handlers.
 void* mover_main(void* done) {
-  base::thread_state.busy = base::kBusy;
-  base::thread_state.internal = 1;
+  base::be_internal();
   syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE);
   *static_cast<bool*>(done) = move_to_region();
   return nullptr;
@@ -156,9 +155,7 @@ bool run_grace() {
 }
 
 void* keeper_main(void*) {
-  base::ThreadState& t = base::thread_state;
-  t.busy = base::kBusy;
-  t.internal = 1;
+  base::be_internal();
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   prctl(PR_SET_NAME, "tidemark");
   if (run_grace()) return end_as_last_thread();

@@ -48,19 +48,19 @@ void note_ending(Ending ending, int status) {
 // As the next image will find it: capabilities that let this one pass by the file's permissions (setpriv(1) keeps them until it executes)
 // are gone after execve, unless they are ambient (capabilities(7)).
 bool folder_writable_after_exec() {
+  auto writable = [] { return faccessat(AT_FDCWD, region_folder(), W_OK | X_OK, AT_EACCESS) == 0; };
+  if (!writable()) return false;
   constexpr uint32_t kOverrides = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH;
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_header_struct self{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct kept[2]{}, without[2];
-  bool ambient = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_DAC_OVERRIDE, 0, 0) == 1;
-  bool dropped = geteuid() != 0 && !ambient && syscall(SYS_capget, &header, kept) == 0 && (kept[0].effective & kOverrides);
-  if (dropped) {
-    memcpy(without, kept, sizeof(kept));
-    without[0].effective &= ~kOverrides;
-    dropped = syscall(SYS_capset, &header, without) == 0;   // of this thread only
-  }
-  bool writable = faccessat(AT_FDCWD, region_folder(), W_OK | X_OK, AT_EACCESS) == 0;
-  if (dropped) syscall(SYS_capset, &header, kept);
-  return writable;
+  if (geteuid() == 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_DAC_OVERRIDE, 0, 0) == 1) return true;
+  if (syscall(SYS_capget, &self, kept) != 0 || !(kept[0].effective & kOverrides)) return true;
+  memcpy(without, kept, sizeof(kept));
+  without[0].effective &= ~kOverrides;
+  if (syscall(SYS_capset, &self, without) != 0) return true;   // of this thread only
+  bool still = writable();
+  syscall(SYS_capset, &self, kept);
+  return still;
 }
 
 // The process changed its user since its region was made, and what it is about to execute cannot make one of its own. The header

@@ -248,8 +248,8 @@ TEST(AnalyzerProfile, SharedStacksBoundTheErrorOfThePeak) {
   uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
   builder.at<SharedCounters>(builder.shared(id)).max_request = 100;
   auto report = report_of(builder);
-  EXPECT_EQ(report.profile->sites[0].peak_error_bytes, 300u + 5 * 16 * 100);
-  EXPECT_EQ(report.profile->coverage[kPeakErrorBytes], 300u + 5 * 16 * 100);
+  EXPECT_EQ(report.profile->sites[0].peak_error_bytes, 300u + (5 + 3) * 16 * 100);
+  EXPECT_EQ(report.profile->coverage[kPeakErrorBytes], 300u + (5 + 3) * 16 * 100);
 }
 
 }  // namespace
