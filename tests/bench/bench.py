@@ -16,6 +16,8 @@ from servers import SERVERS
 from tools import say
 from workloads import BATCH
 
+MICRO_TOOLS = ("glibc", "jemalloc", "tidemark", "heaptrack")   # the others are slower still, and sample or skip
+
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
@@ -69,22 +71,22 @@ class Bench:
         os.chmod(folder, 0o777)   # for servers that change their user
         os.mkdir(os.path.join(folder, "tool"))
         os.chmod(os.path.join(folder, "tool"), 0o777)
+        tool.begin(folder)
+        cost = None
         try:
-            tool.begin(folder)
             cost = workload.run(tool, self.environment(), folder)
-            return cost, tool.finish(), tool.left(folder)
         except (Failed, OSError, ValueError) as error:
             say(f"  {workload.name} under {tool.name}: {error}")
-            return None
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        helper, left = tool.finish(), tool.left(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return cost and (cost, helper, left)
 
     def run(self):
         for number in range(self.chosen.rounds):
             for workload in self.workloads:
                 order = self.tools[number % len(self.tools):] + self.tools[:number % len(self.tools)]
                 for tool in order:
-                    if tool.programs_only() and not workload.python:
+                    if tool.python_only and not workload.python:
                         continue
                     result = self.once(workload, tool)
                     self.costs.setdefault((workload.name, tool.name), []).append(result)
@@ -120,7 +122,7 @@ class Bench:
         for _ in range(self.chosen.rounds):
             for build in ("micro", "micro_fp"):
                 for tool in self.tools:
-                    if tool.programs_only() or not tool.name in ("glibc", "jemalloc", "tidemark", "heaptrack"):
+                    if tool.name not in MICRO_TOOLS:
                         continue
                     for name, ns in self.micro_once(build, tool):
                         times.setdefault((build, name, tool.name), []).append(ns)
@@ -131,19 +133,17 @@ class Bench:
     def micro_once(self, build, tool):
         folder = tempfile.mkdtemp(dir="/var/tmp", prefix="bench-")
         os.mkdir(os.path.join(folder, "tool"))
-        try:
-            tool.begin(folder)
-            program = os.path.join(self.chosen.programs, build)
-            done = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.1"], check=False, stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, env={**self.environment(), **tool.environment(folder)})
-            tool.finish()
-            if done.returncode != 0:
-                say(f"  {build} under {tool.name}: {done.stderr[-500:]}")
-                return []
-            return [(b["name"].removesuffix("/real_time").replace("/iterations:60000", ""), b["real_time"])
-                    for b in json.loads(done.stdout)["benchmarks"]]
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        tool.begin(folder)
+        program = os.path.join(self.chosen.programs, build)
+        done = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.1"], check=False, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env={**self.environment(), **tool.environment(folder)})
+        tool.finish()
+        shutil.rmtree(folder, ignore_errors=True)
+        if done.returncode != 0:
+            say(f"  {build} under {tool.name}: {done.stderr[-500:]}")
+            return []
+        return [(b["name"].removesuffix("/real_time").replace("/iterations:60000", ""), b["real_time"])
+                for b in json.loads(done.stdout)["benchmarks"]]
 
 
 def number(value, form):
@@ -196,8 +196,10 @@ def main():
         print_table(rows)
         if micro:
             print_micro(micro)
-    missing = [w.name for w in bench.workloads if not bench.costs.get((w.name, "tidemark"))]
-    return 1 if missing else 0
+    failed = [f"{workload} under {tool}" for (workload, tool), results in bench.costs.items() if None in results]
+    for each in failed:
+        say(f"failed: {each}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

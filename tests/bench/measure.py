@@ -2,9 +2,12 @@
 import dataclasses
 import os
 import signal
-import socket
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "loads"))
+import ports
 
 
 @dataclasses.dataclass
@@ -85,18 +88,11 @@ class Process:
             return log.read()
 
 
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def wait_for_port(port, process, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if ports.answers(port):
+            return
         time.sleep(0.02)
     raise Failed(f"port {port} does not answer: {process.command}\n{process.tail()}")
 

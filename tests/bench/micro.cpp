@@ -4,31 +4,16 @@
 
 #include <cstdlib>
 
+#include "two_ways.h"
+
 namespace {
 
-#define FRAME __attribute__((noinline, noclone))
-
-// Two functions that look alike: bit i of `path` says which of them is at depth i. So 2^depth stacks.
-FRAME void right(unsigned depth, unsigned long path, size_t size);
-FRAME void left(unsigned depth, unsigned long path, size_t size) {
-  if (depth == 0) {
+void pair(unsigned depth, unsigned long path, size_t size) {
+  two_ways<0>(depth, path, [size] {
     void* block = malloc(size);
     benchmark::DoNotOptimize(block);
     free(block);
-  } else {
-    (path & 1 ? right : left)(depth - 1, path >> 1, size);
-  }
-  asm volatile("");   // not a tail call
-}
-FRAME void right(unsigned depth, unsigned long path, size_t size) {
-  if (depth == 0) {
-    void* block = malloc(size);
-    benchmark::DoNotOptimize(block);
-    free(block);
-  } else {
-    (path & 1 ? right : left)(depth - 1, path >> 1, size);
-  }
-  asm volatile("" ::: "memory");
+  });
 }
 
 constexpr unsigned kOwnFrames = 6;   // about, from main to here
@@ -36,7 +21,7 @@ constexpr unsigned kOwnFrames = 6;   // about, from main to here
 void hit(benchmark::State& state) {
   unsigned depth = unsigned(state.range(0)) - kOwnFrames;
   size_t size = size_t(state.range(1));
-  for (auto _ : state) left(depth, 0, size);
+  for (auto _ : state) pair(depth, 0, size);
 }
 
 // A few stacks that take turns: their inner frames are the same, so that no short key tells them apart.
@@ -44,7 +29,7 @@ void turns(benchmark::State& state) {
   unsigned depth = unsigned(state.range(0)) - kOwnFrames;
   unsigned long turn = 0;
   for (auto _ : state) {
-    left(depth, turn << (depth > 12 ? 8 : 0), 64);
+    pair(depth, turn << (depth > 12 ? 8 : 0), 64);
     turn = (turn + 1) & 15;
   }
 }
@@ -58,7 +43,7 @@ unsigned long random_bits(unsigned long& seed) {
 void miss(benchmark::State& state) {
   unsigned depth = unsigned(state.range(0)) - kOwnFrames;
   static unsigned long seed = 88172645463325252ul;
-  for (auto _ : state) left(depth, random_bits(seed), 64);
+  for (auto _ : state) pair(depth, random_bits(seed), 64);
 }
 
 BENCHMARK(hit)->ArgNames({"depth", "size"})->ArgsProduct({{6, 14, 30, 62}, {64}});

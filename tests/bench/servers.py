@@ -1,6 +1,5 @@
 """Servers under load from a client that runs under no tool. Compared: CPU a unit of work (the process's own, from before the load to after it), and
 the rate. Each server ends by itself or by SIGTERM before its memory is read."""
-import json
 import os
 import re
 import signal
@@ -9,9 +8,10 @@ import ssl
 import struct
 import threading
 import time
-import urllib.request
 
-from measure import Failed, Process, client, free_port, wait_for_port
+from measure import Failed, Process, client, wait_for_port
+import janus
+from ports import free_port
 from tools import which
 from workloads import Workload
 
@@ -140,48 +140,19 @@ http {{ access_log {folder}/access.log; client_body_temp_path {folder}/b; proxy_
         return int(requests.group(1)), float(requests.group(2))
 
 
-JANUS_PLUGINS = "/usr/lib/x86_64-linux-gnu/janus"
-JANUS = """
-general: {{ configs_folder = "{folder}" plugins_folder = "{plugins}/plugins" transports_folder = "{plugins}/transports"
-  events_folder = "/nonexistent" loggers_folder = "/nonexistent" interface = "127.0.0.1" debug_level = 2 }}
-media: {{ rtp_port_range = "36300-36400" }}
-plugins: {{ disable = "libjanus_lua.so,libjanus_duktape.so,libjanus_sip.so,libjanus_recordplay.so" }}
-transports: {{ disable = "libjanus_rabbitmq.so,libjanus_mqtt.so,libjanus_nanomsg.so,libjanus_pfunix.so,libjanus_websockets.so" }}
-events: {{ broadcast = false }}
-"""
-JANUS_HTTP = """
-general: {{ json = "compact" base_path = "/janus" http = true port = {port} ip = "127.0.0.1" https = false }}
-admin: {{ admin_http = false }}
-"""
-
-
 class Janus(Server):
     """A session, a handle in a room of its own, all taken down again, through the HTTP interface: a thread a handle."""
     name, needs, unit, stop_signal = "janus", ("janus",), "session", signal.SIGINT
 
     def start(self, folder, port):
-        for name, text in (("janus.jcfg", JANUS), ("janus.transport.http.jcfg", JANUS_HTTP)):
-            with open(os.path.join(folder, name), "w") as file:
-                file.write(text.format(folder=folder, plugins=JANUS_PLUGINS, port=port))
-        return ["janus", "-F", folder, "-C", os.path.join(folder, "janus.jcfg")]
+        return janus.command(folder, port)
 
     def load(self, port, folder):
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-        def post(path, **body):
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/janus{path}", json.dumps({**body, "transaction": "t"}).encode())
-            with opener.open(request, timeout=60) as answer:
-                return json.load(answer)
-
+        caller = janus.Client(port)
         sessions = int(300 * self.scale)
         started = time.perf_counter()
         for number in range(sessions):
-            session = f"/{post('', janus='create')['data']['id']}"
-            handle = session + f"/{post(session, janus='attach', plugin='janus.plugin.videoroom')['data']['id']}"
-            for request in ("create", "exists", "listparticipants", "destroy"):
-                post(handle, janus="message", body={"request": request, "room": 1000 + number})
-            post(handle, janus="detach")
-            post(session, janus="destroy")
+            caller.session(1000 + number)
         return sessions, time.perf_counter() - started
 
 

@@ -12,6 +12,7 @@ from measure import Cost
 class Tool:
     """One way to run a program."""
     name = "glibc"
+    python_only = False
 
     def missing(self):
         """Why it cannot be used here, or None."""
@@ -34,9 +35,6 @@ class Tool:
         """Bytes of the files the tool leaves."""
         return sum(os.path.getsize(path) for path in glob.glob(os.path.join(folder, "tool", "*")))
 
-    def programs_only(self):
-        """Whether only Python programs can be run."""
-        return False
 
 
 class Preloaded(Tool):
@@ -61,19 +59,23 @@ class Heaptrack(Preloaded):
         self.interpreter = "/usr/lib/heaptrack/libexec/heaptrack_interpret"
 
     def begin(self, folder):
-        pipe = os.path.join(folder, "tool", "pipe")
-        os.mkfifo(pipe)
+        self.pipe = os.path.join(folder, "tool", "pipe")
+        os.mkfifo(self.pipe)
         out = os.path.join(folder, "tool", "heaptrack.gz")
-        self.helper = subprocess.Popen(["/bin/sh", "-c", f"{self.interpreter} < {pipe} | gzip > {out}"], stderr=subprocess.DEVNULL)
+        self.helper = subprocess.Popen(["/bin/sh", "-c", f"{self.interpreter} < {self.pipe} | gzip > {out}"], stderr=subprocess.DEVNULL)
 
     def finish(self):
-        _, _, usage = os.wait4(self.helper.pid, 0)
-        self.helper.returncode = 0
+        try:   # a program that never opened the pipe leaves the helper waiting for one
+            os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:   # nobody reads any more: the program did its part
+            pass
+        _, status, usage = os.wait4(self.helper.pid, 0)
+        self.helper.returncode = os.waitstatus_to_exitcode(status)
         return Cost(usage.ru_utime + usage.ru_stime, 0, usage.ru_maxrss * 1024, usage.ru_oublock * 512)
 
 
 class Memray(Tool):
-    name = "memray"
+    name, python_only = "memray", True
 
     def __init__(self, python):
         self.python = python
@@ -82,9 +84,6 @@ class Memray(Tool):
         if not self.python:
             return "memray cannot be installed"
         return None
-
-    def programs_only(self):
-        return True
 
     def command(self, command, folder):
         return [self.python, "-m", "memray", "run", "--native", "-q", "-o", os.path.join(folder, "tool", "memray.bin"), *command[1:]]

@@ -2,7 +2,8 @@
 import os
 import subprocess
 
-from measure import Process, client, free_port
+from measure import Process
+import wrtc
 from tools import which
 
 STORM = """
@@ -63,7 +64,6 @@ class Workload:
     unit = None        # batch: the whole run; else what one unit is
     needs = ()
     python = False     # memray can run it
-    slow = ()          # tools that take too long for it
 
     def __init__(self, scale, cache):
         self.scale, self.cache = scale, cache
@@ -150,31 +150,6 @@ class Larson(Batch):
         return [os.path.join(os.environ["BENCH_PROGRAMS"], "larson"), "4", str(int(1_500_000 * self.scale))]
 
 
-WRTC = """
-const { RTCPeerConnection } = require('@roamhq/wrtc');
-async function call() {
-  const a = new RTCPeerConnection({}), b = new RTCPeerConnection({});
-  a.onicecandidate = e => e.candidate && b.addIceCandidate(e.candidate);
-  b.onicecandidate = e => e.candidate && a.addIceCandidate(e.candidate);
-  const channel = a.createDataChannel('x');
-  const echoed = new Promise((resolve, reject) => {
-    let received = 0;
-    setTimeout(() => reject(new Error('no echo')), 60000).unref();
-    b.ondatachannel = e => { e.channel.onmessage = m => e.channel.send(m.data); };
-    channel.onopen = () => { for (let i = 0; i < 300; i++) channel.send('message ' + i); };
-    channel.onmessage = () => { if (++received === 300) resolve(received); };
-  });
-  await a.setLocalDescription(await a.createOffer());
-  await b.setRemoteDescription(a.localDescription);
-  await b.setLocalDescription(await b.createAnswer());
-  await a.setRemoteDescription(b.localDescription);
-  await echoed;
-  channel.close(); a.close(); b.close();
-}
-(async () => { for (let i = 0; i < CALLS; i++) await call(); process.exit(0); })().catch(e => { console.error(e); process.exit(1); });
-"""
-
-
 class Wrtc(Batch):
     """Calls between two peers in one node; a unit is a call."""
     name, needs, unit = "node-wrtc", ("node", "npm"), "call"
@@ -183,24 +158,20 @@ class Wrtc(Batch):
         missing = super().missing()
         if missing:
             return missing
-        modules = os.path.join(self.cache, "node")
-        if not os.path.isdir(os.path.join(modules, "node_modules/@roamhq/wrtc")):
-            os.makedirs(modules, exist_ok=True)
-            done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", modules, "@roamhq/wrtc"], check=False,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            if done.returncode != 0:
-                return "npm cannot install @roamhq/wrtc"
-        self.modules = os.path.join(modules, "node_modules")
+        try:
+            self.env = wrtc.environment(self.cache)
+        except wrtc.Missing as reason:
+            return str(reason)
         return None
 
     def prepare(self):
         self.calls = max(2, int(10 * self.scale))
 
     def command(self, folder):
-        return ["node", "-e", WRTC.replace("CALLS", str(self.calls))]
+        return wrtc.command(self.calls, 300)
 
     def environment(self):
-        return {"NODE_PATH": self.modules}
+        return self.env
 
     def run(self, tool, env, folder):
         cost = super().run(tool, env, folder)
@@ -209,4 +180,3 @@ class Wrtc(Batch):
 
 
 BATCH = [Storm, Sqlite, Compiler, Ffmpeg, Larson, Wrtc]
-__all__ = ["BATCH", "Workload", "client", "free_port"]

@@ -3,35 +3,18 @@
 #include <cstdlib>
 #include <cstring>
 
-#define FRAME __attribute__((noinline, noclone))
+#include "two_ways.h"
 
 static void* volatile kept;
 
-FRAME void right(unsigned depth, unsigned long path);
-FRAME void left(unsigned depth, unsigned long path) {
-  if (depth == 0) {
-    void* block = malloc(64);
-    kept = block;
-    free(block);
-  } else {
-    (path & 1 ? right : left)(depth - 1, path >> 1);
-  }
-  asm volatile("");   // not a tail call
-}
-FRAME void right(unsigned depth, unsigned long path) {
-  if (depth == 0) {
-    void* block = malloc(64);
-    kept = block;
-    free(block);
-  } else {
-    (path & 1 ? right : left)(depth - 1, path >> 1);
-  }
-  asm volatile("" ::: "memory");
-}
-
 // What is counted: callgrind --toggle-collect=run_pairs, so of this thread only.
-extern "C" FRAME void run_pairs(unsigned pairs, unsigned depth, bool turns) {
-  for (unsigned i = 0; i < pairs; i++) left(depth, turns ? (i & 15) << 8 : 0);
+extern "C" __attribute__((noinline)) void run_pairs(unsigned pairs, unsigned depth, bool turns) {
+  for (unsigned i = 0; i < pairs; i++)
+    two_ways<0>(depth, turns ? (i & 15) << 8 : 0, [] {
+      void* block = malloc(64);
+      kept = block;
+      free(block);
+    });
 }
 
 int main(int, char** arguments) {

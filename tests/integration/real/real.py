@@ -11,24 +11,18 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+INTEGRATION = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [INTEGRATION, os.path.join(os.path.dirname(INTEGRATION), "loads")]
+import ports
 import support
+from ports import free_port  # noqa: F401  for the tests, which have it from here
 
 CACHE = os.environ.get("TIDEMARK_CACHE", "/var/tmp/tidemark-test-cache")
 CHECK_ONE_IN = int(os.environ.get("TIDEMARK_CHECK", "97"))   # "Must hold" 6: libunwind walks one stack in so many again
 
 
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def wait_for_port(port, seconds=60):
-    def answers():
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-    return support.wait_until(answers, seconds)
+    return support.wait_until(lambda: ports.answers(port), seconds)
 
 
 class Launcher:

@@ -60,7 +60,7 @@ class CPython:
         super().setUp()
 
     def own_tests(self, launcher, modules):
-        folder = self.new_folder()
+        folder, self.log = self.new_folder(), ""
         ours = [name for name in modules if not self.has_module(name)]
         theirs = [name for name in modules if name not in ours]
         failed = self.regrtest(launcher, folder, theirs) if theirs else set()
@@ -79,7 +79,7 @@ class CPython:
         failed = failures(out, err)
         if status != 0 and not failed:
             failed = {f"status {status}"}
-        self.log = (out + err)[-6000:].decode(errors="replace")
+        self.log += (out + err)[-6000:].decode(errors="replace")
         return failed
 
     def has_module(self, name):
