@@ -57,7 +57,7 @@ ModuleMap::ModuleMap(const region::Region& region) {
     auto key = std::make_tuple(file.path, file.build_id, file.file_bytes, file.mtime_ns);
     auto [place, added] = known.emplace(key, uint32_t(files_.size()));
     if (added) files_.push_back(std::move(file));
-    instances_.push_back({module.start, module.end, module.bias, module.dead_generation, place->second});
+    instances_.push_back({module.start, module.end, module.bias, module.generation, place->second});
   }
   std::stable_sort(instances_.begin(), instances_.end(),
                    [](const ModuleInstance& a, const ModuleInstance& b) { return a.start < b.start; });
@@ -68,13 +68,11 @@ ModuleMap::ModuleMap(const region::Region& region) {
 const ModuleInstance* ModuleMap::resolve(uint64_t pc, uint32_t generation) const {
   auto after = std::upper_bound(instances_.begin(), instances_.end(), pc,
                                 [](uint64_t value, const ModuleInstance& instance) { return value < instance.start; });
-  const ModuleInstance* best = nullptr;
   for (size_t i = size_t(after - instances_.begin()); i-- > 0 && highest_end_[i] > pc;) {
     const ModuleInstance& instance = instances_[i];
-    if (pc >= instance.end || instance.dead_generation <= generation) continue;
-    if (best == nullptr || instance.dead_generation < best->dead_generation) best = &instance;
+    if (pc < instance.end && instance.generation == generation) return &instance;
   }
-  return best;
+  return nullptr;
 }
 
 }  // namespace tidemark::model

@@ -26,7 +26,7 @@ struct ModuleFile {
 struct ModuleInstance {
   uint64_t start, end;
   uint64_t bias;
-  uint32_t dead_generation;
+  uint32_t generation;
   uint32_t file;  // index into ModuleMap::files
 };
 
@@ -38,7 +38,7 @@ class ModuleMap {
   const std::vector<ModuleFile>& files() const { return files_; }
   const std::vector<ModuleInstance>& instances() const { return instances_; }  // by start
 
-  // The module that covered `pc` when a frame was recorded in loader generation `generation`; nullptr: none known.
+  // The module that covered `pc` for a frame of that generation; nullptr: none known.
   const ModuleInstance* resolve(uint64_t pc, uint32_t generation) const;
 
  private:

@@ -22,7 +22,7 @@
 namespace tidemark::format {
 
 inline constexpr char kMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr uint32_t kEndianMark = 0x01020304;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint32_t kLineBytes = 64;
@@ -106,7 +106,7 @@ struct Header {
 
   // clocks, written by the keeper thread at every tick
   uint32_t tick;               // atomic
-  uint32_t loader_generation;  // atomic; raised whenever a module has been unloaded
+  uint32_t loader_generation;  // atomic; raised whenever a module has been unloaded, or loaded where other code lay before
   int64_t heartbeat_realtime_ns;
   int64_t heartbeat_monotonic_ns;
 
@@ -157,8 +157,7 @@ struct alignas(64) Node {
   uint32_t stack;        // atomic: StackRecord whose leaf this is, or 0
   int16_t rbp_save;      // private to the writer
   uint16_t rule;
-  uint32_t generation;   // loader generation from which these frames are valid | kNodeCut. Resolve a pc with the module that
-                         // covers it and has the smallest dead_generation above this.
+  uint32_t generation;   // | kNodeCut. A pc is in the module that covers it and has this generation, or in none.
 };
 inline constexpr uint32_t kNodeCut = 1u << 31;   // the path of this node ends in kCutNode
 
@@ -242,8 +241,8 @@ struct alignas(64) Detail {
 struct Module {
   uint64_t start, end;        // addresses covered
   uint64_t bias;              // address = bias + virtual address in the file
-  uint32_t born_generation;
-  uint32_t dead_generation;   // UINT32_MAX while loaded
+  uint32_t generation;        // 0 where no other code ever lay; else no other module's
+  uint32_t unloaded;          // loader generation in which it was, the last time; 0: it is loaded
   uint32_t born_tick, dead_tick;
   TextRef path;
   uint64_t file_bytes;        // identity where there is no build-id; 0 until the keeper looked

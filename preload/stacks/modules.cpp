@@ -23,12 +23,13 @@ struct Known {
   const void* link_map;   // nullptr: gone
   address start, end;
   uint32_t record;        // byte offset / 128 in the region
-  uint32_t dead;          // generation of its unloading
+  uint32_t dead;          // which unloading was its own, the last one if it came again
+  uint32_t generation;    // of its nodes
 };
 constexpr uint32_t kMax = 1 << 12;   // of which as many as may be loaded at a time; what has gone gives way
 constinit Known* known = nullptr;
 constinit std::atomic<uint32_t> known_count{0};
-constinit std::atomic<uint32_t> gone{0};   // unloadings so far = the present loader generation
+constinit std::atomic<uint32_t> gone{0};   // the present loader generation: raised by an unloading, and for a module in a place that was used before
 constinit std::atomic<uint32_t> forgotten{0};   // the latest generation whose module gave way to another
 constinit base::SpinLock modules_lock;
 using Watch = void (*)(void*);
@@ -104,6 +105,11 @@ void publish(Known& k, const link_map* map, const Module& filled) {
   __atomic_store_n(&m->state, 1, __ATOMIC_RELEASE);
 }
 
+void forget_addresses(address start, address end) {
+  drop_rules(start, end);
+  if (on_gone) on_gone();
+}
+
 // modules_lock is held.
 void close(Known& k) {
   uint32_t now = gone.load() + 1;
@@ -112,33 +118,38 @@ void close(Known& k) {
   if (k.record) {
     Module* m = record_of(k.record);
     m->dead_tick = base::header().tick;
-    __atomic_store_n(&m->dead_generation, now, __ATOMIC_RELEASE);
+    __atomic_store_n(&m->unloaded, now, __ATOMIC_RELEASE);
   }
   gone.store(now, std::memory_order_release);
   base::header().loader_generation = now;
-  drop_rules(k.start, k.end);
-  if (on_gone) on_gone();
+  forget_addresses(k.start, k.end);
 }
 
 bool overlap(const Known& k, const Module& m) { return k.start < m.end && m.start < k.end; }
 
-// A program that loads and unloads the same file again and again meets the same module, if it lies where it lay and nothing else has
-// been there since: its record goes on, and so do the nodes that name it. Else each round would take fresh room in the region.
+// A program that loads and unloads the same file again and again meets the same module, if it lies where it lay: its record goes on,
+// and so do the nodes that name it, whatever was there meanwhile. Else each round would take fresh room in the region.
 bool revive(const Module& m, const void* map) {
   if (!m.build_id_bytes) return false;
-  Known* last = nullptr;   // that went from here
-  for (uint32_t i = known_count.load(); i-- > 0;)
-    if (overlap(known[i], m) && (!last || known[i].dead > last->dead)) last = &known[i];
-  if (!last || last->link_map || !last->record) return false;
-  Module* old = record_of(last->record);
-  if (last->start != m.start || last->end != m.end || old->bias != m.bias || old->build_id_bytes != m.build_id_bytes ||
-      memcmp(old->build_id, m.build_id, sizeof(m.build_id)) != 0)
-    return false;
-  __atomic_store_n(&old->dead_generation, UINT32_MAX, __ATOMIC_RELEASE);
-  old->dead_tick = 0;
-  last->dead = 0;
-  __atomic_store_n(&last->link_map, map, __ATOMIC_RELEASE);
-  return true;
+  for (uint32_t i = known_count.load(); i-- > 0;) {
+    Known& k = known[i];
+    if (k.link_map || !k.record || k.start != m.start || k.end != m.end) continue;
+    Module* old = record_of(k.record);
+    if (old->bias != m.bias || old->build_id_bytes != m.build_id_bytes || memcmp(old->build_id, m.build_id, sizeof(m.build_id)) != 0) continue;
+    __atomic_store_n(&old->unloaded, 0, __ATOMIC_RELEASE);
+    old->dead_tick = 0;
+    k.dead = 0;
+    __atomic_store_n(&k.link_map, map, __ATOMIC_RELEASE);
+    return true;
+  }
+  return false;
+}
+
+// 0, unless there may be nodes of other code at these addresses.
+uint32_t generation_of_new(const Module& m, bool had_rules) {
+  bool used = had_rules || forgotten.load();
+  for (uint32_t i = known_count.load(); i-- > 0 && !used;) used = overlap(known[i], m);
+  return used ? base::header().loader_generation = gone.fetch_add(1) + 1 : 0;
 }
 
 // Where a new module is kept: a place that was never used, or that of the module that went first. nullptr: all are loaded.
@@ -183,17 +194,19 @@ TIDEMARK_COLD void note_module(const dl_find_object& object) {
   m.start = reinterpret_cast<address>(object.dlfo_map_start);
   m.end = reinterpret_cast<address>(object.dlfo_map_end);
   m.bias = lm->l_addr;
-  m.born_generation = gone.load();
-  m.dead_generation = UINT32_MAX;
   m.born_tick = base::header().tick;
   read_build_id(static_cast<const char*>(object.dlfo_map_start), m.bias, m);
+  // Code without a file (of a JIT compiler) lay here before.
+  bool had_rules = has_rules(m.start, m.end);
+  if (had_rules) forget_addresses(m.start, m.end);
   if (!revive(m, map)) {
+    m.generation = generation_of_new(m, had_rules);
     Known* k = place_for_new();
     if (!k) {
       base::count(kModulesDropped);
       return;
     }
-    Known fresh{map, m.start, m.end, 0, 0};
+    Known fresh{map, m.start, m.end, 0, 0, m.generation};
     publish(fresh, lm, m);
     *k = fresh;
     if (k == &known[known_count.load()]) known_count.fetch_add(1, std::memory_order_release);
@@ -209,10 +222,13 @@ TIDEMARK_COLD void note_link_map_freed(void* p) {
 
 uint32_t generation_at(address pc) {
   if (TIDEMARK_LIKELY(!gone.load(std::memory_order_acquire))) return 0;
-  // Too late a generation does no harm, as long as the module is still loaded, which holds for a stack that is being walked.
   uint32_t last = forgotten.load(std::memory_order_acquire);
-  for (uint32_t i = known_count.load(std::memory_order_acquire); i-- > 0;)
-    if (!known[i].link_map && pc > known[i].start && pc <= known[i].end && known[i].dead > last) last = known[i].dead;
+  for (uint32_t i = known_count.load(std::memory_order_acquire); i-- > 0;) {
+    const Known& k = known[i];
+    if (pc <= k.start || pc > k.end) continue;
+    if (__atomic_load_n(&k.link_map, __ATOMIC_ACQUIRE)) return k.generation;
+    if (k.dead > last) last = k.dead;
+  }
   return last;
 }
 

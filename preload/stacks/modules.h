@@ -20,7 +20,8 @@ void set_module_callbacks(void (*watch)(void* block), void (*gone)());
 // The block `p`, marked as watched, is being freed: if it was a known module's link_map, the module is gone.
 void note_link_map_freed(void* p);
 
-// Generation from which a node with a frame at pc is valid: the last unloading that covered it; 0: none did.
+// Generation of a frame at pc: that of its module; of code without one, the last unloading that covered it; 0 where nothing else ever
+// lay. pc: on a stack that is being walked, so its module is loaded.
 uint32_t generation_at(address pc);
 
 // Child of fork: the same modules, noted anew in the child's region. `parent`: where the parent's region is mapped.

@@ -95,6 +95,15 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   return rule;
 }
 
+bool has_rules(address start, address end) {
+  RuleTable* t = rule_table.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i <= t->mask; i++) {
+    address pc = t->words[i].load(std::memory_order_relaxed) & kPcMask;
+    if (pc > start && pc <= end) return true;
+  }
+  return false;
+}
+
 void drop_rules(address start, address end) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);

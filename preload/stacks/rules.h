@@ -35,6 +35,7 @@ TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
 
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module
+bool has_rules(address start, address end);        // any for a pc in (start, end]
 void lock_rules();                                 // around fork
 void unlock_rules();
 void reset_rules_lock();

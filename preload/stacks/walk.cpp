@@ -73,21 +73,23 @@ void collect(Walked& w, address pc, address sp, address rbp) {
 }
 
 bool lone(const Frame& f) { return f.rule & 0xff; }
+bool may_share(const Frame& a, const Frame& b) {
+  return !lone(a) && (a.rule == kRuleFramePointerGroup) == (b.rule == kRuleFramePointerGroup) && a.generation == b.generation;
+}
 
 // How many of the outermost `i` frames share the next node.
 uint32_t group_size(const Frame* f, uint32_t i) {
   if (lone(f[i - 1])) return 1;
-  bool fp = f[i - 1].rule == kRuleFramePointerGroup;
-  uint32_t k = 0;
-  while (k < kFramesPerNode && k < i && !lone(f[i - 1 - k]) && fp == (f[i - 1 - k].rule == kRuleFramePointerGroup)) k++;
+  uint32_t k = 1;
+  while (k < kFramesPerNode && k < i && may_share(f[i - 1 - k], f[i - 1])) k++;
   return k;
 }
 
 void fill(Node& n, const Frame* f, uint32_t k) {
+  n.generation = f[0].generation;
   if (lone(f[0])) {
     n.words[0] = f[0].word;
     n.rule = f[0].rule;
-    n.generation = f[0].generation;
     return;
   }
   uint64_t words = 0;
@@ -96,7 +98,6 @@ void fill(Node& n, const Frame* f, uint32_t k) {
     words += f[j].word >> 48;
     if (f[j].rule == kRuleFramePointerGroup) n.rule = kRuleFramePointerGroup;
     else if (int8_t save = int8_t(f[j].rule >> 8)) n.rbp_save = int16_t(int64_t(words) + save);
-    if (f[j].generation > n.generation) n.generation = f[j].generation;
   }
   for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;
 }

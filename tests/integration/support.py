@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -199,6 +200,11 @@ def read_reports(paths, top=0):
     if done.status != 0:
         raise AssertionError(f"report {paths}: status {done.status}: {done.err.decode(errors='replace')}")
     return [Report(raw, path) for raw, path in zip(json.loads(done.out)["reports"], paths, strict=True)]
+
+
+def used_pages(path):
+    with open(path, "rb") as region:   # format/region.h: Header::used_pages
+        return struct.unpack_from("<Q", region.read(64), 40)[0]
 
 
 class Tracked(Outcome):

@@ -146,8 +146,7 @@ void RegionBuilder::module(const ModuleRow& row) {
   module.start = row.start;
   module.end = row.end;
   module.bias = row.bias;
-  module.born_generation = row.born_generation;
-  module.dead_generation = row.dead_generation;
+  module.generation = row.generation;
   module.path = path;
   module.file_bytes = row.file_bytes;
   module.mtime_ns = row.mtime_ns;

@@ -14,7 +14,7 @@ struct ModuleRow {
   uint64_t start, end, bias;
   std::string path;
   std::string build_id;
-  uint32_t born_generation = 0, dead_generation = UINT32_MAX;
+  uint32_t generation = 0;
   uint64_t file_bytes = 0;
   int64_t mtime_ns = 0;
 };
