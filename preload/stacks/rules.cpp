@@ -61,12 +61,15 @@ bool start_rules() {
 }
 
 // Whether a call instruction ends at pc: e8 with 4 bytes of displacement, or ff /2 with whatever its operand takes. Only a frame that
-// was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from.
+// was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from, and where unwind data is
+// wrong, any word of the stack may be taken for a pc.
 static bool follows_call(address pc) {
   constexpr address kLongest = 7;
+  auto readable = [](address a) { return base::readable(reinterpret_cast<const void*>(a & ~address{7})); };
   auto at = [pc](address back) { return *reinterpret_cast<const uint8_t*>(pc - back); };
-  address reach = (pc - 1) & 4095;   // bytes before the last one on its page, which is sure to be mapped
-  if (reach < kLongest - 1 && base::readable(reinterpret_cast<const void*>(pc - 8))) reach = kLongest - 1;
+  if (!readable(pc - 1)) return false;
+  address reach = (pc - 1) & 4095;   // bytes before the last one on its page
+  if (reach < kLongest - 1 && readable(pc - kLongest)) reach = kLongest - 1;
   if (reach >= 4 && at(5) == 0xe8) return true;
   for (address back = 2; back <= kLongest && back <= reach + 1; back++)
     if (at(back) == 0xff && (at(back - 1) >> 3 & 7) == 2) return true;
@@ -77,11 +80,15 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   dl_find_object object;
   Rule rule = kRuleGuess;
   // Before the rule can be used in a node, the module it came from is in the region: whatever a stack names can be resolved.
-  if (_dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0) {
+  bool in_module = _dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0;
+  if (in_module) {
     note_module(object);
     rule = parse_rule(pc, object);
+  }
+  if (returned_to && !follows_call(pc)) {
+    if (!in_module) return kRuleHard | kUncalled;
     bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
-    if (steps && returned_to && !follows_call(pc)) rule = kRuleEnd;
+    if (steps) rule = kRuleEnd | kUncalled;
   }
   uint64_t size = kind_of(rule) == kRuleRsp ? rule >> 48 : kOdd;
   base::SpinGuard guard(rules_lock);

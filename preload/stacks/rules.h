@@ -10,6 +10,10 @@ namespace tidemark::stacks {
 
 inline constexpr uint16_t kOdd = 0x8000;   // in the hot word's size field: not a plain CFA = rsp + n frame
 
+// A flag beside the rule's kind: no call instruction ends at this pc, so the frame that seems to have been called from here may have wrong
+// unwind data.
+inline constexpr Rule kUncalled = 8;
+
 // The hot word: pc (48 bits) | frame size in words, or kOdd (16 bits); the whole rule beside it.
 struct RuleTable {
   uint32_t mask, pad;
@@ -18,7 +22,8 @@ struct RuleTable {
 };
 TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 
-Rule add_rule(address pc, bool returned_to);   // parses, stores, returns it; kRuleHard when there is no memory for tables
+// Parses, stores, returns it; kRuleHard when there is no memory for tables; kRuleHard | kUncalled, not stored, for what is no code.
+Rule add_rule(address pc, bool returned_to);
 
 // pc is not 0. returned_to: a return address (of an interrupted instruction, `pc` is one more than it: no return address is).
 TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {

@@ -88,7 +88,9 @@ struct Difference {
 // Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
 // at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
 // word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path: a frame whose
-// unwind data says so (size 0), or that has no return address.
+// unwind data says so (size 0), or that has no return address. What is read: lone frames are checked each time; a group's frames led to
+// a call when the path was walked and are small (walk.cpp), so wrong unwind data that passed for right then reads a little above the
+// stack at most.
 TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* rbp_at, Difference& at) {
   using namespace format;
   address rbp;
@@ -115,9 +117,11 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
       if ((n->words[0] ^ pc) << 16) return at = {sp, pc}, false;
       uint32_t caller = n->caller;
       if (caller == kCutNode) return true;
-      bool signal;
+      if (reinterpret_cast<address>(rbp_at) >= sp && !may_read(reinterpret_cast<address>(rbp_at), sp)) return at = {sp, 0}, false;
       rbp = *rbp_at;
-      if (!step((n->words[0] & ~kPcMask) | n->rule, pc, sp, rbp, signal) || !pc) return at = {sp, 0}, caller == kRootNode;
+      bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, pc, sp, rbp, signal);
+      if (!stepped) return at = {sp, 0}, caller == kRootNode && n->rule == kRuleGuess;
+      if (!pc) return at = {sp, 0}, caller == kRootNode;
       if (caller == kRootNode) return at = {sp, pc}, false;
       rbp_at = &rbp;
       n = base::line<Node>(caller);

@@ -14,6 +14,7 @@ using namespace format;
 namespace {
 
 constexpr int64_t kVainBytes = 1 << 13;
+constexpr uint64_t kLargeFrame = 2048;
 
 struct Frame {
   uint64_t word;   // pc | size << 48
@@ -28,11 +29,15 @@ struct Walked {
   uint32_t outer;   // node that goes on outside of them
 };
 
+// Whether a frame that was stepped over once may be stepped over again without a look at where that leads: its size is fixed, and it led to
+// a call. A large one is always looked at, so that unwind data that is wrong and yet led to a call, by chance, cannot lead far.
+bool may_group(uint64_t bytes, Rule next) { return bytes < kLargeFrame && !(next & kUncalled); }
+
 void collect(Walked& w, address pc, address sp, address rbp) {
   bool signal = false;
   int64_t budget = kVainBytes;
   uint32_t join = 0;
-  for (;;) {
+  for (Rule rule = rule_of(pc), next;; rule = next) {
     if (w.count) {
       join = 0;
       if (budget > 0 && !signal) {
@@ -45,23 +50,28 @@ void collect(Walked& w, address pc, address sp, address rbp) {
         join = tag;
       }
     }
-    Rule rule = rule_of(pc + signal, !signal);
     uint16_t kind = kind_of(rule);
     Frame& f = w.frames[w.count++];
-    f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule), 0, join, generation_at(pc + signal)};
-    if (kind == kRuleEnd || (kind == kRuleRsp && !signal)) f.rule &= 0xff00;
-    if (kind == kRuleEnd) return;   // outer stays kRootNode
+    f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule & ~kUncalled), 0, join, generation_at(pc + signal)};
+    if (kind == kRuleEnd) {
+      f.rule &= 0xff00;
+      return;   // outer stays kRootNode
+    }
     address was = sp;
-    bool after_signal = signal;
-    if (kind == kRuleHard || !step_checked(rule, pc, sp, rbp, signal)) {
-      if (kind == kRuleGuess) return;   // no frame pointer to follow: this is all there is
-      f.rule = kRuleHard;               // never stepped over again, so that a proof reads nothing that was refused here
+    bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
+    if (!stepped && kind == kRuleGuess) return;   // no frame pointer to follow: this is all there is
+    next = stepped && pc ? rule_of(pc + signal, !signal) : 0;
+    if (!stepped || next == (kRuleHard | kUncalled)) {
+      f.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
       w.outer = kCutNode;
       return;
     }
-    if (is_frame_pointer_rule(rule) && !after_signal && sp > was && (sp - was) / 8 < 32768) {
-      f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
-      f.rule = kRuleFramePointerGroup;
+    if (!after_signal && sp > was && may_group(sp - was, next)) {
+      if (kind == kRuleRsp) f.rule &= 0xff00;
+      if (is_frame_pointer_rule(rule)) {
+        f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
+        f.rule = kRuleFramePointerGroup;
+      }
     }
     if (!pc) return;   // how a stack's first function is entered by hand: outer stays kRootNode
     // The cut is tied to the stack's address, so that deep stacks still share their outer part.

@@ -3,10 +3,10 @@ import support
 
 
 class Torture(support.TestCase):
-    def run_victim(self, name, *arguments, **options):
+    def run_victim(self, name, *arguments, losses_allowed=(), **options):
         run = self.tracked([support.victim(name), *arguments], options)
         self.assertEqual((0, b""), (run.status, run.err))
-        self.assert_table(run)
+        self.assert_table(run, losses_allowed)
         return run
 
     def test_hand_made_stacks_end_where_they_end(self):
@@ -14,6 +14,12 @@ class Torture(support.TestCase):
         for stack in report.site("site_at_the_edge").stacks:
             self.assertFalse(stack["truncated"])
             self.assertEqual(["site_at_the_edge", "entry"], [support.bare(f["function"]) for f in stack["frames"]][:2])
+
+    def test_unwind_data_that_lies_reads_nothing_that_is_not_there(self):
+        report = self.run_victim("lying_cfi", losses_allowed=("hard_frames", "cut_stacks", "guessed_frames")).report()
+        for stack in report.site("site_under_a_liar").stacks:
+            self.assertTrue(support.bare(stack["frames"][1]["function"]).startswith("says_"), stack)
+        self.assertGreater(report.losses()["hard_frames"], 0)
 
     def test_threads_forks_and_loaders_at_once(self):
         plugins = [support.victim(f"libplugin_{which}.so") for which in ("closed", "left", "right")]
