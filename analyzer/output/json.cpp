@@ -186,6 +186,7 @@ class SiteWriter {
     json["inlined"] = source.inlined;
     json["offset"] = fmt::format("{:#x}", frame.offset);
     if (frame.guessed) json["guessed"] = true;
+    if (!known && !frame.signal) json["generated"] = true;
     return json;
   }
 
@@ -216,7 +217,7 @@ Json modules_json(const Profile& profile, const symbolize::Symbolizer& symbols) 
 // Written piece by piece: a region may hold 100,000 sites.
 void write_json(std::ostream& out, const Report& report, const ReportOptions& options) {
   const Profile& profile = *report.profile;
-  symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules);
+  symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules, report.path);
   out << "{\"region\":" << dump(Json(report.path)) << ",\n\"process\":" << dump(process_json(profile.process))
       << ",\n\"totals\":" << dump(totals_json(profile.totals)) << ",\n\"coverage\":" << dump(coverage_json(profile))
       << ",\n\"refusals\":" << dump(refusals_json(profile.ledger)) << ",\n\"sites_total\":" << profile.sites.size()

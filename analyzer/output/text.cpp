@@ -171,7 +171,7 @@ void write_next_steps(std::ostream& out, const Report& report, const FrameWriter
 
 void write_text(std::ostream& out, const Report& report, const ReportOptions& options) {
   const Profile& profile = *report.profile;
-  symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules);
+  symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules, report.path);
   FrameWriter frames(profile, symbols, options.full);
   size_t shown = sites_to_show(profile, options);
 

@@ -86,6 +86,8 @@ FrameWriter::Line FrameWriter::line_of(const Frame& frame, const SourceFrame& so
     line.place = printable(source.line != 0 ? fmt::format("{}:{}", source.file, source.line) : source.file);
   } else if (!source.function.empty() && frame.module != model::kNoModule) {
     line.place = printable(fmt::format("({})", profile_.modules.files()[frame.module].base_name()));
+  } else if (!source.function.empty() && !frame.signal) {
+    line.place = "(generated code)";
   }
   if (source.inlined) line.place += line.place.empty() ? "[inlined]" : " [inlined]";
   if (frame.guessed) line.place += line.place.empty() ? "[guessed]" : " [guessed]";

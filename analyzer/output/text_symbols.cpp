@@ -50,7 +50,8 @@ void write_symbols(std::ostream& out, const model::Profile& profile, const symbo
     lacking.emplace(path, state);
     if (package_would_help(state)) may_be_packaged.insert(path);
   }
-  if (lacking.empty()) return;
+  size_t unnamed = symbols.unnamed();
+  if (lacking.empty() && unnamed == 0) return;
 
   auto owners = symbolize::owning_packages(may_be_packaged);
   std::set<std::string> packages;
@@ -64,6 +65,11 @@ void write_symbols(std::ostream& out, const model::Profile& profile, const symbo
       remedy = "; " + package + " has them";
     }
     fmt::print(out, "  {}: {}{}\n", printable(path.empty() ? "(unnamed module)" : path), what_is_wrong(state), remedy);
+  }
+  if (unnamed != 0) {
+    fmt::print(out, "  {} {} of generated code: no name in {}\n", unnamed, unnamed == 1 ? "address" : "addresses",
+               fmt::format("/tmp/perf-{0}.map, jit-{0}.dump", profile.process.pid));
+    fmt::print(out, "    next time: node --perf-basic-prof, python -X perf, java -XX:+PreserveFramePointer -XX:+DumpPerfMapAtExit, php with opcache.jit_debug=0x10\n");
   }
   if (packages.empty()) return;
   std::string list;

@@ -1,9 +1,11 @@
 #include "analyzer/symbolize/symbolizer.h"
 
+#include <filesystem>
+
 namespace tidemark::symbolize {
 
-Symbolizer::Symbolizer(const model::ModuleMap& modules, const model::Process& process, ModuleCache& cache)
-    : modules_(modules), cache_(cache) {
+Symbolizer::Symbolizer(const model::ModuleMap& modules, const model::Process& process, ModuleCache& cache, const std::string& region)
+    : modules_(modules), process_(process), region_(region), cache_(cache) {
   if (process.ending == model::Ending::kRunning) places_.running_pid = process.pid;
   places_.process_started_ns = process.started_ns;
   places_.working_folder = process.cwd;
@@ -25,7 +27,10 @@ const std::vector<SourceFrame>& Symbolizer::find(const model::Frame& frame) {
   static const std::vector<SourceFrame> kTrampoline{{"<signal handler called>", "", 0, false}};
   static const std::vector<SourceFrame> kKernel{{"<kernel code in the process>", "", 0, false}};
   if (frame.signal) return kTrampoline;
-  if (frame.module >= modules_.files().size()) return kUnknown;
+  if (frame.module >= modules_.files().size()) {
+    const std::vector<SourceFrame>* generated = find_generated(frame.exact ? frame.offset : frame.offset - 1);
+    return generated ? *generated : kUnknown;
+  }
   if (modules_.files()[frame.module].is_vdso()) return kKernel;
 
   // A return address lies behind its call, perhaps already in the next line or function.
@@ -34,6 +39,13 @@ const std::vector<SourceFrame>& Symbolizer::find(const model::Frame& frame) {
   const Answer& answer = opened.symbols->find(address);
   (answer.by_lines ? opened.found_lines : opened.found_none) = true;
   return answer.frames.empty() ? kUnknown : answer.frames;
+}
+
+const std::vector<SourceFrame>* Symbolizer::find_generated(uint64_t address) {
+  if (!generated_) generated_ = GeneratedCode::of(process_, std::filesystem::path(region_).parent_path());
+  if (const SourceFrame* frame = generated_->find(address)) return &generated_answers_.try_emplace(address, 1, *frame).first->second;
+  unnamed_.insert(address);
+  return nullptr;
 }
 
 std::map<uint32_t, SymbolState> Symbolizer::states() const {

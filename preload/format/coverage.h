@@ -15,7 +15,7 @@ namespace tidemark::format {
   X(kUntrackedBytes, untracked_bytes, "% {byte|bytes} in those")                                                                            \
   X(kCutStacks, cut_stacks, "% {stack was|stacks were} deeper than what is kept: the outermost frames are missing")                         \
   X(kHardFrames, hard_frames, "% {stack was|stacks were} cut at a frame whose unwind data could not be followed")                           \
-  X(kGuessedFrames, guessed_frames, "% {frame|frames} without unwind data {was|were} passed by following the frame pointer")                \
+  X(kGuessedFrames, guessed_frames, "% {frame|frames} without unwind data {was|were} passed by following the frame pointer or code")        \
   X(kDetailsDenied, details_denied, "% {stack|stacks} found no room for lifetimes and ages")                                                \
   X(kDetailDeathsLost, detail_deaths_lost, "% {death of an old block is|deaths of old blocks are} missing from lifetimes")                  \
   X(kSharedDenied, shared_denied, "% {stack|stacks} found no room for counters shared by threads: counts may be a little low")              \

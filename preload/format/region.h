@@ -145,7 +145,8 @@ enum RuleKind : uint16_t {   // the low byte of Node::rule; 0: a group of frames
   kRuleRbp = 2,              // CFA = rbp + n
   kRuleDeref = 3,            // CFA = *(rbp + n): a realigned frame
   kRuleSignal = 4,           // signal trampoline
-  kRuleGuess = 5,            // no unwind data here (JIT, hand-written assembly): the frame pointer was followed
+  kRuleGuess = 5,            // no unwind data here (JIT, hand-written assembly): the frame pointer was followed, or, where
+                             // words[0] has a size, that was taken from the code itself
   kRuleEnd = 6,              // unwind data says: outermost frame
   kRuleHard = 7,             // unwind data says something we do not follow: the stack is cut here
 };

@@ -1,5 +1,7 @@
 #include "preload/stacks/rules.h"
 
+#include <cstring>
+
 #include "preload/base/memory.h"
 #include "preload/base/spin_lock.h"
 #include "preload/stacks/modules.h"
@@ -60,12 +62,13 @@ bool start_rules() {
   return rule_table.load();
 }
 
+static bool readable(address a) { return base::readable(reinterpret_cast<const void*>(a & ~address{7})); }
+
 // Whether a call instruction ends at pc: e8 with 4 bytes of displacement, or ff /2 with whatever its operand takes. Only a frame that
 // was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from, and where unwind data is
 // wrong, any word of the stack may be taken for a pc.
 static bool follows_call(address pc) {
   constexpr address kLongest = 7;
-  auto readable = [](address a) { return base::readable(reinterpret_cast<const void*>(a & ~address{7})); };
   auto at = [pc](address back) { return *reinterpret_cast<const uint8_t*>(pc - back); };
   if (!readable(pc - 1)) return false;
   address reach = (pc - 1) & 4095;   // bytes before the last one on its page
@@ -76,6 +79,13 @@ static bool follows_call(address pc) {
   return false;
 }
 
+// CPython 3.12 and 3.13 with -X perf call each Python function through generated code, the same for all (Python/asm_trampoline.S): sub $8,
+// %rsp; call *%rcx; add $8, %rsp; ret. No frame pointer leads over it.
+static bool is_cpython_trampoline(address pc) {
+  static constexpr uint8_t kAfterCall[] = {0xff, 0xd1, 0x48, 0x83, 0xc4, 0x08, 0xc3};
+  return readable(pc - 2) && readable(pc + 4) && memcmp(reinterpret_cast<const void*>(pc - 2), kAfterCall, sizeof(kAfterCall)) == 0;
+}
+
 TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   dl_find_object object;
   Rule rule = kRuleGuess;
@@ -84,9 +94,11 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   if (in_module) {
     note_module(object);
     rule = parse_rule(pc, object);
+  } else if (is_cpython_trampoline(pc)) {
+    rule = kRuleGuess | Rule{2} << 48;
   }
   if (returned_to && !follows_call(pc)) {
-    if (!in_module) return kRuleHard | kUncalled;
+    if (!in_module) return (readable(pc) ? kRuleGuess : kRuleHard) | kUncalled;
     bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
     if (steps) rule = kRuleEnd | kUncalled;
   }

@@ -22,7 +22,8 @@ struct RuleTable {
 };
 TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 
-// Parses, stores, returns it; kRuleHard when there is no memory for tables; kRuleHard | kUncalled, not stored, for what is no code.
+// Parses, stores, returns it; kRuleHard when there is no memory for tables. Not stored, for there may be any number of them: what is in
+// no module and was not called: kRuleGuess | kUncalled, or kRuleHard | kUncalled where nothing can be read.
 Rule add_rule(address pc, bool returned_to);
 
 // pc is not 0. returned_to: a return address (of an interrupted instruction, `pc` is one more than it: no return address is).

@@ -29,6 +29,14 @@ inline bool step_by_frame_pointer(address& pc, address& sp, address& rbp) {
   return pc > 4096;
 }
 
+// One whose size is known from its code.
+inline bool step_by_size(int64_t bytes, address& pc, address& sp) {
+  if (!may_read(sp + address(bytes) - 8, sp)) return false;
+  sp += address(bytes);
+  pc = base::load(sp - 8);
+  return true;
+}
+
 // false: the stack ends here. After a signal trampoline (`signal`), pc is the interrupted instruction, not a return address.
 TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
   int64_t offset = (int64_t(rule) >> 48) * 8;
@@ -40,7 +48,7 @@ TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, boo
     switch (kind_of(rule)) {
       case format::kRuleRbp: cfa = rbp + address(offset); break;
       case format::kRuleDeref: cfa = base::load(rbp + address(offset)); break;
-      case format::kRuleGuess: return step_by_frame_pointer(pc, sp, rbp);
+      case format::kRuleGuess: return offset ? step_by_size(offset, pc, sp) : step_by_frame_pointer(pc, sp, rbp);
       case format::kRuleSignal: {
         const auto* registers = reinterpret_cast<const ucontext_t*>(sp)->uc_mcontext.gregs;
         pc = address(registers[REG_RIP]);

@@ -33,6 +33,12 @@ struct Walked {
 // a call. A large one is always looked at, so that unwind data that is wrong and yet led to a call, by chance, cannot lead far.
 bool may_group(uint64_t bytes, Rule next) { return bytes < kLargeFrame && !(next & kUncalled); }
 
+// Whether a step led to what is no code. JIT compilers do change return addresses, so between frames without unwind data a pc that
+// nobody called from is taken for one; those steps are looked at each time anyway.
+bool leads_nowhere(uint16_t kind, Rule next) {
+  return next == (kRuleHard | kUncalled) || (next == (kRuleGuess | kUncalled) && kind != kRuleGuess);
+}
+
 void collect(Walked& w, address pc, address sp, address rbp) {
   bool signal = false;
   int64_t budget = kVainBytes;
@@ -61,7 +67,7 @@ void collect(Walked& w, address pc, address sp, address rbp) {
     bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
     if (!stepped && kind == kRuleGuess) return;   // no frame pointer to follow: this is all there is
     next = stepped && pc ? rule_of(pc + signal, !signal) : 0;
-    if (!stepped || next == (kRuleHard | kUncalled)) {
+    if (!stepped || leads_nowhere(kind, next)) {
       f.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
       w.outer = kCutNode;
       return;
