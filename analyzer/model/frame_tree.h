@@ -2,8 +2,9 @@
 // the frame's place in its module decides, not the address at which that was loaded. A walk of the region's nodes visits each
 // node once, so a forged file (cycles, chains that share everything) costs no more than its size.
 #pragma once
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
-#include <unordered_map>
 #include <vector>
 
 #include "analyzer/model/modules.h"
@@ -70,8 +71,8 @@ class FrameTree {
   const ModuleMap& modules_;
   std::vector<bool> is_shim_;  // by module file
   std::vector<Entry> entries_;
-  std::unordered_map<Key, Id, KeyHash> known_;
-  std::unordered_map<uint32_t, Reached> of_node_;
+  absl::flat_hash_map<Key, Id, KeyHash> known_;
+  absl::flat_hash_map<uint32_t, Reached> of_node_;
 };
 
 }  // namespace tidemark::model

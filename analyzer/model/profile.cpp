@@ -1,10 +1,11 @@
 #include "analyzer/model/profile.h"
 
+#include <absl/container/flat_hash_map.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <tuple>
-#include <unordered_map>
 
 #include "analyzer/region/arithmetic.h"
 
@@ -125,8 +126,8 @@ class Builder {
  private:
   const region::Region& region_;
   Profile& profile_;
-  std::unordered_map<uint64_t, size_t> index_;
-  std::unordered_map<size_t, uint64_t> young_frees_;
+  absl::flat_hash_map<uint64_t, size_t> index_;
+  absl::flat_hash_map<size_t, uint64_t> young_frees_;
 };
 
 void read_coverage(const Header& header, Profile& profile) {

@@ -220,12 +220,12 @@ class Tracked(Outcome):
     def reports(self):
         return [read_report(path) for path in self.files()]
 
-    def report(self):
+    def report(self, top=0):
         """The region of the only process; fails when there is not just one."""
         files = self.files()
         if len(files) != 1:
             raise AssertionError(f"one region expected, got {[os.path.basename(f) for f in files]}; stderr: {self.err[-2000:]}")
-        return read_report(files[0])
+        return read_report(files[0], top)
 
 
 class TestCase(unittest.TestCase):
