@@ -11,11 +11,11 @@ namespace {
 constexpr uint64_t kSmall = 16 * kPageBytes;  // the reader does not mind, and the fuzzer is fast
 
 void fill(RegionBuilder& builder) {
-  builder.module({0x10000, 0x20000, 0x10000, "/no/such/lib.so", "12345678901234567890", 0, 2});
-  builder.module({0x10000, 0x20000, 0x10000, "/no/such/libtidemark.so", "", 2, UINT32_MAX, 100, 100});
+  builder.module({0x10000, 0x20000, 0x10000, "/no/such/lib.so", "12345678901234567890", 0});
+  builder.module({0x10000, 0x20000, 0x10000, "/no/such/libtidemark.so", "", 2, 100, 100});
   uint32_t outer = builder.path({0x10100, 0x400, 0x500}, kCutNode);
   uint32_t handler = builder.lone(0x12000, kRuleSignal, outer);
-  uint32_t leaf = builder.group({0x11000, 0x11100}, builder.lone(0x12100, kRuleGuess, handler), 1);
+  uint32_t leaf = builder.group({0x11000, 0x11100}, builder.lone(0x12100, kRuleGuess, handler), 2);
   uint32_t id = builder.stack(leaf, {.allocated_count = 10,
                                      .allocated_bytes = 1000,
                                      .freed_count = 5,
