@@ -24,10 +24,10 @@ Json lifetime_json(const Detail& detail) {
   return buckets;
 }
 
-Json cohorts_json(const Detail& detail) {
+Json cohorts_json(const Detail& detail, uint64_t walk_tick) {
   Json json;
   json["width_s"] = seconds(detail.cohort_ticks);
-  json["counted_at_s"] = seconds(detail.cohort_walk_tick);
+  json["counted_at_s"] = detail.cohort_ticks == 0 ? Json(nullptr) : Json(seconds(walk_tick));
   json["torn"] = detail.cohort_sequence % 2 != 0;
   Json cohorts = Json::array();
   for (uint32_t i = 0; i < kCohorts; ++i)
@@ -60,7 +60,7 @@ Json details_json(const region::Region& region, const model::Site& site) {
     one["deaths_before"] = detail->deaths_before;
     one["max_age_s"] = seconds(detail->max_age_ticks);
     one["lifetimes"] = lifetime_json(*detail);
-    one["survivors"] = cohorts_json(*detail);
+    one["survivors"] = cohorts_json(*detail, region.header().coverage[kLastWalkTick]);
     one["series"] = series_json(*detail);
     json.push_back(one);
   }

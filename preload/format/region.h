@@ -226,8 +226,10 @@ struct alignas(64) Detail {
   uint32_t max_age_ticks;     // oldest age at a free
   uint32_t cohort_sequence;   // odd while the keeper writes cohorts: then they may be torn
   uint32_t cohort_ticks;      // width of one cohort, a power of two; cohort[i]: live blocks born in ticks [i, i + 1) × width
-  uint32_t cohort_walk_tick;  // when they were counted
-  uint32_t series_ticks;      // width of one point, a power of two × 16; doubles when the points run out
+                              // as of the last walk (kLastWalkTick); 0: never counted
+  uint32_t reserved0;
+  uint32_t series_ticks;      // width of one point, a power of two × 16; doubles when the points run out. The last point holds until
+                              // the end: nothing is written for a stack whose live bytes do not change
   uint32_t series_used;
   uint32_t reserved[6];
   uint32_t lifetime[kLifetimeBuckets];   // frees by age; [0] is not counted: it is freed_count - sum of the others

@@ -18,10 +18,13 @@ constexpr uint32_t kOldTicks = 10 * kTicksPerSecond;   // live blocks of that ag
 constexpr int64_t kCostFactor = 100;                   // a walk of t ns is followed by 100 t without one
 constexpr uint32_t kWrapTicks = 3u << 24;              // an age in 26 bits must not wrap: older blocks stay at this age (36 days)
 
+using Cohorts = uint32_t[kCohorts];
 struct Scratch {
-  uint32_t* oldest;   // by line of the region: age + 1 of the oldest live block seen by this walk
-  uint64_t bytes;
+  uint32_t* oldest;    // by line of the region: age + 1 of the oldest live block seen by this walk
+  Cohorts* cohorts;    // by Detail's place in the region: what this walk has counted
+  uint64_t lines;
 };
+constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
 constinit Scratch scratch{};
 constinit int64_t next_walk_ns = 0;
 
@@ -45,12 +48,23 @@ void for_each_stack(Visit visit) {
   });
 }
 
+template <class Visit>
+void for_each_detail(Visit visit) {
+  for_each_page(PageKind::kDetails, [&](char* page, uint32_t index) {
+    auto* details = reinterpret_cast<Detail*>(page);
+    constexpr uint32_t kPerPage = kPageBytes / sizeof(Detail);
+    for (uint32_t i = 0; i < kPerPage; i++)
+      if (__atomic_load_n(&details[i].stack, __ATOMIC_ACQUIRE)) visit(details[i], index * kPerPage + i);
+  });
+}
+
 bool make_scratch() {
-  uint64_t bytes = base::store.bytes / kLineBytes * sizeof(uint32_t);
-  if (scratch.oldest && scratch.bytes == bytes) return true;
-  scratch.oldest = static_cast<uint32_t*>(base::map_private(bytes));
-  scratch.bytes = bytes;
-  return scratch.oldest;
+  uint64_t lines = base::store.bytes / kLineBytes;
+  if (scratch.cohorts && scratch.lines == lines) return true;
+  scratch.oldest = static_cast<uint32_t*>(base::map_private(lines * sizeof(uint32_t)));
+  scratch.cohorts = static_cast<Cohorts*>(base::map_private(lines / kLinesPerDetail * sizeof(Cohorts)));
+  scratch.lines = lines;
+  return scratch.oldest && scratch.cohorts;
 }
 
 uint32_t cohort_width(uint32_t tick) {
@@ -62,7 +76,7 @@ uint32_t cohort_width(uint32_t tick) {
 // The stack an id of a record names in this region, by scratch index; UINT32_MAX: an inherited one, or torn.
 uint32_t index_of(uint32_t stack) {
   uint32_t index = stack - base::store.first_line;
-  return stack >= base::store.first_line && index < scratch.bytes / sizeof(uint32_t) ? index : UINT32_MAX;
+  return stack >= base::store.first_line && index < scratch.lines ? index : UINT32_MAX;
 }
 
 // The birth of a block that would soon look young again is moved, once and again, so that it stays just old.
@@ -71,18 +85,7 @@ void hold_back_wrap(std::atomic<heap::Record>& at, heap::Record r, uint32_t now)
   at.compare_exchange_strong(r, held, std::memory_order_relaxed);
 }
 
-void walk_blocks(uint32_t now) {
-  uint32_t width = cohort_width(now);
-  for_each_page(PageKind::kDetails, [&](char* page, uint32_t) {
-    auto* details = reinterpret_cast<Detail*>(page);
-    for (uint32_t i = 0; i < kPageBytes / sizeof(Detail); i++) {
-      if (!details[i].stack) continue;
-      __atomic_add_fetch(&details[i].cohort_sequence, 1, __ATOMIC_ACQ_REL);
-      memset(details[i].cohort, 0, sizeof(details[i].cohort));
-      details[i].cohort_ticks = width;
-      details[i].cohort_walk_tick = now;
-    }
-  });
+void walk_blocks(uint32_t now, uint32_t width) {
   heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record r, uint64_t) {
     uint32_t index = index_of(heap::stack_of_record(r));
     if (index == UINT32_MAX) return;
@@ -93,13 +96,22 @@ void walk_blocks(uint32_t now) {
     uint32_t detail = base::line<StackRecord>(base::store.first_line + index)->detail;
     if (!detail) return;
     uint32_t epoch = (now > age ? now - age : 0) / width;
-    auto* d = base::line<Detail>(detail);
-    if (d->cohort_sequence & 1) d->cohort[epoch < kCohorts ? epoch : kCohorts - 1]++;
+    scratch.cohorts[(detail - base::store.first_line) / kLinesPerDetail][epoch < kCohorts ? epoch : kCohorts - 1]++;
   });
-  for_each_page(PageKind::kDetails, [&](char* page, uint32_t) {
-    auto* details = reinterpret_cast<Detail*>(page);
-    for (uint32_t i = 0; i < kPageBytes / sizeof(Detail); i++)
-      if (details[i].cohort_sequence & 1) __atomic_add_fetch(&details[i].cohort_sequence, 1, __ATOMIC_ACQ_REL);
+}
+
+// Writes what has changed only: every page that is touched goes to the disk again, twice a minute.
+void publish_cohorts(uint32_t now, uint32_t width) {
+  for_each_detail([&](Detail& d, uint32_t index) {
+    Cohorts& counted = scratch.cohorts[index];
+    // One that was given while the walk was under way has counted a part of its blocks.
+    if (d.granted_tick < now && (d.cohort_ticks != width || memcmp(d.cohort, counted, sizeof(counted)) != 0)) {
+      __atomic_add_fetch(&d.cohort_sequence, 1, __ATOMIC_ACQ_REL);
+      memcpy(d.cohort, counted, sizeof(counted));
+      d.cohort_ticks = width;
+      __atomic_add_fetch(&d.cohort_sequence, 1, __ATOMIC_ACQ_REL);
+    }
+    memset(counted, 0, sizeof(counted));
   });
 }
 
@@ -114,25 +126,34 @@ void publish_ages(uint32_t now) {
   base::header().coverage[kLastWalkTick] = now;
 }
 
+// The points of what was, up to `end`: where nothing was written, nothing had changed.
+void fill_points(Detail& d, uint32_t end, uint64_t live) {
+  uint64_t last = d.series_used ? d.series[d.series_used - 1].last_live : live;
+  for (; d.series_used < end; d.series_used++) d.series[d.series_used] = {last, last};
+}
+
+void halve_resolution(Detail& d) {
+  for (uint32_t i = 0; i < kSeriesPoints / 2; i++) {
+    const SeriesPoint &a = d.series[2 * i], &b = d.series[2 * i + 1];
+    d.series[i] = {a.min_live < b.min_live ? a.min_live : b.min_live, b.last_live};
+  }
+  memset(d.series + kSeriesPoints / 2, 0, sizeof(SeriesPoint) * kSeriesPoints / 2);
+  d.series_ticks *= 2;
+  d.series_used = kSeriesPoints / 2;
+}
+
 void add_point(Detail& d, uint64_t live, uint32_t now) {
+  if (d.series_used && d.series[d.series_used - 1].last_live == live) return;
   uint32_t since = now - d.granted_tick;
-  if (since / d.series_ticks >= kSeriesPoints) {
-    for (uint32_t i = 0; i < kSeriesPoints / 2; i++) {
-      const SeriesPoint &a = d.series[2 * i], &b = d.series[2 * i + 1];
-      d.series[i] = {a.min_live < b.min_live ? a.min_live : b.min_live, b.last_live};
-    }
-    memset(d.series + kSeriesPoints / 2, 0, sizeof(SeriesPoint) * kSeriesPoints / 2);
-    d.series_ticks *= 2;
-    d.series_used = kSeriesPoints / 2;
+  while (since / d.series_ticks >= kSeriesPoints) {
+    fill_points(d, kSeriesPoints, live);
+    halve_resolution(d);
   }
   uint32_t at = since / d.series_ticks;
-  if (at >= kSeriesPoints) return;
+  fill_points(d, at + 1, live);
   SeriesPoint& p = d.series[at];
-  bool fresh = at >= d.series_used;
-  for (uint32_t i = d.series_used; i < at; i++) d.series[i] = i ? SeriesPoint{d.series[i - 1].last_live, d.series[i - 1].last_live} : SeriesPoint{live, live};
-  if (fresh || live < p.min_live) p.min_live = live;
+  if (live < p.min_live) p.min_live = live;
   p.last_live = live;
-  if (fresh) d.series_used = at + 1;
 }
 
 // Peaks of shared stacks, series, and how much peaks may be low.
@@ -165,7 +186,9 @@ void age_blocks() {
   if (begin < next_walk_ns || !make_scratch()) return;
   timespec before{}, after{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
-  walk_blocks(now);
+  uint32_t width = cohort_width(now);
+  walk_blocks(now, width);
+  publish_cohorts(now, width);
   publish_ages(now);
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
   int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;

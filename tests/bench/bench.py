@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import tools
+import write_back
 from measure import Failed
 from servers import SERVERS
 from tools import say
@@ -28,7 +29,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--scale", type=float, default=1, help="size of each workload (default 1: one to a few seconds)")
     parser.add_argument("--tools", help="only these, by comma; glibc always")
-    parser.add_argument("--workloads", help="only these, by comma; micro are the micro-benchmarks")
+    parser.add_argument("--workloads", help="only these, by comma; micro are the micro-benchmarks, write-back what a minute writes to the disk")
     parser.add_argument("--json", metavar="FILE", help="all figures, for machines; - for standard output instead of the table")
     chosen = parser.parse_args()
     chosen.library = os.path.abspath(chosen.library)
@@ -47,6 +48,7 @@ class Bench:
         all_of_them = [w(chosen.scale, chosen.cache) for w in BATCH + SERVERS]
         self.workloads = self.usable([w for w in all_of_them if wanted is None or w.name in wanted])
         self.micro = wanted is None or "micro" in wanted
+        self.write_back = wanted is None or "write-back" in wanted
         for workload in self.workloads:
             workload.prepare()
         self.costs = {}   # (workload, tool) -> [(Cost, helper's Cost or None, bytes left) or None]
@@ -179,14 +181,21 @@ def print_micro(rows):
         print(f"{build:9} {name:28}" + "".join(f"{c['ns']:8.1f} ({c['lowest']:.0f}–{c['highest']:.0f})".rjust(22) if c else " " * 22 for c in cells))
 
 
+def print_write_back(rows):
+    print("\nwritten back by a process under tidemark")
+    for row in rows:
+        print(f"  {row['process']}: {row['bytes_per_minute'] / 2**20:.2f} MB a minute; region {row['region_bytes'] / 2**20:.0f} MB, as at the start")
+
+
 def main():
     chosen = arguments()
     bench = Bench(chosen)
     bench.run()
     rows = list(bench.rows())
     micro = bench.run_micro() if bench.micro else []
+    minute = write_back.measure(chosen.library, max(5, 120 * chosen.scale)) if bench.write_back else []
     if chosen.json:
-        text = json.dumps({"rounds": chosen.rounds, "scale": chosen.scale, "workloads": rows, "micro": micro}, indent=1)
+        text = json.dumps({"rounds": chosen.rounds, "scale": chosen.scale, "workloads": rows, "micro": micro, "write_back": minute}, indent=1)
         if chosen.json == "-":
             print(text)
         else:
@@ -196,6 +205,8 @@ def main():
         print_table(rows)
         if micro:
             print_micro(micro)
+        if minute:
+            print_write_back(minute)
     failed = [f"{workload} under {tool}" for (workload, tool), results in bench.costs.items() if None in results]
     for each in failed:
         say(f"failed: {each}")

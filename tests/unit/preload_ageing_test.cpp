@@ -1,0 +1,111 @@
+#include <cstring>
+#include <vector>
+
+#include "preload/keeper/ageing.h"
+#include "tests/unit/preload_fixture.h"
+
+namespace tidemark {
+namespace {
+using namespace format;
+
+class AgeingTest : public CoreTest {
+ protected:
+  static constexpr size_t kSize = 100;
+
+  void SetUp() override {
+    CoreTest::SetUp();
+    open_store(kBytes, 1 << 20);   // ids that no record of another test has
+    heap::attach_thread();
+    stack_ = some_stack(1);
+  }
+
+  void at_tick(uint32_t tick) { base::header().tick = tick; }
+  void allocate(int blocks) {
+    for (int i = 0; i < blocks; i++) {
+      blocks_.push_back(tmje_malloc(kSize));
+      heap::attach(blocks_.back(), kSize, heap::size8_of(kSize), stack_);
+    }
+  }
+  void release(int blocks) {
+    for (int i = 0; i < blocks; i++) {
+      heap::detach(blocks_.back());
+      tmje_free(blocks_.back());
+      blocks_.pop_back();
+    }
+  }
+  // A walk is skipped where the last one was dear and not long ago.
+  void walk(uint32_t tick) {
+    at_tick(tick);
+    while (base::header().coverage[kLastWalkTick] != tick) keeper::age_blocks();
+  }
+  const Detail& detail() { return *base::line<Detail>(heap::grant_detail(base::line<StackRecord>(stack_), stack_)); }
+
+  std::vector<void*> blocks_;
+  uint32_t stack_ = 0;
+};
+
+TEST_F(AgeingTest, SurvivorsAreCountedByTheTimeOfTheirBirth) {
+  at_tick(100);
+  const Detail& d = detail();
+  allocate(10);
+  walk(200);
+  EXPECT_EQ(kTicksPerSecond, d.cohort_ticks);
+  EXPECT_EQ(10u, d.cohort[100 / 16]);
+  allocate(3);
+  release(2);   // of the young ones
+  walk(220);
+  EXPECT_EQ(10u, d.cohort[100 / 16]);
+  EXPECT_EQ(1u, d.cohort[200 / 16]);
+  walk(kTicksPerSecond * kCohorts);
+  EXPECT_EQ(2 * kTicksPerSecond, d.cohort_ticks);
+  EXPECT_EQ(10u, d.cohort[100 / 32]);
+  EXPECT_EQ(1u, d.cohort[200 / 32]);
+  EXPECT_EQ(0u, d.cohort_sequence % 2);
+}
+
+TEST_F(AgeingTest, WhatDoesNotChangeIsNotWritten) {
+  at_tick(100);
+  const Detail& d = detail();
+  allocate(10);
+  walk(200);
+  Detail before;
+  memcpy(&before, &d, sizeof(d));
+  for (uint32_t tick = 216; tick < 1000; tick += 16) walk(tick);
+  EXPECT_EQ(0, memcmp(&before, &d, sizeof(d)));
+}
+
+TEST_F(AgeingTest, TheSeriesTellsOfWhatWasNotWritten) {
+  at_tick(100);
+  const Detail& d = detail();
+  allocate(10);
+  walk(110);
+  EXPECT_EQ(1u, d.series_used);
+  release(4);
+  walk(100 + 12 * 16);
+  ASSERT_EQ(13u, d.series_used);
+  for (int i = 0; i < 12; i++) EXPECT_EQ(1000u, d.series[i].last_live) << i;
+  EXPECT_EQ(600u, d.series[12].last_live);
+  EXPECT_EQ(600u, d.series[12].min_live);
+
+  uint32_t late = 100 + 16 * kSeriesPoints * 4;   // three halvings later
+  allocate(1);
+  walk(late);
+  EXPECT_EQ(16u * 8, d.series_ticks);
+  ASSERT_EQ(kSeriesPoints / 2 + 1, d.series_used);
+  EXPECT_EQ(1000u, d.series[0].last_live);
+  EXPECT_EQ(600u, d.series[1].min_live) << "points 8 to 15 of the first ones";
+  for (uint32_t i = 2; i < kSeriesPoints / 2; i++) EXPECT_EQ(600u, d.series[i].last_live) << i;
+  EXPECT_EQ(700u, d.series[kSeriesPoints / 2].last_live);
+}
+
+TEST_F(AgeingTest, AStackWhoseBlocksGrowOldEarnsADetail) {
+  at_tick(100);
+  allocate(1);
+  walk(200);
+  EXPECT_EQ(0u, base::line<StackRecord>(stack_)->detail);
+  walk(100 + 11 * kTicksPerSecond);
+  EXPECT_NE(0u, base::line<StackRecord>(stack_)->detail);
+}
+
+}  // namespace
+}  // namespace tidemark
