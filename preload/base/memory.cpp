@@ -67,6 +67,7 @@ void forget_small_tables() {
 }
 
 bool readable(const void* a) {
+  if (!a) return false;   // to the kernel that is no set at all
   int saved = errno;
   syscall(SYS_rt_sigprocmask, ~0, a, nullptr, 8);
   bool yes = errno != EFAULT;

@@ -15,17 +15,18 @@ constexpr uint32_t kMaxHops = 24;
 constinit base::SpinLock growing;
 
 Cache* new_cache(uint32_t sets) {
-  auto* c = static_cast<Cache*>(base::small_table(sizeof(Cache) + sets * sizeof(CacheSet)));
+  auto* c = static_cast<Cache*>(base::small_table(sizeof(Cache) + sets * (sizeof(CacheSet) + sizeof(uint64_t))));
   if (c) c->mask = sets - 1;
   return c;
 }
 
-void put_way(CacheSet& set, uint32_t way, uint32_t tag, uint32_t id) {
+void put_way(Cache* c, CacheSet& set, uint32_t way, uint32_t tag, uint32_t id) {
+  if (!c->may_hold(tag)) __atomic_fetch_or(&c->filter_of(tag), Cache::filter_bit(tag), __ATOMIC_RELAXED);
   __atomic_store_n(&set.ids[way], id, __ATOMIC_RELEASE);
   __atomic_store_n(&set.tags[way], tag, __ATOMIC_RELEASE);
 }
 
-// Twice the sets, with what is there. The set is the low bits of the tag, so each entry knows its new one.
+// Twice the sets, with what is there. The set is a part of the tag, so each entry knows its new one.
 void grow(std::atomic<Cache*>& cache, Cache* old) {
   if (!growing.try_lock()) return;   // somebody else does it
   if (cache.load() == old) {
@@ -33,10 +34,10 @@ void grow(std::atomic<Cache*>& cache, Cache* old) {
       for (uint32_t i = 0; i <= old->mask; i++)
         for (uint32_t w = 0; w < 8; w++)
           if (uint32_t tag = old->sets[i].tags[w]) {
-            CacheSet& set = bigger->sets[tag & bigger->mask];
+            CacheSet& set = bigger->set_of(tag);
             uint32_t way = 0;
             while (way < 7 && set.tags[way]) way++;
-            put_way(set, way, tag, old->sets[i].ids[w]);
+            put_way(bigger, set, way, tag, old->sets[i].ids[w]);
           }
       cache.store(bigger, std::memory_order_release);
     }
@@ -51,8 +52,10 @@ FirstLevel* new_first_level(uint32_t places, uint32_t sizes) {
 }
 
 void empty(Cache* c) {
-  for (uint32_t i = 0; i <= c->mask; i++)
+  for (uint32_t i = 0; i <= c->mask; i++) {
     for (uint32_t w = 0; w < 8; w++) __atomic_store_n(&c->sets[i].tags[w], 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->filter_of(i << 1), 0, __ATOMIC_RELAXED);
+  }
 }
 }  // namespace
 
@@ -89,10 +92,10 @@ void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t w
     grow(cache, c);
     c = cache.load(std::memory_order_acquire);
   }
-  CacheSet& set = c->sets[tag & c->mask];
+  CacheSet& set = c->set_of(tag);
   uint32_t way = 0;
   while (way < 8 && set.tags[way] && set.tags[way] != tag) way++;
-  put_way(set, way < 8 ? way : base::thread_state.victim++ & 7, tag, id);
+  put_way(c, set, way < 8 ? way : base::thread_state.victim++ & 7, tag, id);
 }
 
 __attribute__((noinline)) uint32_t cache_get(std::atomic<Cache*>& cache, uint32_t& tag, address pc, address sp,
@@ -101,7 +104,7 @@ __attribute__((noinline)) uint32_t cache_get(std::atomic<Cache*>& cache, uint32_
   Difference at{};
   for (uint32_t hop = 0;; hop++) {
     if (hops) *hops = hop;
-    uint32_t id = probe(c, tag);
+    uint32_t id = !budget || c->may_hold(tag) ? probe(c, tag) : 0;
     if (!id || prove(id, pc, sp, rbp_at, at)) return id;
     if (hop == kMaxHops || (budget && (*budget -= int64_t(at.sp - sp) + 256) < 0)) return 0;
     tag = uint32_t(base::mix((at.pc ^ (at.sp - sp) << 48) * 0xA0761D6478BD642Full + id) >> 16) | 1;

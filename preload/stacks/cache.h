@@ -15,9 +15,15 @@ struct alignas(64) CacheSet {
   uint32_t tags[8];
   uint32_t ids[8];
 };
+// Behind the sets lies a filter, a word for each: a bit that is clear says for sure that a tag is not there. It is an eighth of the
+// table's size, so it stays in a nearer cache.
 struct alignas(64) Cache {
   uint32_t mask;   // sets - 1
   CacheSet sets[];
+  CacheSet& set_of(uint32_t tag) { return sets[tag >> 1 & mask]; }   // the lowest bit of a tag is always set
+  uint64_t& filter_of(uint32_t tag) { return reinterpret_cast<uint64_t*>(sets + mask + 1)[tag >> 1 & mask]; }
+  static uint64_t filter_bit(uint32_t tag) { return uint64_t{1} << (tag >> 26); }
+  bool may_hold(uint32_t tag) { return __atomic_load_n(&filter_of(tag), __ATOMIC_RELAXED) & filter_bit(tag); }
 };
 TIDEMARK_OWN std::atomic<Cache*> leaf_cache;   // key of a stack (its place and four return addresses) -> leaf
 TIDEMARK_OWN std::atomic<Cache*> join_cache;   // place of a full group -> its node; asked on a miss only
@@ -65,7 +71,7 @@ TIDEMARK_INLINE bool may_read_key(address sp, uint32_t sizes) {
 }
 
 TIDEMARK_INLINE uint32_t probe(Cache* cache, uint32_t tag) {
-  CacheSet& set = cache->sets[tag & cache->mask];
+  CacheSet& set = cache->set_of(tag);
   const auto* tags = reinterpret_cast<const __m128i*>(set.tags);
   __m128i wanted = _mm_set1_epi32(int(tag));
   __m128i low = _mm_cmpeq_epi32(_mm_load_si128(tags), wanted), high = _mm_cmpeq_epi32(_mm_load_si128(tags + 1), wanted);

@@ -126,9 +126,10 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
       uint32_t caller = n->caller;
       if (caller == kCutNode) return true;
       if (reinterpret_cast<address>(rbp_at) >= sp && !may_read(reinterpret_cast<address>(rbp_at), sp)) return at = {sp, 0}, false;
-      rbp = *rbp_at;
-      bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, pc, sp, rbp, signal);
+      address next_pc = pc, next_sp = sp, next_rbp = *rbp_at;   // copies: pc and sp stay in registers
+      bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, next_pc, next_sp, next_rbp, signal);
       if (!stepped) return at = {sp, 0}, caller == kRootNode && n->rule == kRuleGuess;
+      pc = next_pc, sp = next_sp, rbp = next_rbp;
       if (!pc) return at = {sp, 0}, caller == kRootNode;
       if (caller == kRootNode) return at = {sp, pc}, false;
       rbp_at = &rbp;

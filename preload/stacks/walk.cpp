@@ -39,52 +39,87 @@ bool leads_nowhere(uint16_t kind, Rule next) {
   return next == (kRuleHard | kUncalled) || (next == (kRuleGuess | kUncalled) && kind != kRuleGuess);
 }
 
+// Join look-ups of the last few frames: asked late, so that what they need has come from memory.
+class Joins {
+ public:
+  explicit Joins(Walked& w) : w_(w) {}
+
+  // Frame number w.count begins here. `after_signal`: its registers are not what a call leaves.
+  void begin(address pc, address sp, address rbp, bool after_signal) {
+    Place& p = places_[w_.count % kAhead] = {pc, sp, rbp, after_signal ? 0 : join_key(pc, sp)};
+    if (p.tag) __builtin_prefetch(&join_cache.load(std::memory_order_relaxed)->filter_of(p.tag));
+  }
+
+  // Asks for all frames but the `pending` last ones. True: the walk is over, for one of them joins a known path.
+  bool ask(uint32_t pending) {
+    for (; next_ + pending < w_.count; next_++) {
+      Place& p = places_[next_ % kAhead];
+      if (!p.tag || budget_ <= 0) continue;
+      if (uint32_t id = cache_get(join_cache, p.tag, p.pc, p.sp, &p.rbp, &budget_)) {
+        w_.count = next_;
+        w_.outer = id;
+        return true;
+      }
+      w_.frames[next_].join = p.tag;
+    }
+    return false;
+  }
+
+  static constexpr uint32_t kAhead = 4;
+
+ private:
+  struct Place {
+    address pc, sp, rbp;
+    uint32_t tag;
+  };
+  Walked& w_;
+  Place places_[kAhead];
+  uint32_t next_ = 1;   // of the innermost frame the leaf cache was asked
+  int64_t budget_ = kVainBytes;
+};
+
+// Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
+bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bool& signal) {
+  uint16_t kind = kind_of(rule);
+  Frame& f = w.frames[w.count++];
+  f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule & ~kUncalled), 0, 0, generation_at(pc + signal)};
+  if (kind == kRuleEnd) {
+    f.rule &= 0xff00;
+    return false;   // outer stays kRootNode
+  }
+  address was = sp;
+  bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
+  if (!stepped && kind == kRuleGuess) return false;   // no frame pointer to follow: this is all there is
+  Rule next = stepped && pc ? rule_of(pc + signal, !signal) : 0;
+  if (!stepped || leads_nowhere(kind, next)) {
+    f.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
+    w.outer = kCutNode;
+    return false;
+  }
+  if (!after_signal && sp > was && may_group(sp - was, next)) {
+    if (kind == kRuleRsp) f.rule &= 0xff00;
+    if (is_frame_pointer_rule(rule)) {
+      f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
+      f.rule = kRuleFramePointerGroup;
+    }
+  }
+  if (!pc) return false;   // how a stack's first function is entered by hand: outer stays kRootNode
+  // The cut is tied to the stack's address, so that deep stacks still share their outer part.
+  if (w.count >= kMaxDepth || (w.count >= kMinDepth && (was ^ sp) >> 12)) {
+    w.outer = kCutNode;
+    return false;
+  }
+  rule = next;
+  return true;
+}
+
 void collect(Walked& w, address pc, address sp, address rbp) {
-  bool signal = false;
-  int64_t budget = kVainBytes;
-  uint32_t join = 0;
-  for (Rule rule = rule_of(pc), next;; rule = next) {
-    if (w.count) {
-      join = 0;
-      if (budget > 0 && !signal) {
-        join = join_key(pc, sp);
-        uint32_t tag = join;
-        if (uint32_t id = cache_get(join_cache, tag, pc, sp, &rbp, &budget)) {
-          w.outer = id;
-          return;
-        }
-        join = tag;
-      }
-    }
-    uint16_t kind = kind_of(rule);
-    Frame& f = w.frames[w.count++];
-    f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule & ~kUncalled), 0, join, generation_at(pc + signal)};
-    if (kind == kRuleEnd) {
-      f.rule &= 0xff00;
-      return;   // outer stays kRootNode
-    }
-    address was = sp;
-    bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
-    if (!stepped && kind == kRuleGuess) return;   // no frame pointer to follow: this is all there is
-    next = stepped && pc ? rule_of(pc + signal, !signal) : 0;
-    if (!stepped || leads_nowhere(kind, next)) {
-      f.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
-      w.outer = kCutNode;
-      return;
-    }
-    if (!after_signal && sp > was && may_group(sp - was, next)) {
-      if (kind == kRuleRsp) f.rule &= 0xff00;
-      if (is_frame_pointer_rule(rule)) {
-        f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
-        f.rule = kRuleFramePointerGroup;
-      }
-    }
-    if (!pc) return;   // how a stack's first function is entered by hand: outer stays kRootNode
-    // The cut is tied to the stack's address, so that deep stacks still share their outer part.
-    if (w.count >= kMaxDepth || (w.count >= kMinDepth && (was ^ sp) >> 12)) {
-      w.outer = kCutNode;
-      return;
-    }
+  Joins joins(w);
+  bool signal = false, more = true;
+  for (Rule rule = rule_of(pc); more;) {
+    joins.begin(pc, sp, rbp, signal);
+    more = add_frame(w, rule, pc, sp, rbp, signal);
+    if (joins.ask(more ? Joins::kAhead - 1 : 0)) return;
   }
 }
 
