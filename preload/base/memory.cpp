@@ -48,7 +48,11 @@ void populate(void* start, size_t bytes) {
 
 void* small_table(size_t bytes) {
   bytes = (bytes + 63) & ~size_t{63};
-  if (bytes > kSmall) return map_private(bytes);
+  if (bytes > kSmall) {   // a hash table: soon touched all over
+    void* p = map_private(bytes);
+    if (p) populate(p, bytes);
+    return p;
+  }
   SpinGuard guard(tables_lock);
   if (size_t(tables_end - tables) < bytes) {
     tables = static_cast<char*>(map_private(kTablesBytes));

@@ -77,6 +77,15 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
   return true;
 }
 
+// Faults come a chunk at a time, not a page: a third of their cost.
+static void touch_ahead(uint64_t first, uint32_t n) {
+  constexpr uint64_t kChunk = 16;
+  uint64_t begin = (first + kChunk - 1) / kChunk * kChunk;
+  if (begin >= first + n) return;
+  uint64_t end = (begin + kChunk) * kPageBytes, opened = store.opened.load(std::memory_order_acquire);
+  if (end <= opened) populate(store.start + begin * kPageBytes, kChunk * kPageBytes);
+}
+
 uint32_t take_pages(PageKind kind, uint32_t n) {
   Header& h = header();
   uint64_t pages = store.bytes / kPageBytes;
@@ -89,6 +98,7 @@ uint32_t take_pages(PageKind kind, uint32_t n) {
     if (!open_up_to(store, (first + n) * kPageBytes)) return 0;
   } while (!__atomic_compare_exchange_n(&h.used_pages, &first, first + n, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
   pages_taken[uint32_t(kind)].fetch_add(n, std::memory_order_relaxed);
+  touch_ahead(first, n);
   auto* directory = reinterpret_cast<uint8_t*>(store.start + h.directory_offset);
   for (uint32_t i = 0; i < n; i++) __atomic_store_n(&directory[first + i], uint8_t(kind), __ATOMIC_RELEASE);
   return uint32_t(first);

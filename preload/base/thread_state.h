@@ -24,6 +24,7 @@ struct ThreadState {
   uint32_t check;        // stacks since the last one that was checked
   uint8_t internal;      // the keeper, or a call of ours: not tracked
   uint8_t exiting;
+  uint8_t luck;          // of late, long searches in the leaf cache found something
 };
 static_assert(sizeof(ThreadState) <= 128);
 inline constexpr address kBusy = 1;

@@ -11,17 +11,15 @@ constinit std::atomic<FirstLevel*> first_level{nullptr};
 
 namespace {
 constexpr uint32_t kFirstSets = 32, kMaxSets = 1 << 15;
-constexpr uint32_t kMaxHops = 24;
 constinit base::SpinLock growing;
 
 Cache* new_cache(uint32_t sets) {
-  auto* c = static_cast<Cache*>(base::small_table(sizeof(Cache) + sets * (sizeof(CacheSet) + sizeof(uint64_t))));
+  auto* c = static_cast<Cache*>(base::small_table(sizeof(Cache) + sets * sizeof(CacheSet)));
   if (c) c->mask = sets - 1;
   return c;
 }
 
-void put_way(Cache* c, CacheSet& set, uint32_t way, uint32_t tag, uint32_t id) {
-  if (!c->may_hold(tag)) __atomic_fetch_or(&c->filter_of(tag), Cache::filter_bit(tag), __ATOMIC_RELAXED);
+void put_way(CacheSet& set, uint32_t way, uint32_t tag, uint32_t id) {
   __atomic_store_n(&set.ids[way], id, __ATOMIC_RELEASE);
   __atomic_store_n(&set.tags[way], tag, __ATOMIC_RELEASE);
 }
@@ -37,7 +35,7 @@ void grow(std::atomic<Cache*>& cache, Cache* old) {
             CacheSet& set = bigger->set_of(tag);
             uint32_t way = 0;
             while (way < 7 && set.tags[way]) way++;
-            put_way(bigger, set, way, tag, old->sets[i].ids[w]);
+            put_way(set, way, tag, old->sets[i].ids[w]);
           }
       cache.store(bigger, std::memory_order_release);
     }
@@ -45,17 +43,15 @@ void grow(std::atomic<Cache*>& cache, Cache* old) {
   growing.unlock();
 }
 
-FirstLevel* new_first_level(uint32_t places, uint32_t sizes) {
-  auto* f = static_cast<FirstLevel*>(base::small_table(sizeof(FirstLevel) + (places + sizes) * sizeof(uint64_t)));
-  if (f) f->place_mask = places - 1, f->size_mask = sizes - 1;
+FirstLevel* new_first_level(uint32_t places) {
+  auto* f = static_cast<FirstLevel*>(base::small_table(sizeof(FirstLevel) + places * sizeof(Place)));
+  if (f) f->mask = places - 1;
   return f;
 }
 
 void empty(Cache* c) {
-  for (uint32_t i = 0; i <= c->mask; i++) {
+  for (uint32_t i = 0; i <= c->mask; i++)
     for (uint32_t w = 0; w < 8; w++) __atomic_store_n(&c->sets[i].tags[w], 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->filter_of(i << 1), 0, __ATOMIC_RELAXED);
-  }
 }
 }  // namespace
 
@@ -63,7 +59,7 @@ bool start_caches() {
   growing.reset();
   Cache* leaf = new_cache(kFirstSets);
   Cache* join = new_cache(kFirstSets);
-  FirstLevel* first = new_first_level(kFirstPlaces, kFirstGuesses);
+  FirstLevel* first = new_first_level(kFirstPlaces);
   if (!leaf || !join || !first) return false;
   leaf_cache.store(leaf);
   join_cache.store(join);
@@ -72,16 +68,19 @@ bool start_caches() {
 }
 
 void widen_first_level(uint64_t stacks) {
-  if (stacks < kFirstPlaces / 2 || first_level.load(std::memory_order_relaxed)->place_mask + 1 == kPlaces || !growing.try_lock()) return;
-  if (first_level.load()->place_mask + 1 != kPlaces)
-    if (FirstLevel* whole = new_first_level(kPlaces, kGuesses)) first_level.store(whole, std::memory_order_release);
+  if (stacks < kFirstPlaces / 2 || first_level.load(std::memory_order_relaxed)->mask + 1 == kPlaces || !growing.try_lock()) return;
+  if (first_level.load()->mask + 1 != kPlaces)
+    if (FirstLevel* whole = new_first_level(kPlaces)) first_level.store(whole, std::memory_order_release);
   growing.unlock();
 }
 
 void empty_caches() {
   base::SpinGuard guard(growing);   // or a table that is being grown would bring back what is dropped here
   FirstLevel* first = first_level.load(std::memory_order_acquire);
-  for (uint32_t i = 0; i < first->place_mask + 1 + first->size_mask + 1; i++) first->places[i].store(0, std::memory_order_relaxed);
+  for (uint32_t i = 0; i <= first->mask; i++) {
+    first->places[i].leaves.store(0, std::memory_order_relaxed);
+    first->places[i].sizes.store(0, std::memory_order_relaxed);
+  }
   empty(leaf_cache.load(std::memory_order_acquire));
   empty(join_cache.load(std::memory_order_acquire));
 }
@@ -95,18 +94,17 @@ void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t w
   CacheSet& set = c->set_of(tag);
   uint32_t way = 0;
   while (way < 8 && set.tags[way] && set.tags[way] != tag) way++;
-  put_way(c, set, way < 8 ? way : base::thread_state.victim++ & 7, tag, id);
+  put_way(set, way < 8 ? way : base::thread_state.victim++ & 7, tag, id);
 }
 
 __attribute__((noinline)) uint32_t cache_get(std::atomic<Cache*>& cache, uint32_t& tag, address pc, address sp,
-                                             const address* rbp_at, int64_t* budget, uint32_t* hops) {
+                                             const address* rbp_at, uint32_t& hops) {
   Cache* c = cache.load(std::memory_order_acquire);
   Difference at{};
-  for (uint32_t hop = 0;; hop++) {
-    if (hops) *hops = hop;
-    uint32_t id = !budget || c->may_hold(tag) ? probe(c, tag) : 0;
+  for (;; hops--) {
+    uint32_t id = probe(c, tag);
     if (!id || prove(id, pc, sp, rbp_at, at)) return id;
-    if (hop == kMaxHops || (budget && (*budget -= int64_t(at.sp - sp) + 256) < 0)) return 0;
+    if (!hops) return 0;
     tag = uint32_t(base::mix((at.pc ^ (at.sp - sp) << 48) * 0xA0761D6478BD642Full + id) >> 16) | 1;
   }
 }

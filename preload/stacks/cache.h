@@ -15,29 +15,26 @@ struct alignas(64) CacheSet {
   uint32_t tags[8];
   uint32_t ids[8];
 };
-// Behind the sets lies a filter, a word for each: a bit that is clear says for sure that a tag is not there. It is an eighth of the
-// table's size, so it stays in a nearer cache.
 struct alignas(64) Cache {
   uint32_t mask;   // sets - 1
   CacheSet sets[];
   CacheSet& set_of(uint32_t tag) { return sets[tag >> 1 & mask]; }   // the lowest bit of a tag is always set
-  uint64_t& filter_of(uint32_t tag) { return reinterpret_cast<uint64_t*>(sets + mask + 1)[tag >> 1 & mask]; }
-  static uint64_t filter_bit(uint32_t tag) { return uint64_t{1} << (tag >> 26); }
-  bool may_hold(uint32_t tag) { return __atomic_load_n(&filter_of(tag), __ATOMIC_RELAXED) & filter_bit(tag); }
 };
 TIDEMARK_OWN std::atomic<Cache*> leaf_cache;   // key of a stack (its place and four return addresses) -> leaf
 TIDEMARK_OWN std::atomic<Cache*> join_cache;   // place of a full group -> its node; asked on a miss only
 
-// First level: place (pc, sp) alone -> the last leaf proved there. place >> 16 (low 32 bits) << 32 | leaf
-inline constexpr uint32_t kPlaces = 8192, kFirstPlaces = 256;
-// (pc, sp) -> sizes of the first four frames, so that the key's words can be read at once. place >> 16 << 32 | sizes
-inline constexpr uint32_t kGuesses = 4096, kFirstGuesses = 128;
-struct FirstLevel {
-  uint32_t place_mask, size_mask;
-  std::atomic<uint64_t> places[];   // place_mask + 1 places, then the sizes
-  std::atomic<uint64_t>& place(uint64_t key) { return places[key >> 40 & place_mask]; }
-  std::atomic<uint64_t>& size(uint64_t key) { return places[place_mask + 1 + (key >> 40 & size_mask)]; }
+// First level, by place (pc, sp) alone.
+struct Place {
+  std::atomic<uint64_t> leaves;   // the last two proved here: 16 bits of the place << 48 | leaf << 24 | leaf that is asked first
+  std::atomic<uint64_t> sizes;    // of the first four frames, so that a key's words can be read at once: place >> 16 << 32 | sizes
 };
+inline constexpr uint32_t kPlaces = 8192, kFirstPlaces = 128;
+struct FirstLevel {
+  uint64_t mask;   // places - 1
+  Place places[];
+  Place& at(uint64_t key) { return places[key >> 40 & mask]; }
+};
+inline uint64_t mark_of(uint64_t key) { return key >> 24 & 0xffff; }
 // One page at first, for most processes never need more; whole once there are more stacks than that can serve.
 TIDEMARK_OWN std::atomic<FirstLevel*> first_level;
 void widen_first_level(uint64_t stacks);
@@ -80,8 +77,7 @@ TIDEMARK_INLINE uint32_t probe(Cache* cache, uint32_t tag) {
 }
 
 // Asks for the proved answer; where different stacks share a key, (answer, place of the difference, pc found there) is the key of
-// the next guess. 0: unknown; then `tag` is where a new answer belongs. budget: for vain proofs, bytes of stack + 256 each.
-uint32_t cache_get(std::atomic<Cache*>& cache, uint32_t& tag, address pc, address sp, const address* rbp_at,
-                   int64_t* budget = nullptr, uint32_t* hops = nullptr);
+// the next guess, for at most so many `hops`: then as many are left. 0: unknown; then `tag` is where a new answer belongs.
+uint32_t cache_get(std::atomic<Cache*>& cache, uint32_t& tag, address pc, address sp, const address* rbp_at, uint32_t& hops);
 
 }  // namespace tidemark::stacks

@@ -7,6 +7,9 @@ namespace tidemark::stacks {
 using namespace format;
 namespace {
 
+constexpr uint32_t kMaxHops = 24, kFewHops = 2;
+constexpr uint8_t kMostLuck = 8;
+
 // Sizes of the first four frames as they really are, as far as they are plain or frame-pointer frames under 2 KiB.
 uint32_t true_sizes(address pc, address sp, address rbp) {
   uint32_t sizes = 0;
@@ -24,10 +27,11 @@ uint32_t true_sizes(address pc, address sp, address rbp) {
 
 TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t guessed, uint32_t tag) {
   uint32_t sizes = true_sizes(k.pc, k.sp, k.rbp);
-  k.level->size(k.place).store((k.place >> 16 << 32) | sizes, std::memory_order_relaxed);
+  k.first->sizes.store((k.place >> 16 << 32) | sizes, std::memory_order_relaxed);
   if (sizes != guessed) {
     tag = leaf_key(k.place, k.sp, sizes);
-    if (uint32_t id = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp)) return id;
+    uint32_t hops = kMaxHops;
+    if (uint32_t id = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, hops)) return id;
   }
   base::count(kCacheMisses);
   widen_first_level(base::header().coverage[kStacks]);
@@ -37,20 +41,50 @@ TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t guessed, uint32_t tag) {
 }
 }  // namespace
 
+// The leaf proved here before the latest one. They may take turns: mostly left where they are, for all threads write to one line.
+static uint32_t ask_other(Lookup& k, uint64_t entry) {
+  uint32_t latest = uint32_t(entry & 0xffffff), other = uint32_t(entry >> 24 & 0xffffff);
+  Difference at;
+  if (entry >> 48 != mark_of(k.place) || !other || !prove(other, k.pc, k.sp, &k.rbp, at)) return 0;
+  if (!(++base::thread_state.victim & 3))
+    k.first->leaves.store(entry >> 48 << 48 | uint64_t{latest} << 24 | other, std::memory_order_relaxed);
+  return other;
+}
+
+// Follows redirects. Where stacks come that were never seen, they lead nowhere: after some vain searches only a few are followed, until one
+// of the longer searches that are still made now and then finds something.
+static uint32_t ask_cache(Lookup& k, uint32_t& tag) {
+  base::ThreadState& t = base::thread_state;
+  uint32_t most = t.luck || !(++t.victim & 31) ? kMaxHops : kFewHops, left = most, asked = tag;
+  uint32_t leaf = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, left);
+  uint32_t hops = most - left;
+  if (hops >= kFewHops) {
+    if (leaf) t.luck = kMostLuck;
+    else if (t.luck) t.luck--;
+  }
+  // A hit behind redirects is promoted now and then, so that the frequent stack of a key is found at once.
+  if (leaf && hops && !(++t.victim & 63)) cache_put(leaf_cache, asked, leaf, 0);
+  return leaf;
+}
+
+static void note_leaf(Lookup& k, uint64_t entry, uint32_t leaf) {
+  uint64_t latest = entry >> 48 == mark_of(k.place) ? entry & 0xffffff : 0;
+  k.first->leaves.store(mark_of(k.place) << 48 | latest << 24 | leaf, std::memory_order_relaxed);
+}
+
 __attribute__((noinline)) uint32_t find_leaf(Lookup& k) {
+  uint64_t entry = k.first->leaves.load(std::memory_order_relaxed);
+  if (uint32_t leaf = ask_other(k, entry)) return leaf;
   uint32_t leaf = 0, sizes = ~0u, tag = 0;
-  uint64_t guess = k.level->size(k.place).load(std::memory_order_relaxed);
+  uint64_t guess = k.first->sizes.load(std::memory_order_relaxed);
   if (TIDEMARK_LIKELY(uint32_t(guess >> 32) == uint32_t(k.place >> 16))) {
     sizes = uint32_t(guess);
     if (!may_read_key(k.sp, sizes)) sizes = 0;
     tag = leaf_key(k.place, k.sp, sizes);
-    uint32_t hops = 0, asked = tag;
-    leaf = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, nullptr, &hops);
-    // A hit behind redirects is promoted now and then, so that the frequent stack of a key is found at once.
-    if (leaf && hops && !(++base::thread_state.victim & 63)) cache_put(leaf_cache, asked, leaf, 0);
+    leaf = ask_cache(k, tag);
   }
   if (TIDEMARK_UNLIKELY(!leaf)) leaf = miss(k, sizes, tag);
-  if (leaf != kNoNode) k.first->store((k.place >> 16 << 32) | leaf, std::memory_order_relaxed);
+  if (leaf != kNoNode) note_leaf(k, entry, leaf);
   return leaf;
 }
 

@@ -9,14 +9,12 @@ namespace tidemark::stacks {
 struct Lookup {
   address pc, sp, rbp;
   uint64_t place;
-  FirstLevel* level;
-  std::atomic<uint64_t>* first;
+  Place* first;
 };
 
 TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
-  Lookup k{caller.pc, caller.sp, caller.rbp, place_key(caller.pc, caller.sp), first_level.load(std::memory_order_acquire), nullptr};
-  k.first = &k.level->place(k.place);
-  return k;
+  uint64_t place = place_key(caller.pc, caller.sp);
+  return {caller.pc, caller.sp, caller.rbp, place, &first_level.load(std::memory_order_acquire)->at(place)};
 }
 
 // Second level and walk; kNoNode: no room.
@@ -28,10 +26,10 @@ void check_stack(uint32_t leaf, address pc);
 void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 
 TIDEMARK_INLINE uint32_t find_stack(Lookup& k) {
-  uint64_t entry = k.first->load(std::memory_order_relaxed);
-  uint32_t leaf = uint32_t(entry);
+  uint64_t entry = k.first->leaves.load(std::memory_order_relaxed);
+  uint32_t leaf = uint32_t(entry & 0xffffff);
   Difference at;
-  if (!(uint32_t(entry >> 32) == uint32_t(k.place >> 16) && leaf && prove(leaf, k.pc, k.sp, &k.rbp, at))) {
+  if (!(entry >> 48 == mark_of(k.place) && leaf && prove(leaf, k.pc, k.sp, &k.rbp, at))) {
     leaf = find_leaf(k);
     if (TIDEMARK_UNLIKELY(leaf == kNoNode)) return base::header().overflow_stack;
   }

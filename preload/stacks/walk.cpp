@@ -13,7 +13,6 @@ namespace tidemark::stacks {
 using namespace format;
 namespace {
 
-constexpr int64_t kVainBytes = 1 << 13;
 constexpr uint64_t kLargeFrame = 2048;
 
 struct Frame {
@@ -39,50 +38,13 @@ bool leads_nowhere(uint16_t kind, Rule next) {
   return next == (kRuleHard | kUncalled) || (next == (kRuleGuess | kUncalled) && kind != kRuleGuess);
 }
 
-// Join look-ups of the last few frames: asked late, so that what they need has come from memory.
-class Joins {
- public:
-  explicit Joins(Walked& w) : w_(w) {}
-
-  // Frame number w.count begins here. `after_signal`: its registers are not what a call leaves.
-  void begin(address pc, address sp, address rbp, bool after_signal) {
-    Place& p = places_[w_.count % kAhead] = {pc, sp, rbp, after_signal ? 0 : join_key(pc, sp)};
-    if (p.tag) __builtin_prefetch(&join_cache.load(std::memory_order_relaxed)->filter_of(p.tag));
-  }
-
-  // Asks for all frames but the `pending` last ones. True: the walk is over, for one of them joins a known path.
-  bool ask(uint32_t pending) {
-    for (; next_ + pending < w_.count; next_++) {
-      Place& p = places_[next_ % kAhead];
-      if (!p.tag || budget_ <= 0) continue;
-      if (uint32_t id = cache_get(join_cache, p.tag, p.pc, p.sp, &p.rbp, &budget_)) {
-        w_.count = next_;
-        w_.outer = id;
-        return true;
-      }
-      w_.frames[next_].join = p.tag;
-    }
-    return false;
-  }
-
-  static constexpr uint32_t kAhead = 4;
-
- private:
-  struct Place {
-    address pc, sp, rbp;
-    uint32_t tag;
-  };
-  Walked& w_;
-  Place places_[kAhead];
-  uint32_t next_ = 1;   // of the innermost frame the leaf cache was asked
-  int64_t budget_ = kVainBytes;
-};
-
 // Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
 bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bool& signal) {
   uint16_t kind = kind_of(rule);
   Frame& f = w.frames[w.count++];
-  f = {(rule & ~kPcMask) | (pc & kPcMask), uint16_t(rule & ~kUncalled), 0, 0, generation_at(pc + signal)};
+  f.word = (rule & ~kPcMask) | (pc & kPcMask);
+  f.rule = uint16_t(rule & ~kUncalled);
+  f.generation = generation_at(pc + signal);
   if (kind == kRuleEnd) {
     f.rule &= 0xff00;
     return false;   // outer stays kRootNode
@@ -114,12 +76,18 @@ bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bo
 }
 
 void collect(Walked& w, address pc, address sp, address rbp) {
-  Joins joins(w);
-  bool signal = false, more = true;
-  for (Rule rule = rule_of(pc); more;) {
-    joins.begin(pc, sp, rbp, signal);
-    more = add_frame(w, rule, pc, sp, rbp, signal);
-    if (joins.ask(more ? Joins::kAhead - 1 : 0)) return;
+  bool signal = false;
+  Rule rule = rule_of(pc);
+  w.frames[0].join = 0;   // of the innermost frame the leaf cache was asked
+  while (add_frame(w, rule, pc, sp, rbp, signal)) {
+    uint32_t& join = w.frames[w.count].join;
+    join = 0;
+    if (signal) continue;
+    uint32_t hops = 0;   // redirects lead to a join more slowly than a walk
+    if (uint32_t id = cache_get(join_cache, join = join_key(pc, sp), pc, sp, &rbp, hops)) {
+      w.outer = id;
+      return;
+    }
   }
 }
 
