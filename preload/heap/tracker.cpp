@@ -21,8 +21,11 @@ constinit uint32_t session_serial = 0, grace_allocations = 0;
 namespace {
 constinit bool foreign_heap = false;
 
+constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's stack: bytes from the thread pointer; 0: not known yet
+
 // The main thread's stack lies under what ld.so was started with, and the kernel keeps 128 MiB below that free of mappings
-// (arch/x86/mm/mmap.c, mmap_base); any other thread's is known to glibc.
+// (arch/x86/mm/mmap.c, mmap_base); any other thread's is known to glibc. Which must not be asked here: pthread_getattr_np takes a lock of
+// the thread, and allocates under it itself.
 void find_stack(base::ThreadState& t) {
   constexpr address kMainStack = 64 << 20;
   auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
@@ -32,16 +35,13 @@ void find_stack(base::ThreadState& t) {
     t.stack_top = top;
     return;
   }
-  if (syscall(SYS_gettid) == syscall(SYS_getpid)) return;   // glibc would read /proc to answer
-  pthread_attr_t attributes;
-  void* low;
-  size_t bytes;
-  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
-  if (pthread_attr_getstack(&attributes, &low, &bytes) == 0 && here - reinterpret_cast<address>(low) < bytes) {
-    t.stack_low = reinterpret_cast<address>(low);
-    t.stack_top = t.stack_low + bytes;
-  }
-  pthread_attr_destroy(&attributes);
+  uint32_t at = stack_at.load(std::memory_order_relaxed);
+  if (!at || syscall(SYS_gettid) == syscall(SYS_getpid)) return;
+  auto self = reinterpret_cast<address>(__builtin_thread_pointer());
+  address low = base::load(self + at), bytes = base::load(self + at + 8);
+  if (here - low >= bytes || self - low >= bytes) return;
+  t.stack_low = low;
+  t.stack_top = low + bytes;
 }
 
 // True when it did: the word must be read again, for whoever moves the region did not know this thread before.
@@ -66,6 +66,26 @@ void release_deferred(base::ThreadState& t) {
   }
 }
 }  // namespace
+
+// glibc's struct pthread has two words, stackblock and stackblock_size, one behind the other (nptl/descr.h, since 2.0); where, its versions
+// differ. They are found in a thread whose stack is known.
+void learn_thread_layout() {
+  pthread_attr_t attributes;
+  void* low = nullptr;
+  size_t bytes = 0;
+  if (stack_at.load() || pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  bool known = pthread_attr_getstack(&attributes, &low, &bytes) == 0 && low;
+  pthread_attr_destroy(&attributes);
+  auto self = reinterpret_cast<address>(__builtin_thread_pointer()), top = reinterpret_cast<address>(low) + bytes;
+  if (!known || self < reinterpret_cast<address>(low) || self >= top) return;
+  constexpr address kLargestGuard = 1 << 20, kSearched = 4096;
+  for (address at = 8; at < kSearched && self + at + 16 <= top; at += 8) {
+    address block = base::load(self + at);
+    if (block + base::load(self + at + 8) != top || reinterpret_cast<address>(low) - block > kLargestGuard) continue;
+    stack_at.store(uint32_t(at));
+    return;
+  }
+}
 
 bool foreign() { return foreign_heap; }
 void set_foreign(bool value) { foreign_heap = value; }
@@ -131,6 +151,7 @@ TIDEMARK_COLD Gate pass_gate() {
 TIDEMARK_COLD bool still_inside(address sp) {
   base::ThreadState& t = base::thread_state;
   if (t.internal || t.busy == base::kBusy) return true;
+  if (!t.stack_top) find_stack(t);   // a thread older than the keeper
   bool same_stack = t.busy > t.stack_low && t.busy <= t.stack_top && sp > t.stack_low && sp <= t.stack_top;
   if (!same_stack || sp < t.busy) return true;
   stack_t alternate{};

@@ -26,6 +26,7 @@ void release_nested(void* p);
 void release_watched(void* p, Record record);                // the record has kWatched
 void release_inherited(Record record, uint64_t bytes);
 void count_untracked(size_t bytes);
+void learn_thread_layout();                                  // once, in a thread of ours, outside of malloc; may allocate
 void start_heap();                                           // once: tables, jemalloc
 
 bool foreign();   // the executable brings its own malloc: these are not what it calls

@@ -158,6 +158,7 @@ void* keeper_main(void*) {
   base::be_internal();
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   prctl(PR_SET_NAME, "tidemark");
+  heap::learn_thread_layout();
   if (run_grace()) return end_as_last_thread();
   int64_t next = platform::monotonic_ns();
   for (uint64_t beat = 0; !stopping() && active(); beat++) {

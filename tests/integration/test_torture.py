@@ -21,6 +21,9 @@ class Torture(support.TestCase):
             self.assertTrue(support.bare(stack["frames"][1]["function"]).startswith("says_"), stack)
         self.assertGreater(report.losses()["hard_frames"], 0)
 
+    def test_a_first_allocation_inside_glibc(self):
+        self.run_victim("first_allocation")
+
     def test_threads_forks_and_loaders_at_once(self):
         plugins = [support.victim(f"libplugin_{which}.so") for which in ("closed", "left", "right")]
         self.run_victim("storm", "300", *plugins)

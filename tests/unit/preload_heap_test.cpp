@@ -114,6 +114,29 @@ TEST_F(CoreTest, AnOldDeathEarnsADetail) {
   EXPECT_EQ(kDetailAgeTicks, d.max_age_ticks);
 }
 
+// As a thread's own stack is known, a hook that was jumped out of is told from one that goes on.
+TEST_F(CoreTest, AThreadsStackIsFoundWithoutAskingGlibc) {
+  std::thread([&] {
+    heap::learn_thread_layout();
+    std::thread([&] {
+      base::ThreadState& t = base::thread_state;
+      base::session_word = &word_;
+      t.errno_at = &errno;
+      t.busy = heap::own_sp() - 4096;   // a frame further in, long gone
+      EXPECT_FALSE(heap::still_inside(heap::own_sp()));
+      pthread_attr_t attributes;
+      void* low = nullptr;
+      size_t bytes = 0;
+      ASSERT_EQ(0, pthread_getattr_np(pthread_self(), &attributes));
+      pthread_attr_getstack(&attributes, &low, &bytes);
+      pthread_attr_destroy(&attributes);
+      EXPECT_EQ(reinterpret_cast<address>(low) + bytes, t.stack_top);
+      EXPECT_LE(t.stack_low, reinterpret_cast<address>(low));
+      t = {};
+    }).join();
+  }).join();
+}
+
 TEST_F(CoreTest, NestedBlocksComeFromTheirOwnRange) {
   std::vector<void*> blocks;
   for (size_t n : {0ul, 1ul, 33ul, 4000ul, 100'000ul}) {
