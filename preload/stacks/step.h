@@ -68,7 +68,7 @@ TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, boo
 
 // The same for a frame that may never have been proved: refuses what would leave the stack, so that wrong unwind data cannot
 // make us read unmapped memory.
-inline bool step_checked(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
+TIDEMARK_INLINE bool step_checked(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
   int64_t offset = (int64_t(rule) >> 48) * 8;
   address cfa = 0;
   switch (kind_of(rule)) {
