@@ -64,6 +64,7 @@ bool make_scratch() {
   scratch.oldest = static_cast<uint32_t*>(base::map_private(lines * sizeof(uint32_t)));
   scratch.cohorts = static_cast<Cohorts*>(base::map_private(lines / kLinesPerDetail * sizeof(Cohorts)));
   scratch.lines = lines;
+  if (!scratch.cohorts && scratch.oldest) base::unmap(scratch.oldest, lines * sizeof(uint32_t));   // asked again at the next walk
   return scratch.oldest && scratch.cohorts;
 }
 

@@ -32,28 +32,20 @@ std::string record(uint32_t id, const std::string& content) {
   return bytes + content;
 }
 
-std::string load(uint64_t address, uint64_t size, const std::string& name) {
+// What begins both: process, thread, then words of 8 bytes.
+std::string of_thread(std::initializer_list<uint64_t> words) {
   std::string bytes;
   put(bytes, uint32_t{1});
   put(bytes, uint32_t{1});
-  put(bytes, address);
-  put(bytes, address);
-  put(bytes, size);
-  put(bytes, uint64_t{0});
-  return record(0, bytes + name + '\0' + std::string(size, '\x90'));
+  for (uint64_t word : words) put(bytes, word);
+  return bytes;
 }
 
-std::string move(uint64_t from, uint64_t to, uint64_t size) {
-  std::string bytes;
-  put(bytes, uint32_t{1});
-  put(bytes, uint32_t{1});
-  put(bytes, to);
-  put(bytes, from);
-  put(bytes, to);
-  put(bytes, size);
-  put(bytes, uint64_t{0});
-  return record(1, bytes);
+std::string load(uint64_t address, uint64_t size, const std::string& name) {
+  return record(0, of_thread({address, address, size, 0}) + name + '\0' + std::string(size, '\x90'));
 }
+
+std::string move(uint64_t from, uint64_t to, uint64_t size) { return record(1, of_thread({to, from, to, size, 0})); }
 
 std::string lines(uint64_t address) {
   std::string bytes;
