@@ -151,6 +151,7 @@ enum RuleKind : uint16_t {   // the low byte of Node::rule; 0: a group of frames
   kRuleHard = 7,             // unwind data says something we do not follow: the stack is cut here
 };
 inline constexpr uint16_t kRuleFramePointerGroup = 0x100;   // a group in which every CFA = rbp + 16
+inline constexpr uint16_t kRuleLargeGroup = 0x200;          // bit: a group with a large frame, whose end is looked at before its words are read
 
 struct alignas(64) Node {
   uint64_t words[kFramesPerNode];

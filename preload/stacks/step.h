@@ -89,6 +89,22 @@ TIDEMARK_INLINE bool step_checked(Rule rule, address& pc, address& sp, address& 
   return step(rule, pc, sp, rbp, signal);
 }
 
+// The same for a group's frames: whether their words, from `sp` on, can be read.
+inline bool may_read_each(const format::Node& n, address sp) {
+  for (uint64_t word : n.words) {
+    address next = sp + (word >> 48) * 8;
+    if (next > sp && !may_read(next - 8, sp)) return false;
+    sp = next;
+  }
+  return true;
+}
+TIDEMARK_INLINE bool may_read_group(const format::Node& n, address sp) {
+  const base::ThreadState& t = base::thread_state;
+  address end = sp;
+  for (uint64_t word : n.words) end += (word >> 48) * 8;
+  return (sp >= t.stack_low && end <= t.stack_top) || may_read_each(n, sp);
+}
+
 struct Difference {
   address sp, pc;   // the first frame that differs: its stack pointer and the pc found there
 };
@@ -96,45 +112,48 @@ struct Difference {
 // Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
 // at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
 // word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path: a frame whose
-// unwind data says so (size 0), or that has no return address. What is read: lone frames are checked each time; a group's frames led to
-// a call when the path was walked and are small (walk.cpp), so wrong unwind data that passed for right then reads a little above the
-// stack at most.
+// unwind data says so (size 0), or that has no return address. What is read: lone frames and groups with large ones are checked each
+// time; the frames of other groups led to a call when the path was walked and are small (walk.cpp), so wrong unwind data that passed for
+// right then reads a little above the stack at most.
 TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* rbp_at, Difference& at) {
   using namespace format;
   address rbp;
   for (const Node* n = base::line<Node>(id);;) {
-    if (TIDEMARK_UNLIKELY(n->rule == kRuleFramePointerGroup)) {   // rbp must agree with each size
-      rbp = *rbp_at;
-#pragma GCC unroll 8
-      for (uint32_t i = 0; i < kFramesPerNode; i++) {
-        if ((n->words[i] ^ pc) << 16) return at = {sp, pc}, false;
-        if (uint64_t bytes = (n->words[i] >> 48) * 8) {
-          if (rbp + 16 != sp + bytes) return at = {sp, rbp - sp}, false;
-          sp += bytes;
-          rbp = base::load(sp - 16);
-          pc = base::load(sp - 8);
-        }
+    if (TIDEMARK_UNLIKELY(n->rule != 0)) {
+      if (TIDEMARK_UNLIKELY(n->rule & 0xff)) {   // a lone frame: do what its rule says
+        if ((n->words[0] ^ pc) << 16) return at = {sp, pc}, false;
+        uint32_t caller = n->caller;
+        if (caller == kCutNode) return true;
+        if (reinterpret_cast<address>(rbp_at) >= sp && !may_read(reinterpret_cast<address>(rbp_at), sp)) return at = {sp, 0}, false;
+        address next_pc = pc, next_sp = sp, next_rbp = *rbp_at;   // copies: pc and sp stay in registers
+        bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, next_pc, next_sp, next_rbp, signal);
+        if (!stepped) return at = {sp, 0}, caller == kRootNode && n->rule == kRuleGuess;
+        pc = next_pc, sp = next_sp, rbp = next_rbp;
+        if (!pc) return at = {sp, 0}, caller == kRootNode;
+        if (caller == kRootNode) return at = {sp, pc}, false;
+        rbp_at = &rbp;
+        n = base::line<Node>(caller);
+        continue;
       }
-      uint32_t caller = n->caller;
-      if (caller <= kCutNode) return caller == kCutNode || !pc;
-      n = base::line<Node>(caller);
-      rbp_at = &rbp;
-      continue;
-    }
-    if (TIDEMARK_UNLIKELY(n->rule != 0)) {   // a lone frame: do what its rule says
-      if ((n->words[0] ^ pc) << 16) return at = {sp, pc}, false;
-      uint32_t caller = n->caller;
-      if (caller == kCutNode) return true;
-      if (reinterpret_cast<address>(rbp_at) >= sp && !may_read(reinterpret_cast<address>(rbp_at), sp)) return at = {sp, 0}, false;
-      address next_pc = pc, next_sp = sp, next_rbp = *rbp_at;   // copies: pc and sp stay in registers
-      bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, next_pc, next_sp, next_rbp, signal);
-      if (!stepped) return at = {sp, 0}, caller == kRootNode && n->rule == kRuleGuess;
-      pc = next_pc, sp = next_sp, rbp = next_rbp;
-      if (!pc) return at = {sp, 0}, caller == kRootNode;
-      if (caller == kRootNode) return at = {sp, pc}, false;
-      rbp_at = &rbp;
-      n = base::line<Node>(caller);
-      continue;
+      if (n->rule & kRuleLargeGroup && !may_read_group(*n, sp)) return at = {sp, 0}, false;
+      if (n->rule & kRuleFramePointerGroup) {   // rbp must agree with each size
+        rbp = *rbp_at;
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < kFramesPerNode; i++) {
+          if ((n->words[i] ^ pc) << 16) return at = {sp, pc}, false;
+          if (uint64_t bytes = (n->words[i] >> 48) * 8) {
+            if (rbp + 16 != sp + bytes) return at = {sp, rbp - sp}, false;
+            sp += bytes;
+            rbp = base::load(sp - 16);
+            pc = base::load(sp - 8);
+          }
+        }
+        uint32_t caller = n->caller;
+        if (caller <= kCutNode) return caller == kCutNode || !pc;
+        n = base::line<Node>(caller);
+        rbp_at = &rbp;
+        continue;
+      }
     }
     if (n->rbp_save) rbp_at = reinterpret_cast<const address*>(sp + address(int64_t{8} * n->rbp_save));
 #pragma GCC unroll 8

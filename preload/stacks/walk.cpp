@@ -18,7 +18,7 @@ constexpr uint64_t kLargeFrame = 2048;
 struct Frame {
   uint64_t word;   // pc | size << 48
   uint16_t rule;   // low byte 0: may share a node
-  uint16_t pad;
+  bool large;
   uint32_t join;   // key for the join cache, or 0
   uint32_t generation;
 };
@@ -28,9 +28,10 @@ struct Walked {
   uint32_t outer;   // node that goes on outside of them
 };
 
-// Whether a frame that was stepped over once may be stepped over again without a look at where that leads: its size is fixed, and it led to
-// a call. A large one is always looked at, so that unwind data that is wrong and yet led to a call, by chance, cannot lead far.
-bool may_group(uint64_t bytes, Rule next) { return bytes < kLargeFrame && !(next & kUncalled); }
+// Whether a frame that was stepped over once may be stepped over again without a look at where each step leads: its size is fixed, and it
+// led to a call. Where a large one is among a group, the proof looks at the end of them all first, so that unwind data that is wrong and yet
+// led to a call, by chance, cannot lead far.
+bool may_group(uint64_t bytes, Rule next) { return bytes < 0xffff * 8 && !(next & kUncalled); }
 
 // Whether a step led to what is no code. JIT compilers do change return addresses, so between frames without unwind data a pc that
 // nobody called from is taken for one; those steps are looked at each time anyway.
@@ -50,6 +51,7 @@ bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bo
     return false;   // outer stays kRootNode
   }
   address was = sp;
+  f.large = false;
   bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
   if (!stepped && kind == kRuleGuess) return false;   // no frame pointer to follow: this is all there is
   Rule next = stepped && pc ? rule_of(pc + signal, !signal) : 0;
@@ -59,6 +61,7 @@ bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bo
     return false;
   }
   if (!after_signal && sp > was && may_group(sp - was, next)) {
+    f.large = sp - was >= kLargeFrame;
     if (kind == kRuleRsp) f.rule &= 0xff00;
     if (is_frame_pointer_rule(rule)) {
       f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
@@ -115,7 +118,8 @@ void fill(Node& n, const Frame* f, uint32_t k) {
   for (uint32_t j = 0; j < k; j++) {
     n.words[kFramesPerNode - k + j] = f[j].word;
     words += f[j].word >> 48;
-    if (f[j].rule == kRuleFramePointerGroup) n.rule = kRuleFramePointerGroup;
+    if (f[j].large) n.rule |= kRuleLargeGroup;
+    if (f[j].rule == kRuleFramePointerGroup) n.rule |= kRuleFramePointerGroup;
     else if (int8_t save = int8_t(f[j].rule >> 8)) n.rbp_save = int16_t(int64_t(words) + save);
   }
   for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;

@@ -18,6 +18,10 @@ class AgeingTest : public CoreTest {
     heap::attach_thread();
     stack_ = some_stack(1);
   }
+  void TearDown() override {
+    release(int(blocks_.size()));   // or the next test meets them under the same ids
+    CoreTest::TearDown();
+  }
 
   void at_tick(uint32_t tick) { base::header().tick = tick; }
   void allocate(int blocks) {

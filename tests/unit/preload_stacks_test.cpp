@@ -1,4 +1,5 @@
 #include <execinfo.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <vector>
@@ -79,6 +80,50 @@ TEST_F(CoreTest, ADeepStackIsCutAndSaysSo) {
   EXPECT_TRUE(cut);
   EXPECT_GE(pcs.size(), stacks::kMinDepth);
   EXPECT_LE(pcs.size(), stacks::kMaxDepth);
+}
+
+// A made-up stack in two pages, with none behind them; every word holds the one pc of all frames.
+class MadeUpStack {
+ public:
+  static constexpr address kPc = 0x5000, kBytes = 8192;
+  MadeUpStack() {
+    memory_ = mmap(nullptr, 2 * kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(static_cast<char*>(memory_) + kBytes, kBytes);
+    std::fill_n(static_cast<address*>(memory_), kBytes / 8, kPc);
+  }
+  ~MadeUpStack() { munmap(memory_, kBytes); }
+  address low() const { return reinterpret_cast<address>(memory_); }
+  address top() const { return low() + kBytes; }
+
+ private:
+  void* memory_;
+};
+
+// Six frames of this kind that lead to a stack's end by a cut, the middle one of `bytes`.
+uint32_t group_with(uint64_t bytes, uint16_t rule) {
+  Node n{};
+  for (auto& word : n.words) word = MadeUpStack::kPc | uint64_t{2} << 48;
+  n.words[3] = MadeUpStack::kPc | bytes / 8 << 48;
+  n.caller = kCutNode;
+  n.rule = rule;
+  return stacks::put_node(n);
+}
+
+TEST_F(CoreTest, ALargeFrameIsNotFollowedBeyondItsStack) {
+  MadeUpStack stack;
+  base::ThreadState& t = base::thread_state;
+  stacks::Difference at;
+  address rbp = 0;
+  uint32_t leaf = group_with(4096, kRuleLargeGroup);
+  for (bool bounds_known : {true, false}) {
+    t.stack_low = bounds_known ? stack.low() : 0;
+    t.stack_top = bounds_known ? stack.top() : 0;
+    EXPECT_TRUE(stacks::prove(leaf, MadeUpStack::kPc, stack.low() + 64, &rbp, at));
+    EXPECT_TRUE(stacks::prove(leaf, MadeUpStack::kPc, stack.top() - 4096 - 5 * 16, &rbp, at)) << "the last word is the stack's last";
+    EXPECT_FALSE(stacks::prove(leaf, MadeUpStack::kPc, stack.top() - 2048, &rbp, at));
+  }
+  address rbp_that_agrees = stack.top() - 64 + 4096 - 16;
+  EXPECT_FALSE(stacks::prove(group_with(4096, kRuleLargeGroup | kRuleFramePointerGroup), MadeUpStack::kPc, stack.top() - 64, &rbp_that_agrees, at));
 }
 
 TEST_F(CoreTest, EqualNodesAreOne) {
