@@ -155,6 +155,16 @@ TIDEMARK_INLINE void release(void* p) {
   leave(t);
 }
 
-inline size_t usable_size(const void* p) { return is_nested(p) ? nested_usable_size(p) : tmje_sallocx(p, 0); }
+// malloc_usable_size(3): p is not nullptr. A tracked block's page tells it, and free asks for the same lines soon; jemalloc's own map is
+// colder and deeper. Records are only true while this thread tracks.
+TIDEMARK_INLINE size_t usable_size(const void* p) {
+  if (is_nested(p)) return nested_usable_size(p);
+  if (TIDEMARK_LIKELY(base::thread_state.generation == *base::session_word)) {
+    uint64_t entry = find_entry(reinterpret_cast<address>(p));
+    uint32_t size8 = uint32_t(entry >> 48);
+    if (size8 && stack_of_record(record_at(entry, reinterpret_cast<address>(p))->load(std::memory_order_relaxed))) return size_t{size8} * 8;
+  }
+  return tmje_sallocx(p, 0);
+}
 
 }  // namespace tidemark::heap
