@@ -1,5 +1,7 @@
 #include "preload/heap/nested_heap.h"
 
+#include <sys/resource.h>
+
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -28,9 +30,19 @@ constinit std::atomic<address> opened{0};
 constinit base::SpinLock lists_lock;   // only ever tried: whoever was interrupted may hold it
 constinit Free* lists[kClasses]{};
 
+// Address space only; but where that is limited, it is the program's.
+size_t wanted_range() {
+  constexpr size_t kShare = 64;
+  rlimit limit;
+  size_t range = kRange;
+  if (getrlimit(RLIMIT_AS, &limit) == 0)
+    while (range > limit.rlim_cur / kShare && range > kLeastRange) range /= 4;
+  return range;
+}
+
 bool make_range() {
   if (__atomic_load_n(&nested_bytes, __ATOMIC_ACQUIRE)) return true;
-  size_t range = kRange;   // address space only; less where that is limited
+  size_t range = wanted_range();
   auto memory = reinterpret_cast<address>(base::reserve(range));
   while (!memory && range > kLeastRange) memory = reinterpret_cast<address>(base::reserve(range /= 4));
   if (!memory) return false;
