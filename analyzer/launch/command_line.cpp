@@ -14,6 +14,7 @@ std::string_view type_name(OptionType type) {
     case OptionType::Size:
       return "SIZE";
     case OptionType::Millis:
+    case OptionType::Seconds:
       return "TIME";
     case OptionType::Text:
       break;

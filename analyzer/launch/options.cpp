@@ -38,11 +38,13 @@ std::optional<uint64_t> times(uint64_t number, uint64_t factor) {
   return product;
 }
 
-std::optional<uint64_t> parse_millis(std::string_view text) {
+// Milliseconds; `bare` of them are one of a number without a unit.
+std::optional<uint64_t> parse_time(std::string_view text, uint64_t bare) {
   std::string_view unit;
   auto number = leading_number(text, unit);
   if (!number) return std::nullopt;
-  if (unit.empty() || unit == "ms") return number;
+  if (unit.empty()) return times(*number, bare);
+  if (unit == "ms") return number;
   if (unit == "s") return times(*number, 1000);
   if (unit == "m") return times(*number, 60'000);
   if (unit == "h") return times(*number, 3'600'000);
@@ -164,7 +166,9 @@ std::string check_value(const OptionRow& row, std::string_view value) {
       return bytes ? check_range(row, *bytes) : name + " takes a size such as 64M, not " + shown;
     }
     case OptionType::Millis:
-      return parse_millis(value) ? "" : name + " takes a time such as 100ms or 2s, not " + shown;
+      return parse_time(value, 1) ? "" : name + " takes a time such as 100ms or 2s, not " + shown;
+    case OptionType::Seconds:
+      return parse_time(value, 1000) ? "" : name + " takes a time such as 30s or 5m, not " + shown;
     case OptionType::Text:
       break;
   }

@@ -8,7 +8,7 @@
 
 namespace tidemark::launch {
 
-enum class OptionType { Bool, Count, Size, Millis, Text };  // the names that the table's rows use
+enum class OptionType { Bool, Count, Size, Millis, Seconds, Text };  // the names that the table's rows use
 
 struct OptionRow {
   OptionType type;

@@ -151,6 +151,7 @@ void read_peak(const Header& header, Totals& totals) {
 std::unique_ptr<Profile> build_profile(const region::Region& region, const Surroundings& surroundings) {
   auto profile = std::make_unique<Profile>();
   profile->process = read_process(region, surroundings);
+  profile->timeline = read_timeline(region);
   profile->modules = ModuleMap(region);
   profile->tree = std::make_unique<FrameTree>(region, profile->modules);
   profile->damage.used_pages = region.used_pages();

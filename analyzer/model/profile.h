@@ -10,6 +10,7 @@
 #include "analyzer/model/lifetimes.h"
 #include "analyzer/model/modules.h"
 #include "analyzer/model/process.h"
+#include "analyzer/model/timeline.h"
 #include "analyzer/region/region.h"
 
 namespace tidemark::model {
@@ -68,6 +69,7 @@ struct Profile {
   Totals totals;
   std::array<uint64_t, format::kCoverageCount> coverage{};
   Damage damage;
+  Timeline timeline;
   format::RunLedger ledger{};  // of the first region of a run without `tidemark run`; else zero
   ModuleMap modules;
   std::unique_ptr<FrameTree> tree;

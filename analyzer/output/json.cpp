@@ -9,6 +9,7 @@
 
 #include "analyzer/output/human.h"
 #include "analyzer/output/json_details.h"
+#include "analyzer/output/json_timeline.h"
 #include "analyzer/symbolize/symbolizer.h"
 
 namespace tidemark::output {
@@ -220,7 +221,11 @@ void write_json(std::ostream& out, const Report& report, const ReportOptions& op
   symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules, report.path);
   out << "{\"region\":" << dump(Json(report.path)) << ",\n\"process\":" << dump(process_json(profile.process))
       << ",\n\"totals\":" << dump(totals_json(profile.totals)) << ",\n\"coverage\":" << dump(coverage_json(profile))
-      << ",\n\"refusals\":" << dump(refusals_json(profile.ledger)) << ",\n\"sites_total\":" << profile.sites.size()
+      << ",\n\"refusals\":" << dump(refusals_json(profile.ledger));
+  Json timeline;
+  put_timeline(timeline, profile.timeline);
+  for (const auto& [key, value] : timeline.items()) out << ",\n\"" << key << "\":" << dump(value);
+  out << ",\n\"sites_total\":" << profile.sites.size()
       << ",\n\"sites\":[";
   SiteWriter writer(report, options, symbols);
   size_t shown = options.top == 0 ? profile.sites.size() : std::min(options.top, profile.sites.size());

@@ -10,6 +10,7 @@
 #include "analyzer/output/text_frames.h"
 #include "analyzer/output/text_losses.h"
 #include "analyzer/output/text_symbols.h"
+#include "analyzer/output/text_timeline.h"
 #include "analyzer/symbolize/symbolizer.h"
 
 namespace tidemark::output {
@@ -177,6 +178,8 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
 
   write_process(out, report);
   write_totals(out, profile);
+  write_memory(out, profile);
+  write_warnings(out, profile);
   write_losses(out, profile);
   write_sites(out, profile, shown, frames);
   write_symbols(out, profile, symbols);

@@ -180,6 +180,30 @@ std::vector<Thread> Region::threads() const {
   return threads;
 }
 
+std::vector<ProcessPoint> Region::points() const {
+  std::vector<ProcessPoint> points;
+  for_each<ProcessPoint>(PageKind::kPoints, [&](const ProcessPoint& point) {
+    if (point.samples != 0) points.push_back(point);
+  });
+  return points;
+}
+
+std::vector<Purge> Region::purges() const {
+  std::vector<Purge> purges;
+  for_each<Purge>(PageKind::kPurges, [&](const Purge& purge) {
+    if (purge.number != 0) purges.push_back(purge);
+  });
+  return purges;
+}
+
+std::vector<Event> Region::events() const {
+  std::vector<Event> events;
+  for_each<Event>(PageKind::kEvents, [&](const Event& event) {
+    if (event.kind != 0) events.push_back(event);
+  });
+  return events;
+}
+
 std::string Region::text(TextRef ref) const {
   uint64_t end = uint64_t(ref.offset) + ref.length;
   if (ref.length == 0 || end > bytes_.size()) return {};

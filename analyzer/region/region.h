@@ -57,6 +57,9 @@ class Region {
   std::vector<StackEntry> stacks() const;
   std::vector<format::Module> modules() const;
   std::vector<format::Thread> threads() const;
+  std::vector<format::ProcessPoint> points() const;
+  std::vector<format::Purge> purges() const;
+  std::vector<format::Event> events() const;
 
   std::string text(format::TextRef ref) const;
 

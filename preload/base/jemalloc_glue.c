@@ -126,3 +126,5 @@ void (*tmje_malloc_message)(void*, const char*) = discard;
 // jemalloc's defaults are kept (decay times above all), only made explicit where they must not change with a build: no thread of
 // its own unless the host asks by mallctl, no abort, no print, no profiler.
 const char* const tmje_malloc_conf = "background_thread:false,abort:false,abort_conf:false,stats_print:false,prof:false";
+
+const char* tmje_malloc_conf_2_conf_harder = NULL;

@@ -28,6 +28,11 @@ namespace tidemark::format {
   X(kChildrenOtherUser, children_other_user, "% {process|processes} changed user and could not write to the region folder")                 \
   X(kChildrenNotFollowed, children_not_followed, "% started {program was|programs were} not followed (option follow)")                      \
   X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited {byte|bytes} could not be put to a stack")                                \
+  X(kSamplesLost, samples_lost, "% {sample|samples} of the process's memory found no room")                                                 \
+  X(kSamplesConfined, samples_confined, "% {sample was|samples were} not taken, since the process put itself under a seccomp filter")         \
+  X(kPurgesLost, purges_lost, "% {purge|purges} found no room")                                                                             \
+  X(kEventsLost, events_lost, "% {warning|warnings} found no room")                                                                         \
+  X(kLogFailures, log_failures, "% {line|lines} could not be written to the log (option log)")                                              \
   X(kSwitchTimeouts, switch_timeouts, "% {time|times} the move into the region waited in vain for a thread")                                \
   X(kChecksDisagreed, checks_disagreed, "% checked {stack differs|stacks differ} from libunwind's")
 

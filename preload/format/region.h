@@ -18,11 +18,12 @@
 
 #include "preload/format/coverage.h"
 #include "preload/format/ledger.h"
+#include "preload/format/timeline.h"
 
 namespace tidemark::format {
 
 inline constexpr char kMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 inline constexpr uint32_t kEndianMark = 0x01020304;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint32_t kLineBytes = 64;
@@ -43,7 +44,10 @@ enum class PageKind : uint8_t {
   kDetails = 7,     // Detail[2]
   kModules = 8,     // Module[32]
   kThreads = 9,     // Thread[64]
-  // 10 and up: rooms for locks, pools, process series, events, purges. A reader skips kinds it does not know.
+  kPoints = 10,     // ProcessPoint[8]
+  kPurges = 11,     // Purge[16]
+  kEvents = 12,     // Event[64]
+  // 13 and up: rooms for locks, pools. A reader skips kinds it does not know.
 };
 
 // A string in the region: bytes [offset, offset + length) from the start of the file, no terminating zero. {0, 0}: none.
@@ -88,7 +92,7 @@ struct Header {
   uint64_t directory_bytes;
   uint32_t first_line;         // id of the line at offset 0; above 0 in a fork child: lower ids were its parent's
   uint32_t overflow_stack;     // StackRecord that takes what found no room
-  RecordInfo records[8];       // self-description: what the writer was built with; unused rows are zero
+  RecordInfo records[16];      // self-description: what the writer was built with; unused rows are zero
 
   // identity
   int32_t pid, ppid;           // as seen in the process's own pid namespace
@@ -122,6 +126,20 @@ struct Header {
   uint64_t peak_live_bytes;
   uint64_t live_slack_bytes;   // what the peak may miss: threads at peak × what each holds back; 0 with one thread
   uint32_t threads_now, threads_peak;
+
+  // over time, written by the keeper
+  TextRef cgroup;              // folder of the memory controller's files; none: no cgroup was found
+  uint32_t series_ticks;       // width of one ProcessPoint, a power of two; 0: no sample yet
+  uint32_t series_first_tick;  // where point 0 begins
+  uint32_t series_used;        // points
+  uint32_t series_sequence;    // odd while points are being joined
+  uint32_t baseline_tick;      // 0: not taken yet
+  uint64_t baseline_rss, baseline_vms;
+  uint32_t purges;             // made so far
+  uint32_t warnings;           // given so far
+  uint32_t reserved1;
+  uint64_t purged_bytes;       // sum of bytes_returned
+  uint64_t longest_purge_ns;
 
   uint64_t coverage[kCoverageMax];   // by Coverage; every kind of loss
   RunLedger ledger;                  // used where this is the first region of a run without `tidemark run`
@@ -282,6 +300,9 @@ inline constexpr RecordInfo kRecords[] = {
     {uint16_t(PageKind::kDetails), kPageBytes / sizeof(Detail), sizeof(Detail)},
     {uint16_t(PageKind::kModules), kPageBytes / sizeof(Module), sizeof(Module)},
     {uint16_t(PageKind::kThreads), kLinesPerPage, sizeof(Thread)},
+    {uint16_t(PageKind::kPoints), kPageBytes / sizeof(ProcessPoint), sizeof(ProcessPoint)},
+    {uint16_t(PageKind::kPurges), kPageBytes / sizeof(Purge), sizeof(Purge)},
+    {uint16_t(PageKind::kEvents), kLinesPerPage, sizeof(Event)},
 };
 
 // ---------------------------------------------------------------------------------------------------- lifetimes

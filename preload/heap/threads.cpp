@@ -6,13 +6,14 @@
 
 #include <cstring>
 
+#include "preload/base/memory.h"
 #include "preload/base/spin_lock.h"
 #include "preload/heap/session.h"
 
 namespace tidemark::heap {
 using namespace format;
 
-constinit Slot slots[kMaxThreads]{};
+constinit Slot* slots = nullptr;
 constinit bool many_threads = false;
 
 namespace {
@@ -150,9 +151,11 @@ int64_t total_live() {
   return sum;
 }
 
+bool make_slots() { return slots || (slots = static_cast<Slot*>(base::map_private(kMaxThreads * sizeof(Slot)))); }
+
 void forget_threads() {
   slots_lock.reset();
-  for (uint32_t i = 0; i <= slots_used; i++) slots[i].generation++, slots[i].state = nullptr;
+  for (uint32_t i = 1; i <= slots_used; i++) slots[i].generation++, slots[i].state = nullptr;
   slots_used = first_free = slots_taken = 0;
   many_threads = false;
 }

@@ -15,12 +15,15 @@ struct Slot {
   uint32_t next_free;         // slot number
   uint16_t generation;        // raised whenever it is given back
 };
-TIDEMARK_OWN Slot slots[kMaxThreads];
+TIDEMARK_OWN Slot* slots;        // [kMaxThreads]
 TIDEMARK_OWN bool many_threads;   // more than one slot was ever taken in this session
 
 inline bool owner_alive(uint32_t owner) {
   return __atomic_load_n(&slots[owner & 0xffff].generation, __ATOMIC_ACQUIRE) == owner >> 16;
 }
+
+// Once; false: no memory.
+bool make_slots();
 
 // Gives the calling thread a slot in the present session. Without room it goes on without one (counted).
 void attach_thread();

@@ -102,8 +102,10 @@ static void watch_block(void* p) {
   if (stack_of_record(at->load(std::memory_order_relaxed))) at->fetch_or(kWatched, std::memory_order_relaxed);
 }
 
-void start_heap() {
+bool start_heap() {
+  if (!make_slots()) return false;
   stacks::set_module_callbacks(watch_block, stacks::empty_caches);
+  return true;
 }
 
 namespace {

@@ -27,7 +27,7 @@ void release_watched(void* p, Record record);                // the record has k
 void release_inherited(Record record, uint64_t bytes);
 void count_untracked(size_t bytes);
 void learn_thread_layout();                                  // once, in a thread of ours, outside of malloc; may allocate
-void start_heap();                                           // once: tables, jemalloc
+bool start_heap();   // once: tables; false: no memory
 
 bool foreign();   // the executable brings its own malloc: these are not what it calls
 void set_foreign(bool value);

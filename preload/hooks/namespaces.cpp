@@ -27,7 +27,7 @@ unsigned thread_count() {
 struct Attempt {
   int (*call)(int, int);
   int first, second;
-  unsigned own_threads;  // the program's, without the keeper; 0: unknown
+  unsigned own_threads;  // the program's, without ours; 0: unknown
 };
 
 // A joined thread still counts for the kernel until it is reaped, a moment later.
@@ -56,7 +56,8 @@ int call_patiently(void* argument) {
 
 int call_without_keeper(Attempt attempt) {
   const unsigned threads = thread_count();
-  attempt.own_threads = threads > 1 ? threads - 1 : 0;
+  const unsigned ours = keeper::own_threads();   // asked last: one that came meanwhile makes us patient in vain, not too hasty
+  attempt.own_threads = threads > ours ? threads - ours : 0;
   return keeper::without_keeper(call_patiently, &attempt);
 }
 

@@ -1,5 +1,5 @@
 // CPython 3.12 and later counts the process's threads in /proc/self/stat at os.fork() and warns on standard error when there are
-// several. The keeper is none of the program's: it is taken off the number that the program reads there.
+// several. The keeper and its helper are none of the program's: they are taken off the number that the program reads there.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,8 +19,8 @@ namespace {
 
 constexpr size_t kLine = 4096;
 
-// Lowers field 20 by one. The second field, the name in parentheses, may hold anything, so fields are counted from its end.
-size_t without_one_thread(const char* line, size_t length, char* result) {
+// Lowers field 20 by `ours`. The second field, the name in parentheses, may hold anything, so fields are counted from its end.
+size_t without_threads(long ours, const char* line, size_t length, char* result) {
   const auto* name_end = static_cast<const char*>(memrchr(line, ')', length));
   const char* field = name_end;
   for (int number = 2; field != nullptr && number < 20; ++number) {
@@ -29,8 +29,8 @@ size_t without_one_thread(const char* line, size_t length, char* result) {
   }
   char* rest = nullptr;
   const long threads = field == nullptr ? 0 : strtol(field, &rest, 10);
-  if (threads < 2) return 0;
-  const int head = snprintf(result, kLine, "%.*s%ld", static_cast<int>(field - line), line, threads - 1);
+  if (threads <= ours) return 0;
+  const int head = snprintf(result, kLine, "%.*s%ld", static_cast<int>(field - line), line, threads - ours);
   const size_t tail = static_cast<size_t>(line + length - rest);
   memcpy(result + head, rest, tail);
   return static_cast<size_t>(head) + tail;
@@ -45,7 +45,7 @@ FILE* open_without_keeper(const char* mode) {
   close(stat);
   if (length <= 0) return nullptr;
   line[length] = '\0';
-  const size_t size = without_one_thread(line, static_cast<size_t>(length), changed);
+  const size_t size = without_threads(keeper::own_threads(), line, static_cast<size_t>(length), changed);
   if (size == 0) return nullptr;
 
   const int file = memfd_create("stat", strchr(mode, 'e') != nullptr ? MFD_CLOEXEC : 0);

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define TIDEMARK_REAL_FUNCTIONS(X) \
@@ -29,6 +30,7 @@
   X(initgroups)                    \
   X(setns)                         \
   X(dlopen)                        \
+  X(prctl)                         \
   X(fopen)                         \
   X(fopen64)
 

@@ -8,6 +8,7 @@
 #include "preload/base/store.h"
 #include "preload/heap/counters.h"
 #include "preload/heap/page_map.h"
+#include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
 
 namespace tidemark::keeper {
@@ -27,6 +28,7 @@ struct Scratch {
 constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
 constinit Scratch scratch{};
 constinit int64_t next_walk_ns = 0;
+constinit std::atomic<uint64_t> expired{0};
 
 template <class Visit>
 void for_each_page(PageKind kind, Visit visit) {
@@ -86,19 +88,28 @@ void hold_back_wrap(std::atomic<heap::Record>& at, heap::Record r, uint32_t now)
   at.compare_exchange_strong(r, held, std::memory_order_relaxed);
 }
 
+uint32_t expiry_ticks() {
+  uint64_t ticks = options.cache_duration * kTicksPerSecond / 1000;
+  return ticks < kWrapTicks ? uint32_t(ticks) : kWrapTicks;
+}
+
 void walk_blocks(uint32_t now, uint32_t width) {
-  heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record r, uint64_t) {
+  uint64_t old_bytes = 0;
+  uint32_t old = expiry_ticks();
+  heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record r, uint64_t bytes) {
     uint32_t index = index_of(heap::stack_of_record(r));
     if (index == UINT32_MAX) return;
     uint32_t age = (now - heap::tick_of_record(r)) & heap::kTickMask;
     if (age > heap::kTickMask - 16) age = 0;   // born after `now` was read
     if (age > kWrapTicks) hold_back_wrap(at, r, now);
+    if (age >= old) old_bytes += bytes;
     if (age + 1 > scratch.oldest[index]) scratch.oldest[index] = age + 1;
     uint32_t detail = base::line<StackRecord>(base::store.first_line + index)->detail;
     if (!detail) return;
     uint32_t epoch = (now > age ? now - age : 0) / width;
     scratch.cohorts[(detail - base::store.first_line) / kLinesPerDetail][epoch < kCohorts ? epoch : kCohorts - 1]++;
   });
+  expired.store(old_bytes, std::memory_order_relaxed);
 }
 
 // Writes what has changed only: every page that is touched goes to the disk again, twice a minute.
@@ -179,6 +190,8 @@ void sample_stacks(uint32_t now) {
   base::header().coverage[kPeakErrorBytes] = error;
 }
 }  // namespace
+
+uint64_t expired_bytes() { return expired.load(std::memory_order_relaxed); }
 
 void age_blocks() {
   uint32_t now = base::header().tick;

@@ -1,9 +1,13 @@
 // The keeper's look at all live blocks: the age of each stack's oldest one, live blocks by birth epoch, series of live bytes, peaks.
 #pragma once
+#include <cstdint>
 
 namespace tidemark::keeper {
 
 // Once a second. Walks the blocks when the last walk is long enough ago for its cost: at most about 1 % of one processor.
 void age_blocks();
+
+// Requested bytes of blocks that were older than Options::cache_duration at the last walk.
+uint64_t expired_bytes();
 
 }  // namespace tidemark::keeper

@@ -17,6 +17,8 @@
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
 #include "preload/keeper/ageing.h"
+#include "preload/keeper/errand.h"
+#include "preload/keeper/monitor.h"
 #include "preload/keeper/process_events.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
@@ -75,6 +77,7 @@ void tick(int64_t now, uint64_t beat) {
     stacks::complete_modules();
     age_blocks();
   }
+  monitor(now);
 }
 
 // Threads that have allocated in this session. A child of fork that never did has none to tell of.
@@ -85,7 +88,7 @@ uint32_t threads_known() { return *base::session_word == base::kWiped ? 0 : base
 bool alone() {
   if (threads_known()) return false;
   struct stat s;
-  if (stat("/proc/self/task", &s) != 0 || s.st_nlink != 4) return false;   // 2 + threads
+  if (stat("/proc/self/task", &s) != 0 || s.st_nlink != (errand_thread_exists() ? 5 : 4)) return false;   // 2 + threads
   // A zombie has no memory, hence no executable. Asked without a descriptor, which the program would see.
   char path[8];
   return readlink("/proc/self/exe", path, sizeof(path)) < 0 && errno == ENOENT;
@@ -113,28 +116,9 @@ void* end_as_last_thread() {
   return nullptr;
 }
 
-#ifndef CLOSE_RANGE_UNSHARE
-#define CLOSE_RANGE_UNSHARE 2
-#endif
-
-// In a descriptor table of its own (Linux 5.9; close_range unshares it without copying), so that the program never sees our descriptors,
-// nor gets other numbers because of them. Not the keeper's own table: it may have to run the program's exit handlers.
-void* mover_main(void* done) {
-  base::be_internal();
-  syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE);
-  *static_cast<bool*>(done) = move_to_region();
-  return nullptr;
-}
-
 bool move_in_own_table() {
   bool done = false;
-  pthread_t mover;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
-  if (pthread_create(&mover, &attributes, mover_main, &done) == 0) pthread_join(mover, nullptr);
-  else done = move_to_region();
-  pthread_attr_destroy(&attributes);
+  run_in_own_table([](void* moved) { *static_cast<bool*>(moved) = move_to_region(); }, &done);
   return done;
 }
 
@@ -167,8 +151,12 @@ void* keeper_main(void*) {
     if (next < now) next = now;   // suspended: no burst of ticks afterwards
     sleep_until(next);
     tick(platform::monotonic_ns(), beat);
-    if (found_alone()) return end_as_last_thread();
+    if (found_alone()) {
+      stop_monitor();
+      return end_as_last_thread();
+    }
   }
+  stop_monitor();
   return nullptr;
 }
 }  // namespace
@@ -208,7 +196,12 @@ void wake_if_alone() {
   syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
-void forget_keeper() { state = kStopped; look = 0; }
+void forget_keeper() {
+  state = kStopped;
+  look = 0;
+  forget_monitor();
+}
+uint32_t own_threads() { return keeper_is_running() ? 1 + errand_thread_exists() : 0; }
 bool keeper_is_running() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kRunning && keeper_process == getpid(); }
 
 bool keeper_has_same_capabilities() {

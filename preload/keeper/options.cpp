@@ -40,12 +40,13 @@ bool with_unit(const char* text, const Unit* units, uint64_t& out) {
 constexpr Unit kNoUnits[] = {{"", 1}, {nullptr, 0}};
 constexpr Unit kSizes[] = {{"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"KiB", 1 << 10}, {"MiB", 1 << 20},
                            {"GiB", 1 << 30}, {nullptr, 0}};
-constexpr Unit kTimes[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {nullptr, 0}};
-
+constexpr Unit kMillis[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {nullptr, 0}};
+constexpr Unit kSeconds[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {nullptr, 0}};
 
 bool parse_count(const char* text, uint64_t& out) { return with_unit(text, kNoUnits, out); }
 bool parse_size(const char* text, uint64_t& out) { return with_unit(text, kSizes, out); }
-bool parse_millis(const char* text, uint64_t& out) { return with_unit(text, kTimes, out); }
+bool parse_millis(const char* text, uint64_t& out) { return with_unit(text, kMillis, out); }
+bool parse_seconds(const char* text, uint64_t& out) { return with_unit(text, kSeconds, out); }
 bool parse_text(const char* text, Text& out) {
   size_t n = strlen(text);
   if (n >= sizeof(out.value)) return false;
@@ -58,6 +59,7 @@ bool parse_bool(const char* text, Bool& out) { return parse(text, out); }
 #define PARSE_Count parse_count
 #define PARSE_Size parse_size
 #define PARSE_Millis parse_millis
+#define PARSE_Seconds parse_seconds
 #define PARSE_Text parse_text
 
 bool set_option(Options& options, const char* name, const char* value) {

@@ -10,7 +10,8 @@ inline constexpr uint32_t kTextOption = 1024;   // a longer value is an error
 using Bool = bool;
 using Count = uint64_t;
 using Size = uint64_t;
-using Millis = uint64_t;
+using Millis = uint64_t;    // both are milliseconds; a number without a unit is taken for what the name says
+using Seconds = uint64_t;
 struct Text {
   char value[kTextOption];
 };

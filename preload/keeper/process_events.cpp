@@ -15,6 +15,7 @@
 #include "preload/heap/threads.h"
 #include "preload/keeper/follow.h"
 #include "preload/keeper/keeper.h"
+#include "preload/keeper/monitor.h"
 #include "preload/keeper/run.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/libunwind.h"
@@ -150,6 +151,8 @@ int without_keeper(int (*call)(void*), void* argument) {
   errno = saved;
   return result;
 }
+
+void note_seccomp() { confine_monitor(); }
 
 void note_deepbind_stripped() {
   if (base::store.start && *base::session_word != base::kInert) base::count(kDeepbindStripped);

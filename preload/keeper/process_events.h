@@ -1,5 +1,6 @@
 // What hooks tell the keeper's layer of the process's life. All keep errno.
 #pragma once
+#include <cstdint>
 
 namespace tidemark::keeper {
 
@@ -18,8 +19,11 @@ void after_fork_child();
 // Stops the keeper thread, runs the call, starts it again: for what the kernel allows to single-threaded processes only.
 int without_keeper(int (*call)(void*), void* argument);
 bool keeper_is_running();   // in this process; false in a vfork child
+uint32_t own_threads();     // the keeper and what helps it, while it runs
 // Whether glibc may repeat a change of user on the keeper: it does so with the keeper's capabilities.
 bool keeper_has_same_capabilities();
 void note_deepbind_stripped();
+// A seccomp filter is about to be put on this process, or on one of its threads.
+void note_seccomp();
 
 }  // namespace tidemark::keeper

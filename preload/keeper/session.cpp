@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/heap/allocator.h"
 #include "preload/heap/inherited.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
@@ -45,6 +46,7 @@ struct WipedPage {
 constinit WipedPage* wiped_page = nullptr;
 constinit base::SpinLock start_lock;
 constinit uint32_t serial = 1;
+constexpr uint64_t kMinInterval = 100;       // milliseconds
 constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
 
 int32_t pid() { return int32_t(syscall(SYS_getpid)); }
@@ -291,14 +293,17 @@ TIDEMARK_COLD void start_early() {
   }
   options.region_size = clamp_region(options.region_size);
   options.child_region_size = clamp_region(options.child_region_size);
+  if (options.sample_interval < kMinInterval) options.sample_interval = kMinInterval;
+  if (options.cleanup_interval && options.cleanup_interval < kMinInterval) options.cleanup_interval = kMinInterval;
+  heap::choose_arenas(options.arenas);
   make_absolute(options.dir);
   read_run(early_variable("TIDEMARK_RUN"));
   if (tight_address_space()) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
   else if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);
   else if (!make_word_page()) refuse(Refusal::kNoMemory, errno, nullptr);
   else if (!is_root(pid()) && !followed(options.follow.value)) base::session_word = &inert_word, note_not_followed();
+  else if (!heap::start_heap()) refuse(Refusal::kNoMemory, ENOMEM, nullptr);
   else {
-    heap::start_heap();
     if (is_root(pid())) start_recording();
     else start_grace();
   }

@@ -1,0 +1,84 @@
+#include "analyzer/model/timeline.h"
+
+#include <algorithm>
+
+#include "preload/format/warning_text.h"
+
+namespace tidemark::model {
+
+using namespace format;
+
+namespace {
+
+constexpr double kNsPerMs = 1e6;
+
+double seconds(uint32_t tick) { return double(tick) / kTicksPerSecond; }
+
+Bytes known(uint64_t value) { return value == kUnknown ? Bytes() : Bytes(value); }
+
+Point read_point(const ProcessPoint& raw) {
+  Point point{seconds(raw.first_tick), seconds(std::max(raw.first_tick, raw.last_tick)), raw.samples, {}, {}};
+  for (uint32_t i = 0; i < kGauges; ++i) point.gauges[i] = {known(raw.gauges[i].min), known(raw.gauges[i].max), known(raw.gauges[i].last)};
+  for (uint32_t i = 0; i < kCounters; ++i) point.counters[i] = known(raw.counters[i]);
+  return point;
+}
+
+PurgeEntry read_purge(const Purge& raw) {
+  return {seconds(raw.tick), double(raw.ns) / kNsPerMs, PurgeReason(raw.reason), raw.bytes_returned, raw.before, raw.after};
+}
+
+Warning read_warning(const Event& event) {
+  char text[256];
+  warning_text(event, text, sizeof(text));
+  return {seconds(event.tick), warning_key(EventKind(event.kind)), text};
+}
+
+// Points that were caught while pairs of them were being joined may be there twice, or out of order.
+void put_in_order(std::vector<Point>& points) {
+  std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.from_s < b.from_s; });
+  auto covered = [](const Point& a, const Point& b) { return b.from_s <= a.until_s && b.until_s <= a.until_s; };
+  points.erase(std::unique(points.begin(), points.end(), covered), points.end());
+}
+
+}  // namespace
+
+Bytes Timeline::last(Gauge gauge) const {
+  for (auto point = points.rbegin(); point != points.rend(); ++point)
+    if (point->gauges[gauge].last) return point->gauges[gauge].last;
+  return {};
+}
+
+Bytes Timeline::highest(Gauge gauge) const {
+  Bytes highest;
+  for (const Point& point : points)
+    if (point.gauges[gauge].max && (!highest || *point.gauges[gauge].max > *highest)) highest = point.gauges[gauge].max;
+  return highest;
+}
+
+Timeline read_timeline(const region::Region& region) {
+  const Header& header = region.header();
+  Timeline timeline;
+  timeline.width_s = seconds(header.series_ticks);
+  for (const ProcessPoint& raw : region.points()) timeline.points.push_back(read_point(raw));
+  put_in_order(timeline.points);
+
+  std::vector<Purge> purges = region.purges();
+  std::sort(purges.begin(), purges.end(), [](const Purge& a, const Purge& b) { return a.number < b.number; });
+  for (const Purge& raw : purges) timeline.purges.push_back(read_purge(raw));
+  timeline.purges_made = std::max<uint64_t>(header.purges, timeline.purges.size());
+  timeline.purged_bytes = header.purged_bytes;
+  timeline.longest_purge_ms = double(header.longest_purge_ns) / kNsPerMs;
+
+  for (const Event& event : region.events()) timeline.warnings.push_back(read_warning(event));
+  timeline.warnings_given = std::max<uint64_t>(header.warnings, timeline.warnings.size());
+
+  if (header.baseline_tick != 0) {
+    timeline.baseline_rss = header.baseline_rss;
+    timeline.baseline_vms = header.baseline_vms;
+    timeline.baseline_s = seconds(header.baseline_tick);
+  }
+  timeline.cgroup = region.text(header.cgroup);
+  return timeline;
+}
+
+}  // namespace tidemark::model

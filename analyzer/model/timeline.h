@@ -1,0 +1,58 @@
+// The process over time, as the keeper noted it: samples, purges, warnings.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "analyzer/region/region.h"
+
+namespace tidemark::model {
+
+using Bytes = std::optional<uint64_t>;  // none: not known
+
+struct Range {
+  Bytes min, max, last;
+};
+
+struct Point {
+  double from_s, until_s;  // since the start
+  uint32_t samples;
+  std::array<Range, format::kGauges> gauges;
+  std::array<Bytes, format::kCounters> counters;
+};
+
+struct PurgeEntry {
+  double at_s, ms;
+  format::PurgeReason reason;
+  uint64_t bytes_returned;
+  format::HeapFigures before, after;
+};
+
+struct Warning {
+  double at_s;
+  std::string kind, text;
+};
+
+struct Timeline {
+  std::vector<Point> points;       // in time's order
+  double width_s = 0;              // of a point
+  std::vector<PurgeEntry> purges;  // the latest ones that are kept, oldest first
+  uint64_t purges_made = 0, purged_bytes = 0;
+  double longest_purge_ms = 0;
+  std::vector<Warning> warnings;
+  uint64_t warnings_given = 0;
+  Bytes baseline_rss, baseline_vms;
+  double baseline_s = 0;
+  std::string cgroup;              // folder of the memory controller's files; empty: none
+
+  // Of the latest sample that knows it.
+  Bytes last(format::Gauge gauge) const;
+  // Over all points.
+  Bytes highest(format::Gauge gauge) const;
+};
+
+Timeline read_timeline(const region::Region& region);
+
+}  // namespace tidemark::model

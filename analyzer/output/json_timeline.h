@@ -1,0 +1,12 @@
+// The part of the JSON report that tells of the process over time.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "analyzer/model/timeline.h"
+
+namespace tidemark::output {
+
+// "purges", "warnings", "series", "baseline", "cgroup" and totals of them, put into `json`.
+void put_timeline(nlohmann::ordered_json& json, const model::Timeline& timeline);
+
+}  // namespace tidemark::output

@@ -1,0 +1,89 @@
+#include "analyzer/output/text_timeline.h"
+
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+
+#include "analyzer/output/human.h"
+
+namespace tidemark::output {
+
+using namespace model;
+
+namespace {
+
+std::string difference(uint64_t now, uint64_t then) {
+  return now >= then ? "+" + human_bytes(now - then) : "-" + human_bytes(then - now);
+}
+
+void write_rss(std::ostream& out, const Timeline& timeline) {
+  Bytes rss = timeline.last(format::kRss), highest = timeline.highest(format::kRss);
+  if (!rss) return;
+  fmt::print(out, "  RSS          {}, highest {}", human_bytes(*rss), human_bytes(std::max(*rss, highest.value_or(0))));
+  if (timeline.baseline_rss)
+    fmt::print(out, "; {} since {} after the start ({})", difference(*rss, *timeline.baseline_rss), human_duration(timeline.baseline_s),
+               human_bytes(*timeline.baseline_rss));
+  if (Bytes swap = timeline.last(format::kSwap); swap && *swap != 0) fmt::print(out, "; swapped out {}", human_bytes(*swap));
+  out << '\n';
+}
+
+void write_allocator(std::ostream& out, const Timeline& timeline) {
+  Bytes allocated = timeline.last(format::kAllocated), active = timeline.last(format::kActive), dirty = timeline.last(format::kDirty),
+        muzzy = timeline.last(format::kMuzzy), metadata = timeline.last(format::kMetadata);
+  if (!allocated || !active) return;
+  fmt::print(out, "  allocator    {} in blocks, {} in partly used pages (fragmentation), {} in free pages, {} metadata\n",
+             human_bytes(*allocated), human_bytes(*active > *allocated ? *active - *allocated : 0),
+             human_bytes(dirty.value_or(0) + muzzy.value_or(0)), human_bytes(metadata.value_or(0)));
+}
+
+void write_cgroup(std::ostream& out, const Timeline& timeline) {
+  Bytes current = timeline.last(format::kCgroupCurrent), limit = timeline.last(format::kCgroupLimit);
+  if (!current || !limit) return;
+  fmt::print(out, "  cgroup       {} of its limit of {}\n", human_bytes(*current), human_bytes(*limit));
+}
+
+void write_purge(std::ostream& out, const char* which, const PurgeEntry& purge) {
+  const format::HeapFigures &before = purge.before, &after = purge.after;
+  fmt::print(out, "               {} at {}: {} returned", which, human_duration(purge.at_s), human_bytes(purge.bytes_returned));
+  if (before.rss != format::kUnknown && after.rss != format::kUnknown)
+    fmt::print(out, ", RSS {} → {}", human_bytes(before.rss), human_bytes(after.rss));
+  fmt::print(out, "; fragmentation held {}\n", human_bytes(after.active > after.allocated ? after.active - after.allocated : 0));
+}
+
+void write_purges(std::ostream& out, const Timeline& timeline) {
+  if (timeline.purges_made == 0) return;
+  fmt::print(out, "  purges       {}, {} returned in all, the longest took {:.1f} ms\n", human_count(timeline.purges_made),
+             human_bytes(timeline.purged_bytes), timeline.longest_purge_ms);
+  if (timeline.purges.empty()) return;
+  auto most = std::max_element(timeline.purges.begin(), timeline.purges.end(),
+                               [](const PurgeEntry& a, const PurgeEntry& b) { return a.bytes_returned < b.bytes_returned; });
+  if (most->bytes_returned != 0 && most != timeline.purges.end() - 1) write_purge(out, "most", *most);
+  write_purge(out, "the last", timeline.purges.back());
+}
+
+}  // namespace
+
+void write_memory(std::ostream& out, const Profile& profile) {
+  const Timeline& timeline = profile.timeline;
+  if (timeline.points.empty() && timeline.purges_made == 0) return;
+  const char* when = profile.process.ending == Ending::kRunning ? "now" : "at the last sample";
+  fmt::print(out, "\nProcess, {}{}\n", when, timeline.points.empty() ? "" : fmt::format(" ({} after the start)", human_duration(timeline.points.back().until_s)));
+  write_rss(out, timeline);
+  write_allocator(out, timeline);
+  write_cgroup(out, timeline);
+  write_purges(out, timeline);
+}
+
+void write_warnings(std::ostream& out, const Profile& profile) {
+  const Timeline& timeline = profile.timeline;
+  if (timeline.warnings_given == 0) return;
+  constexpr size_t kShown = 8;
+  fmt::print(out, "\nWarnings\n");
+  size_t skipped = timeline.warnings.size() > kShown ? timeline.warnings.size() - kShown : 0;
+  if (skipped != 0) fmt::print(out, "  … {} before these: --json has them\n", human_count(skipped));
+  for (size_t i = skipped; i < timeline.warnings.size(); ++i)
+    fmt::print(out, "  at {:<10} {}\n", human_duration(timeline.warnings[i].at_s), timeline.warnings[i].text);
+}
+
+}  // namespace tidemark::output

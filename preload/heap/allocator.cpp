@@ -1,0 +1,70 @@
+#include "preload/heap/allocator.h"
+
+#include <cstring>
+
+#include "preload/base/jemalloc.h"
+#include "preload/format/region.h"
+
+namespace tidemark::heap {
+namespace {
+
+// jemalloc's MALLCTL_ARENAS_ALL (its header is not included, see base/jemalloc.h).
+#define TIDEMARK_ALL_ARENAS "4096"
+constexpr uint64_t kMaxArenas = 1024;
+
+template <class T>
+T ask(const char* name) {
+  T value{};
+  size_t length = sizeof(value);
+  return tmje_mallctl(name, &value, &length, nullptr, 0) == 0 ? value : T{};
+}
+template <class T>
+bool tell(const char* name, T value) {
+  return tmje_mallctl(name, nullptr, nullptr, &value, sizeof(value)) == 0;
+}
+}  // namespace
+
+void read_allocator(format::HeapFigures& out) {
+  tell("epoch", uint64_t{1});   // what follows is as of now
+  out.allocated = ask<size_t>("stats.allocated");
+  out.active = ask<size_t>("stats.active");
+  out.metadata = ask<size_t>("stats.metadata");
+  out.resident = ask<size_t>("stats.resident");
+  out.retained = ask<size_t>("stats.retained");
+  out.dirty = ask<size_t>("stats.arenas." TIDEMARK_ALL_ARENAS ".pdirty") * format::kPageBytes;
+  out.muzzy = ask<size_t>("stats.arenas." TIDEMARK_ALL_ARENAS ".pmuzzy") * format::kPageBytes;
+}
+
+void purge_allocator() { tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".purge", nullptr, nullptr, nullptr, 0); }
+
+void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
+  auto dirty = int64_t(dirty_ms), muzzy = int64_t(muzzy_ms);   // ssize_t to jemalloc
+  tell("arenas.dirty_decay_ms", dirty);
+  tell("arenas.muzzy_decay_ms", muzzy);
+  size_t dirty_of[3], muzzy_of[3], length = 3;
+  if (tmje_mallctlnametomib("arena.0.dirty_decay_ms", dirty_of, &length) != 0) return;
+  if (tmje_mallctlnametomib("arena.0.muzzy_decay_ms", muzzy_of, &length) != 0) return;
+  unsigned arenas = ask<unsigned>("arenas.narenas");
+  for (unsigned i = 0; i < arenas; i++) {   // an arena that is not in use yet says EFAULT
+    dirty_of[1] = muzzy_of[1] = i;
+    tmje_mallctlbymib(dirty_of, 3, nullptr, nullptr, &dirty, sizeof(dirty));
+    tmje_mallctlbymib(muzzy_of, 3, nullptr, nullptr, &muzzy, sizeof(muzzy));
+  }
+}
+
+bool set_background_thread(bool on) { return tell("background_thread", on); }
+
+void choose_arenas(uint64_t count) {
+  if (!count) return;
+  static char text[32];
+  if (count > kMaxArenas) count = kMaxArenas;
+  char digits[8], *p = digits + sizeof(digits);
+  *--p = 0;
+  do *--p = char('0' + count % 10);
+  while (count /= 10);
+  strcpy(text, "narenas:");
+  strcat(text, p);
+  tmje_malloc_conf_2_conf_harder = text;
+}
+
+}  // namespace tidemark::heap

@@ -1,0 +1,22 @@
+// jemalloc asked and told from outside of the hot path: its statistics, a purge, its settings.
+#pragma once
+#include "preload/format/timeline.h"
+
+namespace tidemark::heap {
+
+// Fills all but `rss`. Takes jemalloc's locks for tens of microseconds; a thread of ours only.
+void read_allocator(format::HeapFigures& out);
+
+// Gives the kernel all free pages of all arenas. Takes as long as the kernel needs to unmap them; what allocates meanwhile does not wait
+// for it: jemalloc takes the pages off its lists first (pac.c, pac_decay_to_limit), and threads only try its decay lock (arena.c,
+// arena_decay_impl). fork does wait.
+void purge_allocator();
+
+// Of all arenas, present and future.
+void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms);
+// jemalloc's own threads, on or off; false: they could not be started.
+bool set_background_thread(bool on);
+// Before jemalloc is first used; 0: its own choice.
+void choose_arenas(uint64_t count);
+
+}  // namespace tidemark::heap

@@ -1,0 +1,108 @@
+#include "preload/keeper/errand.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "preload/base/thread_state.h"
+#include "preload/platform/kept_file.h"
+
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE 2
+#endif
+
+namespace tidemark::keeper {
+namespace {
+
+constexpr size_t kStackBytes = 256 << 10;
+
+enum State : uint32_t { kIdle = 0, kWanted = 1, kEnd = 2 };
+using Work = void (*)();
+constinit std::atomic<bool> exists{false};
+constinit pthread_t thread{};
+constinit uint32_t state = kIdle;   // a futex
+constinit Work errand = nullptr;
+
+uint32_t present_state() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE); }
+void become(uint32_t next) {
+  __atomic_store_n(&state, next, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+void wait_while(uint32_t value) {
+  while (present_state() == value) syscall(SYS_futex, &state, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+}
+
+// false: the table is still the program's.
+bool begin() {
+  base::be_internal();
+  prctl(PR_SET_NAME, "tidemark");
+  return syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0;
+}
+
+void* errand_main(void*) {
+  platform::begin_kept_files(begin());
+  for (;;) {
+    wait_while(kIdle);
+    if (present_state() == kEnd) return nullptr;
+    errand();
+    become(kIdle);
+  }
+}
+
+bool create(pthread_t& t, void* (*main)(void*), void* argument) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  bool made = pthread_create(&t, &attributes, main, argument) == 0;
+  pthread_attr_destroy(&attributes);
+  return made;
+}
+
+struct Call {
+  void (*work)(void*);
+  void* argument;
+};
+void* call_main(void* call) {
+  begin();
+  auto* c = static_cast<Call*>(call);
+  c->work(c->argument);
+  return nullptr;
+}
+}  // namespace
+
+bool start_errand(void (*work)()) {
+  if (!exists) {
+    state = kIdle;
+    exists = create(thread, errand_main, nullptr);
+    if (!exists) return false;
+  }
+  errand = work;
+  become(kWanted);
+  return true;
+}
+
+bool errand_under_way() { return exists && present_state() == kWanted; }
+bool errand_thread_exists() { return exists; }
+
+void end_errands() {
+  if (!exists) return;
+  wait_while(kWanted);
+  become(kEnd);
+  pthread_join(thread, nullptr);
+  exists = false;
+}
+
+void forget_errands() { exists = false; }
+
+void run_in_own_table(void (*work)(void*), void* argument) {
+  Call call{work, argument};
+  pthread_t t;
+  if (create(t, call_main, &call)) pthread_join(t, nullptr);
+  else work(argument);
+}
+
+}  // namespace tidemark::keeper

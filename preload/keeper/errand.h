@@ -1,0 +1,18 @@
+// Work that opens files or takes long, done in a thread beside the keeper, one piece at a time. It has a descriptor table of its own, so that
+// the program never sees our descriptors, nor gets other numbers because of them (Linux 5.9: close_range unshares the table without
+// copying it). The keeper itself shares the program's table, for it may have to run the program's exit handlers.
+#pragma once
+
+namespace tidemark::keeper {
+
+// For the keeper thread alone.
+bool start_errand(void (*work)());   // makes the thread the first time; false: it could not be made
+bool errand_under_way();
+bool errand_thread_exists();         // any thread may ask
+void end_errands();                  // waits for the one under way, and for the end of the thread
+void forget_errands();               // child of fork: it is not there
+
+// Runs `work` in a thread with such a table, and waits for it; in this one, where none can be made.
+void run_in_own_table(void (*work)(void*), void* argument);
+
+}  // namespace tidemark::keeper

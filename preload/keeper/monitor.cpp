@@ -1,0 +1,194 @@
+#include "preload/keeper/monitor.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "preload/base/store.h"
+#include "preload/heap/allocator.h"
+#include "preload/heap/threads.h"
+#include "preload/keeper/ageing.h"
+#include "preload/keeper/errand.h"
+#include "preload/keeper/process_events.h"
+#include "preload/keeper/process_series.h"
+#include "preload/keeper/purge.h"
+#include "preload/keeper/session.h"
+#include "preload/keeper/warnings.h"
+#include "preload/platform/cgroup.h"
+#include "preload/platform/kept_file.h"
+#include "preload/platform/procfs.h"
+#include "preload/platform/usage.h"
+
+namespace tidemark::keeper {
+using namespace format;
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kPssCostFactor = 200;   // reading PSS for t ns is followed by 200 t without it
+
+// 0: not known yet. `baseline`: until it is taken, its moment is one to sample at.
+struct Due {
+  int64_t sample, purge, baseline;
+};
+constinit Due due{};
+constinit bool settings_made = false;
+constinit bool purge_wanted = false;   // of the errand under way
+constinit int64_t next_pss = 0;
+constinit uint32_t cgroup_age = 0;   // samples since it was looked for
+
+uint64_t pss(int64_t now) {
+  if (now < next_pss) return kUnknown;
+  timespec before{}, after{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+  uint64_t bytes = platform::read_pss();
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+  next_pss = now + ((after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec) * kPssCostFactor;
+  return bytes;
+}
+
+// Which cgroup it is takes longer to find out than to read: looked for again once in a while, for a process can be moved.
+const platform::Cgroup& present_cgroup() {
+  constexpr uint32_t kEvery = 60;   // samples
+  static platform::Cgroup cgroup;
+  if (cgroup_age++ % kEvery == 0 && platform::find_cgroup(cgroup)) {
+    Header& h = base::header();
+    size_t n = strlen(cgroup.folder);
+    if (n != h.cgroup.length || memcmp(base::store.start + h.cgroup.offset, cgroup.folder, n) != 0)
+      h.cgroup = base::take_text(cgroup.folder, n);
+  }
+  return cgroup;
+}
+
+void put_cgroup(uint64_t (&gauges)[kGauges], uint64_t (&counters)[kCounters]) {
+  platform::CgroupMemory memory{kUnknown, kUnknown, kUnknown, kUnknown, kUnknown, kUnknown};
+  const platform::Cgroup& cgroup = present_cgroup();
+  if (cgroup.found) platform::read_cgroup(cgroup, memory);
+  gauges[kCgroupCurrent] = memory.current;
+  gauges[kCgroupWorkingSet] = memory.working_set;
+  gauges[kCgroupLimit] = memory.limit;
+  gauges[kMemoryPressure] = memory.pressure;
+  counters[kCgroupMaxEvents] = memory.max_events;
+  counters[kCgroupOomKills] = memory.oom_kills;
+}
+
+void put_usage(const platform::Usage& usage, uint64_t (&gauges)[kGauges], uint64_t (&counters)[kCounters]) {
+  gauges[kRss] = usage.rss;
+  gauges[kSwap] = usage.swap;
+  gauges[kVms] = usage.vms;
+  gauges[kThreads] = usage.threads == kUnknown ? kUnknown : usage.threads - own_threads();
+  gauges[kDescriptors] = usage.descriptors;
+  counters[kMinorFaults] = usage.minor_faults;
+  counters[kMajorFaults] = usage.major_faults;
+  counters[kUserMs] = usage.user_ms;
+  counters[kSystemMs] = usage.system_ms;
+}
+
+void put_allocator(uint64_t (&gauges)[kGauges]) {
+  HeapFigures figures{};
+  heap::read_allocator(figures);
+  gauges[kAllocated] = figures.allocated;
+  gauges[kActive] = figures.active;
+  gauges[kDirty] = figures.dirty;
+  gauges[kMuzzy] = figures.muzzy;
+  gauges[kRetained] = figures.retained;
+  gauges[kMetadata] = figures.metadata;
+  gauges[kResident] = figures.resident;
+}
+
+// A seccomp filter that came after us may kill who makes a system call that it does not list: what was read so far is still read, from
+// files that are open. Where a hook saw the filter come, it may be any filter: then nothing is read at all.
+constinit bool confined = false;
+constinit uint64_t first_seccomp = 0;
+
+void look_for_filter() {
+  uint64_t now = platform::seccomp_state();
+  if (!first_seccomp) first_seccomp = now;
+  if (now != first_seccomp) platform::stop_opening();
+}
+
+void sample() {
+  if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return base::count(kSamplesConfined);
+  look_for_filter();
+  uint64_t gauges[kGauges], counters[kCounters];
+  platform::Usage usage;
+  platform::read_usage(usage);
+  put_usage(usage, gauges, counters);
+  gauges[kPss] = pss(platform::monotonic_ns());
+  gauges[kLive] = uint64_t(std::max<int64_t>(heap::total_live(), 0));
+  put_allocator(gauges);
+  put_cgroup(gauges, counters);
+  add_sample(gauges, counters);
+  watch_rss(usage.rss, usage.vms);
+  watch_expired(expired_bytes());
+  watch_cgroup(gauges[kCgroupWorkingSet], gauges[kCgroupLimit]);
+}
+
+// Opens what will be read, while that is surely allowed.
+void prepare() {
+  if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return;
+  look_for_filter();
+  platform::Usage usage;
+  platform::read_usage(usage);
+  pss(platform::monotonic_ns());
+  uint64_t gauges[kGauges], counters[kCounters];
+  put_cgroup(gauges, counters);
+}
+
+void run_errand() {
+  if (purge_wanted) purge(PurgeReason::kInterval);
+  sample();
+}
+
+void apply_settings() {
+  settings_made = true;
+  if (options.dirty_decay_ms != 10000 || options.muzzy_decay_ms != 0) heap::set_decay(options.dirty_decay_ms, options.muzzy_decay_ms);
+  if (options.background_thread) heap::set_background_thread(true);
+}
+
+void plan(int64_t now) {
+  const Header& h = base::header();
+  int64_t age = int64_t(h.tick) * (1'000'000'000 / kTicksPerSecond);
+  due.sample = now + int64_t(options.sample_interval) * kMs;
+  due.purge = options.cleanup_interval ? now + int64_t(options.cleanup_interval) * kMs : INT64_MAX;
+  due.baseline = now - age + int64_t(options.baseline_after) * kMs;
+}
+
+// The next multiple that is not over yet: after a stop no burst makes up for what was missed.
+int64_t following(int64_t when, int64_t interval, int64_t now) { return when + ((now - when) / interval + 1) * interval; }
+}  // namespace
+
+void monitor(int64_t now) {
+  if (!recording() || errand_under_way()) return;
+  if (!settings_made) apply_settings();
+  if (!due.sample) {
+    plan(now);
+    start_errand(prepare);
+    return;
+  }
+  bool first = !base::header().baseline_tick && now >= due.baseline;
+  purge_wanted = now >= due.purge;
+  if (!purge_wanted && now < due.sample && !first) return;
+  if (purge_wanted) due.purge = following(due.purge, int64_t(options.cleanup_interval) * kMs, now);
+  if (now >= due.sample) due.sample = following(due.sample, int64_t(options.sample_interval) * kMs, now);
+  if (!start_errand(run_errand)) base::count(kSamplesLost);
+}
+
+void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_RELEASE); }
+bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_ACQUIRE); }
+
+void stop_monitor() { end_errands(); }
+
+void forget_monitor() {
+  forget_errands();
+  forget_series();
+  forget_purges();
+  forget_warnings();
+  due = {};
+  settings_made = false;
+  next_pss = 0;
+  cgroup_age = 0;
+  first_seccomp = 0;
+}
+
+}  // namespace tidemark::keeper

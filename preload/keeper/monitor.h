@@ -1,0 +1,15 @@
+// What the keeper does every sample_interval and cleanup_interval: sample, warn, purge. All of it from errands.
+#pragma once
+#include <cstdint>
+
+namespace tidemark::keeper {
+
+// Called at each tick by the keeper while the process is recorded: starts an errand when something is due.
+void monitor(int64_t now);
+void stop_monitor();     // waits for the errand under way
+// The program is about to put itself under a seccomp filter: from now on no file is read, and none opened. For good, also in children.
+void confine_monitor();
+bool monitor_is_confined();
+void forget_monitor();   // child of fork
+
+}  // namespace tidemark::keeper

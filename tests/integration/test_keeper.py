@@ -1,0 +1,195 @@
+"""The memory manager: samples, purges, warnings. The victim grows when it is told to, and tests wait for what they expect to see in the region,
+so that a slow machine only makes them slower."""
+import glob
+import os
+import subprocess
+import time
+
+import support
+
+MIB = 1 << 20
+FAST = {"sample_interval": "100ms", "baseline_after": "300ms"}
+
+
+class Grower:
+    """tests/victims/growth.cpp under tidemark."""
+
+    def __init__(self, test, **options):
+        self.folder = test.new_folder()
+        command = support.tidemark_run([support.victim("growth")], self.folder, **options)
+        self.process = subprocess.Popen(command, env=support.clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+        test.addCleanup(self.kill)
+        self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        assert line == b"ok\n", line + self.process.stderr.read()
+
+    def tell(self, command):
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+        self.answer()
+
+    def path(self):
+        return glob.glob(os.path.join(self.folder, "*.tide"))[0]
+
+    def report(self):
+        return support.read_report(self.path(), top=1)
+
+    def wait_for(self, condition, what):
+        """The first report for which the condition holds."""
+        end = time.monotonic() + support.PATIENCE
+        while time.monotonic() < end:
+            report = self.report()
+            if condition(report.raw):
+                return report
+            time.sleep(0.05)
+        raise AssertionError(f"never: {what}; the last report: {str(report.raw)[:3000]}")
+
+    def wait_for_baseline(self):
+        return self.wait_for(lambda raw: raw["baseline"], "a baseline")
+
+    def wait_for_samples(self, count):
+        """So many more than there are now."""
+        def samples(raw):
+            return sum(point["samples"] for point in raw["series"])
+        wanted = samples(self.report().raw) + count
+        return self.wait_for(lambda raw: samples(raw) >= wanted, f"{count} samples")
+
+    def quit(self):
+        out, err = self.process.communicate(b"quit\n", timeout=support.PATIENCE)
+        assert (self.process.returncode, out, err) == (0, b"", b""), (self.process.returncode, out, err)
+        return self.report()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+def warnings(report, kind):
+    return [w for w in report.raw["warnings"] if w["kind"] == kind]
+
+
+class Warnings(support.TestCase):
+    def grown_by(self, mebibytes):
+        grower = Grower(self, **FAST)
+        grower.wait_for_baseline()
+        grower.tell(f"leak {mebibytes * MIB}")
+        grower.wait_for_samples(3)
+        return grower.quit()
+
+    def test_a_leak_of_12_mb_warns_once(self):
+        report = self.grown_by(12)
+        found = warnings(report, "rss_increase")
+        self.assertEqual(1, len(found), report.raw["warnings"])
+        self.assertIn("grown by 12.", found[0]["text"])
+
+    def test_a_leak_of_8_mb_does_not_warn(self):
+        self.assertEqual([], self.grown_by(8).raw["warnings"])
+
+    def test_each_doubling_warns(self):
+        grower = Grower(self, **FAST)
+        grower.wait_for_baseline()
+        before = 0
+        for total, count in ((12, 1), (15, 1), (24, 2), (45, 3)):   # no step passes two thresholds
+            grower.tell(f"leak {(total - before) * MIB}")
+            before = total
+            report = grower.wait_for_samples(3)
+            self.assertEqual(count, len(warnings(report, "rss_increase")), total)
+        grower.quit()
+
+    def test_old_blocks(self):
+        grower = Grower(self, **FAST, cache_duration="1s", warn_expired="4M", warn_increase="0")
+        grower.tell(f"leak {5 * MIB}")
+        report = grower.wait_for(lambda raw: raw["warnings"], "a warning")
+        self.assertEqual(["expired_blocks"], [w["kind"] for w in report.raw["warnings"]])
+        self.assertIn("more than 1 s hold 5.", report.raw["warnings"][0]["text"])
+        grower.quit()
+
+    def test_the_log(self):
+        log = os.path.join(self.folder, "warnings.log")
+        grower = Grower(self, **FAST, log=log)
+        grower.wait_for_baseline()
+        grower.tell(f"leak {12 * MIB}")
+        grower.wait_for(lambda raw: raw["warnings"], "a warning")
+        grower.wait_for_samples(2)
+        self.assertEqual({}, grower.quit().losses())
+        with open(log) as file:
+            text = file.read()
+        self.assertRegex(text, r"^\S+ tidemark\[\d+\] growth warning: RSS has grown by 12\.\d MiB .*\n$")
+
+    def test_a_log_that_cannot_be_written(self):
+        grower = Grower(self, **FAST, log="/proc/no/such/folder/log")
+        grower.wait_for_baseline()
+        grower.tell(f"leak {12 * MIB}")
+        grower.wait_for(lambda raw: raw["coverage"]["log_failures"], "the failure")
+        grower.quit()
+
+
+class Samples(support.TestCase):
+    def test_rss_is_that_of_ps(self):
+        grower = Grower(self, **FAST)
+        grower.tell(f"leak {50 * MIB}")
+        grower.wait_for_samples(3)
+        with open(f"/proc/{grower.report().pid}/statm") as file:
+            rss = int(file.read().split()[1]) * 4096
+        last = grower.wait_for_samples(2).raw["series"][-1]
+        self.assertLess(abs(last["rss"] - rss), 0.02 * rss)
+        self.assertGreater(last["live"], 50 * MIB)
+        self.assertLess(last["live"], 51 * MIB)
+        self.assertGreaterEqual(last["active"], last["allocated"])
+        self.assertEqual(1, last["threads"], "the program's own")
+        self.assertGreaterEqual(last["fds"], 3)
+        self.assertGreater(last["minor_faults"], 50 * MIB / 4096)
+        grower.quit()
+
+    def test_no_descriptor_of_ours_is_ever_seen(self):
+        grower = Grower(self, sample_interval="100ms", cleanup_interval="200ms")
+        pid = grower.report().pid
+        seen = set()
+        for _ in range(200):
+            seen.add(tuple(sorted(os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))))
+            time.sleep(0.002)
+        self.assertEqual(1, len(seen), seen)
+        grower.quit()
+
+
+class Purges(support.TestCase):
+    def test_ten_seconds(self):
+        run = self.tracked(["sleep", "10"], {"cleanup_interval": "1"})
+        report = run.report()
+        self.assertIn(len(report.raw["purges"]), (9, 10, 11))
+        self.assertEqual({"interval"}, {p["reason"] for p in report.raw["purges"]})
+
+    def test_what_came_back_and_what_did_not(self):
+        grower = Grower(self, sample_interval="100ms", cleanup_interval="500ms", dirty_decay_ms="3600000")
+        def wait_for_purges():
+            made = grower.report().raw["purge_totals"]["count"]
+            return grower.wait_for(lambda raw: raw["purge_totals"]["count"] >= made + 2, "two purges")
+
+        grower.tell(f"leak {100 * MIB}")
+        grower.tell("drop")
+        self.assertGreater(wait_for_purges().raw["purge_totals"]["bytes_returned"], 90 * MIB, "what was dropped")
+        grower.tell(f"scatter {100 * MIB}")
+        after = wait_for_purges().raw["purges"][-1]["after"]
+        self.assertGreater(after["active"] - after["allocated"], 90 * MIB, "half of each page is free")
+        self.assertLess(after["dirty"], MIB)
+        grower.quit()
+        text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
+        self.assertRegex(text, r"purges +\d+, [\d.]+ MiB returned in all")
+        self.assertRegex(text, r"fragmentation held (9\d|1\d\d)\.\d MiB")
+
+    def test_never(self):
+        grower = Grower(self, sample_interval="100ms", cleanup_interval="0")
+        grower.wait_for_samples(5)
+        self.assertEqual([], grower.quit().raw["purges"])
+
+
+class Disabled(support.TestCase):
+    def test_nothing_is_left_behind(self):
+        without = support.plain(["sh", "-c", "ls /proc/$$/task | wc -l; echo done"])
+        under = self.preloaded(["sh", "-c", "ls /proc/$$/task | wc -l; echo done"], {"enable": "0"})
+        self.assert_same_behaviour(without, under)
+        self.assertEqual([], os.listdir(under.folder))
