@@ -8,7 +8,7 @@ import time
 
 from measure import Failed, Process
 
-SETTLE = 15   # seconds until what a start-up touches is done with
+SETTLE = 25   # seconds until what a start-up touches is done with: stacks get their details at 10 s, once
 
 IDLE = "import time; time.sleep({seconds})"
 BUSY = """
