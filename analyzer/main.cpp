@@ -3,6 +3,7 @@
 #include <cstring>
 #include <iostream>
 
+#include "analyzer/commands/control.h"
 #include "analyzer/commands/report.h"
 #ifdef TIDEMARK_HAVE_RUN
 #include "analyzer/commands/run.h"
@@ -37,6 +38,31 @@ void add_report(CLI::App& app, tidemark::commands::ReportArguments& arguments) {
   report->add_flag("--details", arguments.details, "JSON: also lifetime histograms, survivors by age, live bytes over time");
 }
 
+using tidemark::commands::ControlArguments;
+
+CLI::App* add_control(CLI::App& app, const char* name, const char* help, ControlArguments& arguments) {
+  CLI::App* command = app.add_subcommand(name, help);
+  command->add_option("PID", arguments.pid, "A running process that tidemark records")->required()->check(CLI::PositiveNumber)->type_name("");
+  command->add_flag("--json", arguments.json, "One JSON object on standard output");
+  return command;
+}
+
+using Control = int (*)(const ControlArguments&);
+
+// `chosen` becomes the command that is given.
+void add_controls(CLI::App& app, ControlArguments& arguments, Control& chosen) {
+  namespace commands = tidemark::commands;
+  add_control(app, "stats", "Memory of a running process now, and since its baseline", arguments)->callback([&] { chosen = commands::stats; });
+  add_control(app, "cleanup", "Purge its allocator now", arguments)->callback([&] { chosen = commands::cleanup; });
+  CLI::App* snapshot = add_control(app, "snapshot", "A consistent copy of its region, for `tidemark report`", arguments);
+  snapshot->add_option("-o,--output", arguments.output, "The copy's name (default: beside the region)");
+  snapshot->callback([&] { chosen = commands::snapshot; });
+  add_control(app, "stop", "End the recording; the process and its heap go on", arguments)->callback([&] { chosen = commands::stop; });
+  CLI::App* set = add_control(app, "set", "Change an option while it runs, such as cleanup_interval=60", arguments);
+  set->add_option("KEY=VALUE", arguments.setting, "Options that can change: see README.md")->required();
+  set->callback([&] { chosen = commands::set; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -49,6 +75,9 @@ int main(int argc, char** argv) {
   app.add_subcommand("run", "Launch a command and record its heap (tidemark run --help)");
   tidemark::commands::ReportArguments report;
   add_report(app, report);
+  ControlArguments control;
+  Control chosen = nullptr;
+  add_controls(app, control, chosen);
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands([&](CLI::App* known) { return known->check_name(argv[1]); }).empty()) {
     std::cerr << "tidemark: there is no command '" << argv[1] << "' (tidemark --help)\n";
     return kUsageError;
@@ -60,5 +89,5 @@ int main(int argc, char** argv) {
     std::cerr << "tidemark: " << error.what() << " (tidemark --help)\n";
     return kUsageError;
   }
-  return tidemark::commands::report(report);
+  return chosen ? chosen(control) : tidemark::commands::report(report);
 }

@@ -62,6 +62,7 @@ bool is_alive(const Header& header, const Surroundings& surroundings) {
 }
 
 Ending judge_ending(const Header& header, const Surroundings& surroundings) {
+  if (header.snapshot_realtime_ns != 0 || header.stopped_realtime_ns != 0) return Ending::kRunning;  // then
   switch (format::Ending(header.ending)) {
     case format::Ending::kSignaled:
       return Ending::kSignaled;
@@ -77,6 +78,8 @@ Ending judge_ending(const Header& header, const Surroundings& surroundings) {
 }
 
 int64_t end_of(const Header& header, Ending ending, const Surroundings& surroundings) {
+  if (header.snapshot_realtime_ns != 0) return header.snapshot_realtime_ns;
+  if (header.stopped_realtime_ns != 0) return header.stopped_realtime_ns;
   if (ending == Ending::kRunning) return surroundings.now_realtime_ns;
   if (ending != Ending::kKilled && header.ended_realtime_ns != 0) return header.ended_realtime_ns;
   return header.heartbeat_realtime_ns != 0 ? header.heartbeat_realtime_ns : header.started_realtime_ns;
@@ -166,7 +169,9 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
   process.started_ns = header.started_realtime_ns;
   process.ended_ns = end_of(header, process.ending, surroundings);
   process.duration_s = duration_until(header, process.ended_ns);
-  if (process.ending == Ending::kRunning && header.heartbeat_realtime_ns != 0)
+  process.snapshot = header.snapshot_realtime_ns != 0;
+  process.stopped = header.stopped_realtime_ns != 0;
+  if (process.ending == Ending::kRunning && !process.snapshot && !process.stopped && header.heartbeat_realtime_ns != 0)
     process.silent_s = std::max(0.0, double(difference(process.ended_ns, header.heartbeat_realtime_ns)) / kSecond);
   return process;
 }

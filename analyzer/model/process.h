@@ -49,6 +49,8 @@ struct Process {
   int64_t ended_ns = 0;    // running: now; killed: the last sign of life
   double duration_s = 0;   // until ended_ns
   double silent_s = 0;     // running: since the last sign of life
+  bool snapshot = false;   // a copy made while it ran, at ended_ns
+  bool stopped = false;    // recording was ended by `tidemark stop` at ended_ns; the process went on
   uint32_t threads_now = 0, threads_peak = 0;
 
   std::string command_line() const;  // argv joined with spaces

@@ -23,10 +23,6 @@ Point read_point(const ProcessPoint& raw) {
   return point;
 }
 
-PurgeEntry read_purge(const Purge& raw) {
-  return {seconds(raw.tick), double(raw.ns) / kNsPerMs, PurgeReason(raw.reason), raw.bytes_returned, raw.before, raw.after};
-}
-
 Warning read_warning(const Event& event) {
   char text[256];
   warning_text(event, text, sizeof(text));
@@ -41,6 +37,10 @@ void put_in_order(std::vector<Point>& points) {
 }
 
 }  // namespace
+
+PurgeEntry read_purge(const Purge& raw) {
+  return {seconds(raw.tick), double(raw.ns) / kNsPerMs, PurgeReason(raw.reason), raw.bytes_returned, raw.before, raw.after};
+}
 
 Bytes Timeline::last(Gauge gauge) const {
   for (auto point = points.rbegin(); point != points.rend(); ++point)

@@ -53,6 +53,7 @@ struct Timeline {
   Bytes highest(format::Gauge gauge) const;
 };
 
+PurgeEntry read_purge(const format::Purge& raw);
 Timeline read_timeline(const region::Region& region);
 
 }  // namespace tidemark::model

@@ -50,9 +50,11 @@ Json process_json(const Process& process) {
   json["run_id"] = fmt::format("{:016x}", process.run_id);
   json["options"] = process.options;
   json["started_at"] = iso_time(process.started_ns);
-  json["ended_at"] = process.ending == Ending::kRunning ? Json(nullptr) : Json(iso_time(process.ended_ns));
+  json["ended_at"] = process.ending == Ending::kRunning && !process.snapshot && !process.stopped ? Json(nullptr) : Json(iso_time(process.ended_ns));
   json["duration_s"] = process.duration_s;
   json["ending"] = ending_name(process.ending);
+  json["snapshot"] = process.snapshot;
+  json["stopped"] = process.stopped;
   json["exit_status"] = or_null(process.exit_status);
   json["signal"] = or_null(process.signal);
   json["signal_name"] = process.signal ? Json(signal_name(*process.signal)) : Json(nullptr);

@@ -29,11 +29,6 @@ Json heap_json(const format::HeapFigures& figures) {
           {"resident", figures.resident},   {"rss", figures.rss == format::kUnknown ? Json(nullptr) : Json(figures.rss)}};
 }
 
-Json purge_json(const PurgeEntry& purge) {
-  return {{"at_s", purge.at_s},   {"ms", purge.ms}, {"reason", reason_name(purge.reason)}, {"bytes_returned", purge.bytes_returned},
-          {"before", heap_json(purge.before)}, {"after", heap_json(purge.after)}};
-}
-
 // The latest value under the gauge's own name, the range beside it where it is one.
 Json point_json(const Point& point) {
   Json json = {{"at_s", point.until_s}, {"from_s", point.from_s}, {"samples", point.samples}};
@@ -51,6 +46,11 @@ Json point_json(const Point& point) {
 }
 
 }  // namespace
+
+Json purge_json(const PurgeEntry& purge) {
+  return {{"at_s", purge.at_s},   {"ms", purge.ms}, {"reason", reason_name(purge.reason)}, {"bytes_returned", purge.bytes_returned},
+          {"before", heap_json(purge.before)}, {"after", heap_json(purge.after)}};
+}
 
 void put_timeline(Json& json, const Timeline& timeline) {
   json["baseline"] = nullptr;

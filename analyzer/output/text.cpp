@@ -25,6 +25,8 @@ std::string ending_sentence(const Process& process) {
   std::string when = local_time(process.ended_ns), duration = human_duration(process.duration_s);
   switch (process.ending) {
     case Ending::kRunning:
+      if (process.snapshot) return fmt::format("a snapshot of the running process, taken at {}, after {}", when, duration);
+      if (process.stopped) return fmt::format("recording was ended by `tidemark stop` at {}, after {}; the process went on", when, duration);
       return fmt::format("still running at {}, for {} so far", when, duration);
     case Ending::kExited:
       return fmt::format("exited {} at {}, after {}", process.exit_status.value_or(0), when, duration);

@@ -18,6 +18,7 @@
 
 #include "preload/format/coverage.h"
 #include "preload/format/ledger.h"
+#include "preload/format/mailbox.h"
 #include "preload/format/timeline.h"
 
 namespace tidemark::format {
@@ -140,6 +141,10 @@ struct Header {
   uint32_t reserved1;
   uint64_t purged_bytes;       // sum of bytes_returned
   uint64_t longest_purge_ns;
+
+  int64_t stopped_realtime_ns;   // recording was ended by `tidemark stop`, the process went on; 0: it was not
+  int64_t snapshot_realtime_ns;  // this file is a copy that `tidemark snapshot` asked for; 0: it is not
+  Mailbox mailbox;
 
   uint64_t coverage[kCoverageMax];   // by Coverage; every kind of loss
   RunLedger ledger;                  // used where this is the first region of a run without `tidemark run`

@@ -25,7 +25,7 @@ using Work = void (*)();
 constinit std::atomic<bool> exists{false};
 constinit pthread_t thread{};
 constinit uint32_t state = kIdle;   // a futex
-constinit Work errand = nullptr;
+constinit Work errand = nullptr, idle_call = nullptr;
 
 uint32_t present_state() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE); }
 void become(uint32_t next) {
@@ -50,6 +50,7 @@ void* errand_main(void*) {
     if (present_state() == kEnd) return nullptr;
     errand();
     become(kIdle);
+    if (idle_call) idle_call();
   }
 }
 
@@ -73,6 +74,8 @@ void* call_main(void* call) {
   return nullptr;
 }
 }  // namespace
+
+void set_idle_call(void (*when_idle)()) { idle_call = when_idle; }
 
 bool start_errand(void (*work)()) {
   if (!exists) {

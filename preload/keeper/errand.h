@@ -5,7 +5,8 @@
 
 namespace tidemark::keeper {
 
-// For the keeper thread alone.
+// For the keeper thread alone. `when_idle` is called by the thread each time it has nothing to do any more.
+void set_idle_call(void (*when_idle)());
 bool start_errand(void (*work)());   // makes the thread the first time; false: it could not be made
 bool errand_under_way();
 bool errand_thread_exists();         // any thread may ask

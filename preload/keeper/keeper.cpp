@@ -18,6 +18,7 @@
 #include "preload/heap/tracker.h"
 #include "preload/keeper/ageing.h"
 #include "preload/keeper/errand.h"
+#include "preload/keeper/mail.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/process_events.h"
 #include "preload/keeper/session.h"
@@ -40,14 +41,28 @@ constinit uint32_t look = 0;   // whether the program's threads are all gone
 
 bool stopping() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopping; }
 
-// Sleeps until a point of CLOCK_MONOTONIC, or until told to stop.
+// What the keeper sleeps on: a word that others may raise to wake it. Of a recorded process, the mailbox's doorbell, which other processes
+// reach; else one of our own. Where the process changes from one to the other meanwhile, a wake may come a tick late.
+constinit uint32_t own_bell = 0;
+uint32_t* bell() { return recording() ? &base::header().mailbox.doorbell : &own_bell; }
+
+void ring() {
+  uint32_t* at = bell();
+  __atomic_add_fetch(at, 1, __ATOMIC_ACQ_REL);
+  syscall(SYS_futex, at, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
+}
+
+bool mail_can_be_served() { return mail_waits() && !errand_under_way(); }
+
+// Sleeps until a point of CLOCK_MONOTONIC, or until there is something to look at.
 void sleep_until(int64_t when) {
-  while (!stopping()) {
+  for (;;) {
+    uint32_t* at = bell();
+    uint32_t seen = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    if (stopping() || __atomic_load_n(&look, __ATOMIC_ACQUIRE) || mail_can_be_served() || platform::monotonic_ns() >= when) return;
     timespec t{when / 1'000'000'000, when % 1'000'000'000};
-    // FUTEX_WAIT_BITSET takes an absolute time.
-    long r = syscall(SYS_futex, &state, FUTEX_WAIT_BITSET_PRIVATE, kRunning, &t, nullptr, FUTEX_BITSET_MATCH_ANY);
-    if ((r != 0 && errno == ETIMEDOUT) || __atomic_load_n(&look, __ATOMIC_ACQUIRE)) return;
-    if (platform::monotonic_ns() >= when) return;
+    // FUTEX_WAIT_BITSET takes an absolute time. Not private: the doorbell's file is shared.
+    syscall(SYS_futex, at, FUTEX_WAIT_BITSET, seen, &t, nullptr, FUTEX_BITSET_MATCH_ANY);
   }
 }
 
@@ -143,13 +158,17 @@ void* keeper_main(void*) {
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   prctl(PR_SET_NAME, "tidemark");
   heap::learn_thread_layout();
+  set_idle_call(ring);   // a request may have come meanwhile
   if (run_grace()) return end_as_last_thread();
   int64_t next = platform::monotonic_ns();
   for (uint64_t beat = 0; !stopping() && active(); beat++) {
     next += kTickNs;
     int64_t now = platform::monotonic_ns();
     if (next < now) next = now;   // suspended: no burst of ticks afterwards
-    sleep_until(next);
+    do {
+      sleep_until(next);
+      if (mail_can_be_served()) serve_mail();
+    } while (!stopping() && platform::monotonic_ns() < next && !__atomic_load_n(&look, __ATOMIC_ACQUIRE));
     tick(platform::monotonic_ns(), beat);
     if (found_alone()) {
       stop_monitor();
@@ -184,7 +203,7 @@ void start_keeper() {
 void stop_keeper() {
   uint32_t running = kRunning;   // by one thread only
   if (!keeper_is_running() || !__atomic_compare_exchange_n(&state, &running, kStopping, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
-  syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  ring();
   base::InternalScope scope;
   pthread_join(thread, nullptr);
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
@@ -193,7 +212,7 @@ void stop_keeper() {
 void wake_if_alone() {
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kRunning || threads_known()) return;
   __atomic_store_n(&look, 1, __ATOMIC_RELEASE);
-  syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  ring();
 }
 
 void forget_keeper() {

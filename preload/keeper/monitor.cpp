@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "preload/base/store.h"
@@ -32,6 +33,7 @@ struct Due {
   int64_t sample, purge, baseline;
 };
 constinit Due due{};
+constinit std::atomic<bool> plan_is_old{false};
 constinit bool settings_made = false;
 constinit bool purge_wanted = false;   // of the errand under way
 constinit int64_t next_pss = 0;
@@ -107,6 +109,8 @@ void look_for_filter() {
   if (now != first_seccomp) platform::stop_opening();
 }
 
+}  // namespace
+
 void sample() {
   if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return base::count(kSamplesConfined);
   look_for_filter();
@@ -124,6 +128,8 @@ void sample() {
   watch_cgroup(gauges[kCgroupWorkingSet], gauges[kCgroupLimit]);
 }
 
+namespace {
+
 // Opens what will be read, while that is surely allowed.
 void prepare() {
   if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return;
@@ -140,10 +146,20 @@ void run_errand() {
   sample();
 }
 
+struct AllocatorSettings {
+  uint64_t dirty_ms, muzzy_ms;
+  bool background_thread;
+};
+constinit bool child_settings = false;   // fork leaves jemalloc's own threads behind
+
 void apply_settings() {
   settings_made = true;
-  if (options.dirty_decay_ms != 10000 || options.muzzy_decay_ms != 0) heap::set_decay(options.dirty_decay_ms, options.muzzy_decay_ms);
-  if (options.background_thread) heap::set_background_thread(true);
+  static AllocatorSettings made{10000, 0, false};   // jemalloc's own
+  AllocatorSettings wanted{options.dirty_decay_ms, options.muzzy_decay_ms, options.background_thread};
+  if (wanted.dirty_ms != made.dirty_ms || wanted.muzzy_ms != made.muzzy_ms) heap::set_decay(wanted.dirty_ms, wanted.muzzy_ms);
+  if (wanted.background_thread != made.background_thread || child_settings) heap::set_background_thread(wanted.background_thread);
+  child_settings = false;
+  made = wanted;
 }
 
 void plan(int64_t now) {
@@ -160,6 +176,7 @@ int64_t following(int64_t when, int64_t interval, int64_t now) { return when + (
 
 void monitor(int64_t now) {
   if (!recording() || errand_under_way()) return;
+  if (plan_is_old.exchange(false)) settings_made = false, due = {};
   if (!settings_made) apply_settings();
   if (!due.sample) {
     plan(now);
@@ -174,6 +191,8 @@ void monitor(int64_t now) {
   if (!start_errand(run_errand)) base::count(kSamplesLost);
 }
 
+void replan() { plan_is_old = true; }
+
 void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_RELEASE); }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_ACQUIRE); }
 
@@ -186,6 +205,7 @@ void forget_monitor() {
   forget_warnings();
   due = {};
   settings_made = false;
+  child_settings = options.background_thread;
   next_pss = 0;
   cgroup_age = 0;
   first_seccomp = 0;

@@ -76,7 +76,7 @@ Header* find_region(const char* dir, int32_t pid) {
     path[n] = '/';
     memcpy(path + n + 1, e->d_name, m + 1);
     auto* h = static_cast<Header*>(map_first_page(path));
-    bool ours = h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->pid == pid && h->run_id == run.id;
+    bool ours = h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->pid == pid && h->run_id == run.id && !h->snapshot_realtime_ns;
     if (ours && (!found || h->started_realtime_ns > found->started_realtime_ns)) {
       if (found) munmap(found, kPageBytes);
       found = h;

@@ -196,11 +196,11 @@ void reset_locks_in_child() {
   stacks::reset_walk_buffers();
 }
 
-bool freeze() {
+bool freeze(uint32_t tries) {
   syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
   set_word(base::kFrozen);
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) usleep(10'000);   // store buffers drain by themselves
-  for (uint32_t i = 0; i < kFreezeTries; i++) {
+  for (uint32_t i = 0; i < tries; i++) {
     if (heap::lock_idle_threads()) return true;
     if (i < 50) sched_yield();
     else usleep(1000);
@@ -238,7 +238,7 @@ bool refuse_child(Refusal reason, int error, const char* detail) {
 // From here to the last line every thread that calls malloc waits.
 bool move_into(RegionFile& file) {
   fill_identity();
-  if (!freeze()) {
+  if (!freeze(kFreezeTries)) {
     set_word(base::kGrace);
     wake_waiters();
     base::count(kSwitchTimeouts);
@@ -278,6 +278,11 @@ bool make_region() {
 
 const char* region_folder() { return options.dir.value[0] ? options.dir.value : "/var/tmp"; }
 
+void limit_intervals(Options& o) {
+  if (o.sample_interval < kMinInterval) o.sample_interval = kMinInterval;
+  if (o.cleanup_interval && o.cleanup_interval < kMinInterval) o.cleanup_interval = kMinInterval;
+}
+
 TIDEMARK_COLD void start_early() {
   int saved = errno;
   base::SpinGuard guard(start_lock);
@@ -293,8 +298,7 @@ TIDEMARK_COLD void start_early() {
   }
   options.region_size = clamp_region(options.region_size);
   options.child_region_size = clamp_region(options.child_region_size);
-  if (options.sample_interval < kMinInterval) options.sample_interval = kMinInterval;
-  if (options.cleanup_interval && options.cleanup_interval < kMinInterval) options.cleanup_interval = kMinInterval;
+  limit_intervals(options);
   heap::choose_arenas(options.arenas);
   make_absolute(options.dir);
   read_run(early_variable("TIDEMARK_RUN"));
@@ -353,6 +357,29 @@ TIDEMARK_COLD bool move_to_region() {
 }
 
 void stop_recording() { set_word(base::kInert); }
+
+void end_recording() {
+  base::header().stopped_realtime_ns = platform::realtime_ns();
+  stop_recording();
+  base::session_word = &inert_word;   // not in the page that fork wipes
+}
+
+bool freeze_program() {
+  constexpr uint32_t kTries = 150;
+  if (!wiped_page->move_lock.try_lock()) return false;   // a fork is under way
+  if (recording() && freeze(kTries)) return true;
+  if (base::session_word == &wiped_page->word && *base::session_word == base::kFrozen) set_word(heap::session_serial);
+  wake_waiters();
+  wiped_page->move_lock.unlock();
+  return false;
+}
+
+void thaw_program() {
+  set_word(heap::session_serial);
+  heap::unlock_threads();
+  wake_waiters();
+  wiped_page->move_lock.unlock();
+}
 
 bool recording() {
   uint32_t word = *base::session_word;

@@ -11,6 +11,7 @@
 namespace tidemark::keeper {
 
 extern Options options;
+void limit_intervals(Options& options);   // none so short that the keeper does nothing else
 
 void start_early();     // decides; fit for the program's first call of malloc
 void begin_child();     // the word is kWiped
@@ -18,6 +19,11 @@ void begin_child();     // the word is kWiped
 // move must be tried again later. Threads inside malloc wait for it about a millisecond.
 bool move_to_region();
 void stop_recording(); // for good: inert
+// The same for `tidemark stop`: the region says so, and children of fork are not recorded either.
+void end_recording();
+// No thread of the program is inside malloc, and none goes in, until thaw_program. Gives up after a tenth of a second. From an errand.
+bool freeze_program();
+void thaw_program();
 
 bool recording();       // there is a region file, and it is this process's own
 const char* region_folder();

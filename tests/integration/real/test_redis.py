@@ -1,6 +1,8 @@
 """redis-server, which brings jemalloc and calls its own interface, under redis-benchmark; with a BGSAVE, which forks."""
+import json
 import os
 import signal
+import subprocess
 
 import real
 from real import support
@@ -54,3 +56,35 @@ class RedisKilled(Redis):
         self.assertEqual(("signaled", signal.SIGKILL), (server.process["ending"], server.process["signal"]))
         self.assertGreater(server.totals["live_bytes"], 100_000)
         self.assert_resolved(server)
+
+
+class RedisCleaned(real.RealProgram):
+    """A thousand purges while it serves: no request is lost."""
+    NEEDS = Redis.NEEDS
+
+    def test_thousand_cleanups(self):
+        port, folder = real.free_port(), self.new_folder()
+        env = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}"})
+        server = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
+                                  env=env, stdout=subprocess.DEVNULL)
+        self.addCleanup(lambda: (server.kill(), server.wait()))
+        self.assertTrue(real.wait_for_port(port))
+        bench = subprocess.Popen(["redis-benchmark", "-p", str(port), "-q", "-n", "1000000", "-c", "20", "-P", "4", "-t", "incr,lpush"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.addCleanup(lambda: (bench.kill(), bench.wait()))
+        under_load = 0
+        for _ in range(1000):
+            under_load += bench.poll() is None
+            done = support.execute([support.TIDEMARK, "cleanup", str(server.pid), "--json"], env=support.clean_environment())
+            self.assertEqual((0, b""), (done.status, done.err))
+            purge = json.loads(done.out)["purge"]
+        self.assertGreater(under_load, 100)
+        self.assertGreater(purge["after"]["rss"], 0)
+        out, _ = bench.communicate(timeout=support.PATIENCE)
+        self.assertEqual(0, bench.returncode, out)
+        cli = lambda *words: support.plain(["redis-cli", "-p", str(port), *words]).out.decode().strip()
+        self.assertEqual(("1000000", "1000000"), (cli("GET", "counter:__rand_int__"), cli("LLEN", "mylist")))
+        cli("SHUTDOWN", "NOSAVE")
+        self.assertEqual(0, server.wait(support.PATIENCE))
+        (region,) = [name for name in os.listdir(folder) if name.endswith(".tide")]
+        self.assertEqual(1000, support.read_report(os.path.join(folder, region), top=1).raw["purge_totals"]["count"])

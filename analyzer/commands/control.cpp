@@ -1,0 +1,185 @@
+#include "analyzer/commands/control.h"
+
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "analyzer/control/mailbox.h"
+#include "analyzer/control/process_region.h"
+#include "analyzer/model/machine.h"
+#include "analyzer/model/profile.h"
+#include "analyzer/output/human.h"
+#include "analyzer/output/json_timeline.h"
+#include "analyzer/region/region.h"
+
+namespace tidemark::commands {
+
+namespace fs = std::filesystem;
+using control::Box;
+using control::ControlError;
+using format::Command;
+using Json = nlohmann::ordered_json;
+using model::Bytes;
+
+namespace {
+
+constexpr int kFailed = 2;
+constexpr double kMiB = 1 << 20;
+
+// Runs one command; what goes wrong becomes one line.
+template <typename Body>
+int guarded(const ControlArguments& arguments, Body body) try {
+  std::string path = control::region_of(arguments.pid);
+  body(path);
+  std::cout.flush();
+  return std::cout ? 0 : kFailed;
+} catch (const std::exception& error) {
+  std::cerr << "tidemark: " << output::printable(error.what()) << '\n';
+  return kFailed;
+}
+
+Json in_mb(const Bytes& bytes) { return bytes ? Json(double(*bytes) / kMiB) : Json(nullptr); }
+Json or_null(const Bytes& value) { return value ? Json(*value) : Json(nullptr); }
+
+Json percent_of(const Bytes& part, uint64_t whole) { return part && whole != 0 ? Json(100.0 * double(*part) / double(whole)) : Json(nullptr); }
+
+Json difference(const Bytes& now, const Bytes& then) { return now && then ? Json((double(*now) - double(*then)) / kMiB) : Json(nullptr); }
+
+struct State {
+  model::Timeline timeline;
+  model::Totals totals;
+  model::Process process;
+};
+
+State state_of(const std::string& path) {
+  region::Region region = region::Region::open(path);
+  auto profile = model::build_profile(region, model::Surroundings::here());
+  return {std::move(profile->timeline), profile->totals, profile->process};
+}
+
+Json usage_json(const model::Timeline& timeline, const model::Machine& machine) {
+  Bytes rss = timeline.last(format::kRss);
+  return {{"rss_mb", in_mb(rss)}, {"vms_mb", in_mb(timeline.last(format::kVms))}, {"percent", percent_of(rss, machine.memory)},
+          {"available_mb", double(machine.available) / kMiB}};
+}
+
+Json increase_json(const model::Timeline& timeline, const model::Machine& machine) {
+  Bytes rss = timeline.last(format::kRss);
+  Json percent = nullptr;
+  if (rss && timeline.baseline_rss && machine.memory != 0)
+    percent = 100.0 * (double(*rss) - double(*timeline.baseline_rss)) / double(machine.memory);
+  return {{"rss_increase_mb", difference(rss, timeline.baseline_rss)},
+          {"vms_increase_mb", difference(timeline.last(format::kVms), timeline.baseline_vms)},
+          {"percent_increase", percent}};
+}
+
+Json stats_json(const State& state, const ControlArguments& arguments) {
+  const model::Timeline& timeline = state.timeline;
+  model::Machine machine = model::Machine::here();
+  Json json = {{"pid", arguments.pid}, {"name", state.process.name}, {"running_s", state.process.duration_s}};
+  json["usage"] = usage_json(timeline, machine);
+  json["increase"] = increase_json(timeline, machine);
+  json["heap"] = {{"live_bytes", state.totals.counters.live_bytes()}, {"live_count", state.totals.counters.live_count()},
+                  {"peak_live_bytes", state.totals.peak_live_bytes}};
+#define X(enumerator, key) json["now"][#key] = or_null(timeline.last(format::enumerator));
+  TIDEMARK_GAUGES(X)
+#undef X
+  json["purges"] = timeline.purges_made;
+  json["warnings"] = timeline.warnings_given;
+  return json;
+}
+
+std::string text_of(const Bytes& bytes) { return bytes ? output::human_bytes(*bytes) : "unknown"; }
+
+std::string growth(const Bytes& now, const Bytes& then) {
+  if (!now || !then) return "no baseline yet";
+  return *now >= *then ? "+" + output::human_bytes(*now - *then) : "-" + output::human_bytes(*then - *now);
+}
+
+void print_stats(const State& state, const ControlArguments& arguments) {
+  const model::Timeline& timeline = state.timeline;
+  model::Machine machine = model::Machine::here();
+  Bytes rss = timeline.last(format::kRss);
+  fmt::print("{} (pid {}), running for {}\n", output::printable(state.process.name), arguments.pid, output::human_duration(state.process.duration_s));
+  fmt::print("  RSS         {}, {} of the machine's memory ({} of it available); {} since the baseline\n", text_of(rss),
+             output::human_share(rss.value_or(0), machine.memory), output::human_bytes(machine.available), growth(rss, timeline.baseline_rss));
+  fmt::print("  heap        {} live in {}, at peak {}\n", output::human_bytes(state.totals.counters.live_bytes()),
+             output::plural(state.totals.counters.live_count(), "block", "blocks"), output::human_bytes(state.totals.peak_live_bytes));
+  fmt::print("  allocator   {} active, {} free pages, {} metadata\n", text_of(timeline.last(format::kActive)),
+             text_of(timeline.last(format::kDirty)), text_of(timeline.last(format::kMetadata)));
+  fmt::print("  threads     {}, descriptors {}\n", or_null(timeline.last(format::kThreads)).dump(), or_null(timeline.last(format::kDescriptors)).dump());
+  fmt::print("  purges      {}, {} returned; warnings {}\n", timeline.purges_made, output::human_bytes(timeline.purged_bytes), timeline.warnings_given);
+}
+
+void print_purge(const model::PurgeEntry& purge) {
+  fmt::print("{} returned in {:.1f} ms", output::human_bytes(purge.bytes_returned), purge.ms);
+  if (purge.before.rss != format::kUnknown && purge.after.rss != format::kUnknown)
+    fmt::print(": RSS {} → {}", output::human_bytes(purge.before.rss), output::human_bytes(purge.after.rss));
+  uint64_t held = purge.after.active > purge.after.allocated ? purge.after.active - purge.after.allocated : 0;
+  fmt::print("\n  live blocks hold {}, fragmentation {}\n", output::human_bytes(purge.after.allocated), output::human_bytes(held));
+}
+
+// Also to another file system.
+void move_file(const std::string& from, const std::string& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (!error) return;
+  fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
+  if (error) throw ControlError(fmt::format("{}: {}; the snapshot is in {}", to, error.message(), from));
+  fs::remove(from, error);
+}
+
+// As the process names it, where it may have another root.
+std::string as_seen_here(const std::string& path, const std::string& region) {
+  return (fs::path(region).parent_path() / fs::path(path).filename()).string();
+}
+
+}  // namespace
+
+int stats(const ControlArguments& arguments) {
+  return guarded(arguments, [&](const std::string& path) {
+    Box(path, arguments.pid).ask(Command::kStats);
+    State state = state_of(path);
+    if (arguments.json) fmt::print("{}\n", stats_json(state, arguments).dump(-1, ' ', false, Json::error_handler_t::replace));
+    else print_stats(state, arguments);
+  });
+}
+
+int cleanup(const ControlArguments& arguments) {
+  return guarded(arguments, [&](const std::string& path) {
+    model::PurgeEntry purge = model::read_purge(Box(path, arguments.pid).ask(Command::kCleanup).purge);
+    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"purge", output::purge_json(purge)}}).dump());
+    else print_purge(purge);
+  });
+}
+
+int snapshot(const ControlArguments& arguments) {
+  return guarded(arguments, [&](const std::string& path) {
+    std::string copy = as_seen_here(Box(path, arguments.pid).ask(Command::kSnapshot).text, path);
+    if (!arguments.output.empty()) move_file(copy, arguments.output);
+    const std::string& where = arguments.output.empty() ? copy : arguments.output;
+    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"file", where}}).dump(-1, ' ', false, Json::error_handler_t::replace));
+    else fmt::print("{}\n", output::printable(where));
+  });
+}
+
+int stop(const ControlArguments& arguments) {
+  return guarded(arguments, [&](const std::string& path) {
+    Box(path, arguments.pid).ask(Command::kStop);
+    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"stopped", true}}).dump());
+    else fmt::print("recording of process {} has ended; the process goes on\n", arguments.pid);
+  });
+}
+
+int set(const ControlArguments& arguments) {
+  return guarded(arguments, [&](const std::string& path) {
+    Box(path, arguments.pid).ask(Command::kSet, arguments.setting);
+    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"set", arguments.setting}}).dump(-1, ' ', false, Json::error_handler_t::replace));
+  });
+}
+
+}  // namespace tidemark::commands

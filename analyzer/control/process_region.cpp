@@ -1,0 +1,97 @@
+#include "analyzer/control/process_region.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "analyzer/launch/process.h"
+
+namespace tidemark::control {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::optional<char> state_of(int32_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string line;
+  std::getline(file, line);
+  size_t name_end = line.rfind(')');
+  if (name_end == std::string::npos || name_end + 2 >= line.size()) return std::nullopt;
+  return line[name_end + 2];
+}
+
+// A mapped file: the folder it was made in, and its inode. The name may be gone or changed: a region is made without one.
+struct MappedFile {
+  std::string folder;
+  uint64_t inode;
+};
+
+// "START-END PERMS OFFSET DEV INODE   PATH": shared, writable, a file.
+std::optional<MappedFile> parse_mapping(const std::string& line) {
+  std::istringstream fields(line);
+  std::string range, permissions, offset, device, path;
+  uint64_t inode = 0;
+  if (!(fields >> range >> permissions >> offset >> device >> inode) || inode == 0) return std::nullopt;
+  if (permissions.size() < 4 || permissions[3] != 's') return std::nullopt;
+  std::getline(fields >> std::ws, path);
+  size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return std::nullopt;
+  bool likely = path.find(".tide") != std::string::npos || path.compare(slash, 2, "/#") == 0;
+  if (!likely) return std::nullopt;
+  return MappedFile{path.substr(0, slash == 0 ? 1 : slash), inode};
+}
+
+std::optional<std::string> named_in(const std::string& folder, uint64_t inode) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    struct stat status;
+    if (entry->path().extension() == ".tide" && stat(entry->path().c_str(), &status) == 0 && status.st_ino == inode) return entry->path();
+  }
+  return std::nullopt;
+}
+
+std::vector<MappedFile> mapped_files(int32_t pid) {
+  std::string path = fmt::format("/proc/{}/maps", pid);
+  std::ifstream maps(path);
+  if (!maps) {
+    if (!is_alive(pid)) throw ControlError(fmt::format("there is no process {}", pid));
+    throw ControlError(fmt::format("process {} is not yours to look at ({}); run this as its user or as root", pid, strerror(errno)));
+  }
+  std::vector<MappedFile> files;
+  bool any = false;
+  for (std::string line; std::getline(maps, line); any = true)
+    if (auto file = parse_mapping(line)) files.push_back(*file);
+  if (!any && access(path.c_str(), R_OK) == 0 && state_of(pid).value_or('Z') == 'Z') throw ControlError(fmt::format("process {} has ended", pid));
+  if (!any) throw ControlError(fmt::format("process {} is not yours to look at; run this as its user or as root", pid));
+  return files;
+}
+
+}  // namespace
+
+bool is_alive(int32_t pid) { return pid > 0 && !launch::process_is_gone(pid, 0); }
+
+bool is_stopped(int32_t pid) {
+  char state = state_of(pid).value_or(' ');
+  return state == 'T' || state == 't';
+}
+
+std::string region_of(int32_t pid) {
+  for (const MappedFile& file : mapped_files(pid))
+    for (const std::string& root : {std::string(), fmt::format("/proc/{}/root", pid)})   // another mount namespace
+      if (auto path = named_in(root + file.folder, file.inode)) return *path;
+  throw ControlError(
+      fmt::format("process {} is not recorded by tidemark (or its region was removed); start it with `tidemark run`, or with LD_PRELOAD", pid));
+}
+
+}  // namespace tidemark::control

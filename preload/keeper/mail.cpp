@@ -1,0 +1,98 @@
+#include "preload/keeper/mail.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstring>
+
+#include "preload/base/store.h"
+#include "preload/keeper/errand.h"
+#include "preload/keeper/monitor.h"
+#include "preload/keeper/purge.h"
+#include "preload/keeper/session.h"
+#include "preload/keeper/snapshot.h"
+
+namespace tidemark::keeper {
+using namespace format;
+namespace {
+
+Mailbox& box() { return base::header().mailbox; }
+
+void become(Mail state) {
+  __atomic_store_n(&box().state, uint32_t(state), __ATOMIC_RELEASE);
+  syscall(SYS_futex, &box().state, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void answer(int error, const char* text) {
+  box().error = error;
+  strncpy(box().text, text, kMailText - 1);
+  box().text[kMailText - 1] = 0;
+}
+
+// What may change while the program runs; the rest was used up at the start.
+bool may_be_set(const char* name, size_t length) {
+  constexpr const char* kNames[] = {"cleanup_interval", "sample_interval", "warn_increase", "cache_duration", "warn_expired", "warn_eta",
+                                    "log", "log_size", "dirty_decay_ms", "muzzy_decay_ms", "background_thread"};
+  for (const char* known : kNames)
+    if (strlen(known) == length && memcmp(known, name, length) == 0) return true;
+  return false;
+}
+
+void set_option() {
+  char text[kMailText];
+  memcpy(text, box().text, kMailText);
+  text[kMailText - 1] = 0;
+  const char* error = nullptr;
+  if (!may_be_set(text, strcspn(text, "="))) return answer(EINVAL, "this option cannot be changed while the program runs");
+  static Options changed;
+  changed = options;
+  if (!parse_options(text, changed, &error)) return answer(EINVAL, "the value is not understood");
+  limit_intervals(changed);
+  options = changed;
+  replan();
+  answer(0, "");
+}
+
+void take_snapshot() {
+  char path[kMailText];
+  int error = snapshot(path, sizeof(path));
+  answer(error, path);
+}
+
+void run_command() {
+  switch (Command(box().command)) {
+    case Command::kStats: sample(); return answer(0, "");
+    case Command::kCleanup:
+      box().purge = purge(PurgeReason::kControl);
+      sample();
+      return answer(0, "");
+    case Command::kSnapshot: return take_snapshot();
+    case Command::kSet: return set_option();
+    case Command::kStop:
+      answer(0, "");
+      return end_recording();
+    case Command::kNone: break;
+  }
+  answer(ENOSYS, "this libtidemark.so does not know the command");
+}
+
+void serve() {
+  run_command();
+  become(Mail::kDone);
+}
+}  // namespace
+
+bool mail_waits() { return recording() && __atomic_load_n(&box().state, __ATOMIC_ACQUIRE) == uint32_t(Mail::kRequested); }
+
+void serve_mail() {
+  uint32_t requested = uint32_t(Mail::kRequested);
+  if (!__atomic_compare_exchange_n(&box().state, &requested, uint32_t(Mail::kServed), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
+  if (start_errand(serve)) return;
+  answer(EAGAIN, "no thread could be made in the process");
+  become(Mail::kDone);
+}
+
+}  // namespace tidemark::keeper

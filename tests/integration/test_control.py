@@ -1,0 +1,157 @@
+"""stats, cleanup, snapshot, stop and set on running processes."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import support
+from test_keeper import FAST, MIB, Grower
+
+
+def tidemark(*arguments):
+    return support.execute([support.TIDEMARK, *map(str, arguments)], env=support.clean_environment())
+
+
+class Controls(support.TestCase):
+    def grower(self, **options):
+        grower = Grower(self, **{**FAST, **options})
+        return grower, grower.report().pid
+
+    def ask(self, *arguments):
+        done = tidemark(*arguments)
+        self.assertEqual((0, b""), (done.status, done.err), arguments)
+        return done.out.decode()
+
+    def refused(self, words, *arguments):
+        """One line that says why."""
+        done = tidemark(*arguments)
+        self.assertEqual((2, b""), (done.status, done.out), done.err)
+        self.assertEqual(1, done.err.count(b"\n"), done.err)
+        self.assertIn(words, done.err.decode())
+
+    def test_stats(self):
+        grower, pid = self.grower()
+        grower.wait_for_baseline()
+        grower.tell(f"leak {40 * MIB}")
+        stats = json.loads(self.ask("stats", pid, "--json"))
+        with open(f"/proc/{pid}/statm") as file:
+            vms, rss = (int(n) * 4096 for n in file.read().split()[:2])
+        self.assertLess(abs(stats["usage"]["rss_mb"] * MIB - rss), 0.02 * rss)
+        self.assertLess(abs(stats["usage"]["vms_mb"] * MIB - vms), 0.02 * vms)
+        self.assertGreater(stats["usage"]["available_mb"], 0)
+        self.assertLess(stats["usage"]["percent"], 100)
+        self.assertGreater(stats["increase"]["rss_increase_mb"], 39)
+        self.assertLess(stats["increase"]["rss_increase_mb"], 60)
+        share = stats["increase"]["rss_increase_mb"] / stats["usage"]["rss_mb"]
+        self.assertAlmostEqual(share, stats["increase"]["percent_increase"] / stats["usage"]["percent"], places=6)
+        self.assertIn("RSS", self.ask("stats", pid))
+        grower.quit()
+
+    def test_cleanup(self):
+        grower, pid = self.grower(cleanup_interval="0", dirty_decay_ms="3600000")
+        grower.tell(f"leak {60 * MIB}")
+        grower.tell("drop")
+        purge = json.loads(self.ask("cleanup", pid, "--json"))["purge"]
+        self.assertGreater(purge["bytes_returned"], 50 * MIB)
+        self.assertGreater(purge["before"]["dirty"], 50 * MIB)
+        self.assertLess(purge["after"]["dirty"], MIB)
+        self.assertIn("returned", self.ask("cleanup", pid))
+        report = grower.quit()
+        self.assertEqual(["control", "control"], [p["reason"] for p in report.raw["purges"]])
+
+    def test_many_cleanups_at_once(self):
+        grower, pid = self.grower()
+        clients = [subprocess.Popen([support.TIDEMARK, "cleanup", str(pid), "--json"], stdout=subprocess.DEVNULL) for _ in range(20)]
+        self.assertEqual([0] * 20, [client.wait(support.PATIENCE) for client in clients])
+        self.assertEqual(20, grower.quit().raw["purge_totals"]["count"])
+
+    def test_a_client_that_dies_leaves_the_box_usable(self):
+        grower, pid = self.grower()
+        os.kill(pid, signal.SIGSTOP)
+        client = subprocess.Popen([support.TIDEMARK, "cleanup", str(pid)], stderr=subprocess.DEVNULL)
+        time.sleep(0.05)
+        client.kill()
+        client.wait()
+        os.kill(pid, signal.SIGCONT)
+        self.ask("cleanup", pid)
+        grower.quit()
+
+    def test_snapshot(self):
+        grower, pid = self.grower()
+        grower.tell(f"leak {10 * MIB}")
+        copy = os.path.join(self.folder, "copy.tide")
+        self.assertEqual(copy + "\n", self.ask("snapshot", pid, "-o", copy))
+        grower.tell("drop")
+        report = support.read_report(copy)
+        self.assertEqual([], report.contradictions())
+        self.assertTrue(report.process["snapshot"])
+        self.assertEqual("running", report.process["ending"])
+        self.assertEqual(2560, report.under("leak").live_count - 1, "blocks, and the array that holds them")
+        beside = self.ask("snapshot", pid).strip()
+        self.assertEqual(os.path.dirname(grower.path()), os.path.dirname(beside))
+        self.assertEqual(1, support.read_report(beside).under("leak").live_count)
+        grower.quit()
+
+    def test_snapshots_of_a_storm(self):
+        """Threads allocate all the while: each copy is of one moment."""
+        folder = self.new_folder()
+        env = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}:follow=none"})
+        plugins = [support.victim(f"libplugin_{name}.so") for name in ("left", "right")]
+        process = subprocess.Popen([support.victim("storm"), "1000000", *plugins], env=env, stdout=subprocess.DEVNULL)
+        self.addCleanup(lambda: (process.kill(), process.wait()))
+        pid = process.pid
+        while not any(f".{pid}." in name for name in os.listdir(folder)):
+            time.sleep(0.01)
+        allocated = 0
+        for number in range(10):
+            copy = os.path.join(self.folder, f"{number}.tide")
+            self.ask("snapshot", pid, "-o", copy)
+            report = support.read_report(copy)
+            self.assertEqual([], report.contradictions())
+            self.assertGreater(report.totals["allocated_count"], allocated)
+            allocated = report.totals["allocated_count"]
+
+    def test_set(self):
+        grower, pid = self.grower(cleanup_interval="0", warn_increase="0")
+        self.ask("set", pid, "cleanup_interval=200ms")
+        grower.wait_for(lambda raw: raw["purge_totals"]["count"] >= 2, "purges")
+        self.ask("set", pid, "warn_increase=10M")
+        grower.tell(f"leak {12 * MIB}")
+        grower.wait_for(lambda raw: raw["warnings"], "a warning")
+        self.refused("cannot be changed", "set", pid, "region_size=1M")
+        self.refused("not understood", "set", pid, "cleanup_interval=soon")
+        self.refused("cannot be changed", "set", pid, "no_such_option=1")
+        grower.quit()
+
+    def test_stop(self):
+        grower, pid = self.grower()
+        grower.tell(f"leak {5 * MIB}")
+        self.ask("stop", pid)
+        grower.tell(f"leak {5 * MIB}")
+        grower.tell("drop")
+        self.refused("ended by `tidemark stop`", "stats", pid)
+        grower.quit()
+        report = support.read_report(grower.path())
+        self.assertTrue(report.process["stopped"])
+        self.assertEqual(1280, report.under("leak").live_count - 1, "as of then")
+
+    def test_targets_that_cannot_answer(self):
+        grower, pid = self.grower()
+        os.kill(pid, signal.SIGSTOP)
+        self.refused("is stopped", "stats", pid)
+        os.kill(pid, signal.SIGCONT)
+        self.ask("stats", pid)
+        grower.quit()
+        self.refused("there is no process", "stats", pid)
+        self.refused("not recorded", "cleanup", os.getpid())
+        self.refused("there is no process", "snapshot", 4_000_000)
+
+    def test_another_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        grower, pid = self.grower()
+        done = support.execute([support.TIDEMARK, "stats", str(pid)], env=support.clean_environment(), user=65534, cwd="/")
+        self.assertEqual((2, b""), (done.status, done.out))
+        self.assertRegex(done.err.decode(), "not yours|only the region's owner")
+        grower.quit()
