@@ -47,6 +47,16 @@ std::optional<uint64_t> start_of_process(int32_t pid) {
   return start;
 }
 
+std::optional<uint64_t> oom_kills_of(const std::string& folder) {
+  for (const char* name : {"/memory.events", "/memory.oom_control"}) {   // cgroup version 2, 1
+    std::ifstream file(folder + name);
+    std::string key;
+    for (uint64_t value; file >> key >> value;)
+      if (key == "oom_kill") return value;
+  }
+  return std::nullopt;
+}
+
 int64_t difference(int64_t a, int64_t b) {
   int64_t result;
   return __builtin_sub_overflow(a, b, &result) ? 0 : result;
@@ -132,6 +142,7 @@ Surroundings Surroundings::here() {
   clock_gettime(CLOCK_REALTIME, &now);
   result.now_realtime_ns = int64_t(now.tv_sec) * kSecond + now.tv_nsec;
   result.process_start = start_of_process;
+  result.oom_kills = oom_kills_of;
   return result;
 }
 

@@ -28,7 +28,17 @@ struct Surroundings {
   // Start time of a process that lives (a zombie doesn't), in clock ticks since boot.
   std::function<std::optional<uint64_t>(int32_t pid)> process_start;
 
+  // Processes of the cgroup with this folder that were killed for lack of memory; none: there is no such cgroup (any more).
+  std::function<std::optional<uint64_t>(const std::string& folder)> oom_kills;
+
   static Surroundings here();
+};
+
+// The OOM killer ended it.
+struct OutOfMemory {
+  std::optional<uint64_t> limit_bytes;  // of the cgroup; none: it had no limit, so the machine was full
+  std::optional<uint64_t> rss_bytes;    // at the last sample
+  bool seen = false;                    // else inferred
 };
 
 struct Process {
@@ -52,6 +62,7 @@ struct Process {
   bool snapshot = false;   // a copy made while it ran, at ended_ns
   bool stopped = false;    // recording was ended by `tidemark stop` at ended_ns; the process went on
   uint32_t threads_now = 0, threads_peak = 0;
+  std::optional<OutOfMemory> oom;
 
   std::string command_line() const;  // argv joined with spaces
   double seconds_since(uint32_t tick) const;

@@ -7,6 +7,7 @@
 #include <map>
 #include <tuple>
 
+#include "analyzer/model/out_of_memory.h"
 #include "analyzer/region/arithmetic.h"
 
 namespace tidemark::model {
@@ -152,6 +153,7 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   auto profile = std::make_unique<Profile>();
   profile->process = read_process(region, surroundings);
   profile->timeline = read_timeline(region);
+  profile->process.oom = judge_out_of_memory(region, profile->process, profile->timeline, surroundings);
   profile->modules = ModuleMap(region);
   profile->tree = std::make_unique<FrameTree>(region, profile->modules);
   profile->damage.used_pages = region.used_pages();

@@ -58,6 +58,10 @@ Json process_json(const Process& process) {
   json["exit_status"] = or_null(process.exit_status);
   json["signal"] = or_null(process.signal);
   json["signal_name"] = process.signal ? Json(signal_name(*process.signal)) : Json(nullptr);
+  json["oom"] = nullptr;
+  if (process.oom)
+    json["oom"] = {{"limit_bytes", or_null(process.oom->limit_bytes)}, {"rss_bytes", or_null(process.oom->rss_bytes)},
+                   {"certainty", process.oom->seen ? "seen" : "inferred"}};
   json["threads_now"] = process.threads_now;
   json["threads_peak"] = process.threads_peak;
   json["foreign_heap"] = process.foreign_heap;

@@ -21,6 +21,10 @@ namespace {
 
 std::string blocks(uint64_t count) { return plural(count, "block", "blocks"); }
 
+std::string oom_sentence(const OutOfMemory& oom) {
+  return oom.seen ? "killed by the OOM killer (its cgroup counted it)" : "killed, by the OOM killer as it seems (its cgroup is gone, the limit was near)";
+}
+
 std::string ending_sentence(const Process& process) {
   std::string when = local_time(process.ended_ns), duration = human_duration(process.duration_s);
   switch (process.ending) {
@@ -31,12 +35,14 @@ std::string ending_sentence(const Process& process) {
     case Ending::kExited:
       return fmt::format("exited {} at {}, after {}", process.exit_status.value_or(0), when, duration);
     case Ending::kSignaled: {
+      if (process.oom) return fmt::format("{} at {}, after {}", oom_sentence(*process.oom), when, duration);
       int32_t signal = process.signal.value_or(0);
       const char* text = sigdescr_np(signal);
       return fmt::format("killed by signal {} ({}{}{}) at {}, after {}", signal, signal_name(signal), text ? ", " : "",
                          text ? text : "", when, duration);
     }
     case Ending::kKilled:
+      if (process.oom) return fmt::format("{} at about {}, after {}", oom_sentence(*process.oom), when, duration);
       return fmt::format("ended without a word (SIGKILL, OOM killer or power) at about {}, after {}", when, duration);
     case Ending::kReplaced:
       return fmt::format("replaced by another program (execve) at {}, after {}", when, duration);
@@ -50,6 +56,15 @@ void write_process(std::ostream& out, const Report& report) {
              ending_sentence(process));
   if (process.silent_s > 5)
     fmt::print(out, "  its last sign of life is {} old: stopped, or replaced without a word\n", human_duration(process.silent_s));
+  if (process.oom) {
+    const OutOfMemory& oom = *process.oom;
+    uint64_t live = report.profile->totals.counters.live_bytes();
+    fmt::print(out, "  limit     {}; RSS at the last sample {}\n",
+               oom.limit_bytes ? human_bytes(*oom.limit_bytes) + " (cgroup)" : "none in its cgroup: the machine's memory was used up",
+               oom.rss_bytes ? human_bytes(*oom.rss_bytes) : "unknown");
+    fmt::print(out, "  held by   live blocks, {} at the moment of death: the call stacks below, largest first{}\n", human_bytes(live),
+               oom.rss_bytes && live < *oom.rss_bytes / 2 ? "; most of RSS was something else (see Process)" : "");
+  }
   fmt::print(out, "  command   {}\n", printable(process.argv.empty() ? process.exe : process.command_line()));
   fmt::print(out, "  started   {}{}\n", local_time(process.started_ns),
              process.origin == format::Origin::kForked   ? fmt::format(", forked by process {}", process.ppid)
@@ -164,7 +179,7 @@ void write_next_steps(std::ostream& out, const Report& report, const FrameWriter
     fmt::print(out, "  tidemark report --json {}   all {} call stacks, for other tools\n", path,
                human_count(report.profile->sites.size()));
   const Process& process = report.profile->process;
-  if (process.ending == Ending::kKilled || process.signal == SIGKILL)
+  if ((process.ending == Ending::kKilled || process.signal == SIGKILL) && !(process.oom && process.oom->seen))
     fmt::print(out, "  dmesg -T | grep -i 'killed process'   was it the OOM killer?\n");
   if (process.ending == Ending::kRunning)
     fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);

@@ -1,0 +1,99 @@
+// When a report says that the OOM killer did it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "analyzer/model/out_of_memory.h"
+#include "tests/unit/support/region_builder.h"
+
+namespace tidemark::test {
+namespace {
+
+using namespace format;
+using model::OutOfMemory;
+
+class AnalyzerOutOfMemory : public testing::Test {
+ protected:
+  AnalyzerOutOfMemory() {
+    process_.ending = model::Ending::kKilled;
+    std::copy_n(RegionBuilder().header().boot_id, surroundings_.boot_id.size(), surroundings_.boot_id.begin());
+    surroundings_.oom_kills = [this](const std::string&) { return kills_now_; };
+    timeline_.cgroup = "/sys/fs/cgroup/service";
+  }
+
+  // A second of samples that ends with these figures.
+  void sample(uint64_t current, uint64_t limit, uint64_t kills) {
+    model::Point point{double(timeline_.points.size()), double(timeline_.points.size()) + 1, 1, {}, {}};
+    point.gauges[kCgroupCurrent].last = current;
+    if (limit != 0) point.gauges[kCgroupLimit].last = limit;
+    point.gauges[kRss].last = current / 2;
+    point.counters[kCgroupOomKills] = kills;
+    timeline_.points.push_back(point);
+  }
+
+  std::optional<OutOfMemory> judge() {
+    return model::judge_out_of_memory(region::Region::parse(RegionBuilder().used()), process_, timeline_, surroundings_);
+  }
+
+  model::Process process_;
+  model::Timeline timeline_;
+  model::Surroundings surroundings_;
+  std::optional<uint64_t> kills_now_;
+};
+
+TEST_F(AnalyzerOutOfMemory, SeenWhenTheCgroupCountedOneMore) {
+  sample(500, 1000, 3);
+  kills_now_ = 4;
+  auto oom = judge();
+  ASSERT_TRUE(oom);
+  EXPECT_TRUE(oom->seen);
+  EXPECT_EQ(1000u, oom->limit_bytes);
+  EXPECT_EQ(250u, oom->rss_bytes);
+  process_.ending = model::Ending::kSignaled;
+  process_.signal = 9;
+  EXPECT_TRUE(judge());
+}
+
+TEST_F(AnalyzerOutOfMemory, NotWhenItCountedNone) {
+  sample(999, 1000, 3);
+  kills_now_ = 3;
+  EXPECT_FALSE(judge()) << "the limit was near, but somebody else sent the signal";
+}
+
+TEST_F(AnalyzerOutOfMemory, SeenWithoutALimit) {
+  sample(500, 0, 0);
+  kills_now_ = 1;
+  ASSERT_TRUE(judge());
+  EXPECT_FALSE(judge()->limit_bytes);
+}
+
+TEST_F(AnalyzerOutOfMemory, InferredWhenTheCgroupIsGone) {
+  sample(400, 1000, 0);
+  sample(500, 1000, 0);
+  EXPECT_FALSE(judge()) << "five seconds away at this pace";
+  sample(700, 1000, 0);
+  ASSERT_TRUE(judge()) << "would have been there in a second and a half";
+  EXPECT_FALSE(judge()->seen);
+}
+
+TEST_F(AnalyzerOutOfMemory, NeverForOtherEndings) {
+  sample(999, 1000, 0);
+  kills_now_ = 1;
+  for (auto ending : {model::Ending::kRunning, model::Ending::kExited, model::Ending::kReplaced}) {
+    process_.ending = ending;
+    EXPECT_FALSE(judge());
+  }
+  process_.ending = model::Ending::kSignaled;
+  process_.signal = 11;
+  EXPECT_FALSE(judge());
+}
+
+TEST_F(AnalyzerOutOfMemory, AnotherMachinesCgroupTellsNothing) {
+  sample(100, 1000, 0);
+  kills_now_ = 1;
+  surroundings_.boot_id[0] ^= 1;
+  EXPECT_FALSE(judge());
+}
+
+}  // namespace
+}  // namespace tidemark::test
