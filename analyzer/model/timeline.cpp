@@ -1,6 +1,7 @@
 #include "analyzer/model/timeline.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "preload/format/warning_text.h"
 
@@ -27,6 +28,31 @@ Warning read_warning(const Event& event) {
   char text[256];
   warning_text(event, text, sizeof(text));
   return {seconds(event.tick), warning_key(EventKind(event.kind)), text};
+}
+
+// Theil and Sen: the median of the slopes between all pairs of points. Neither a jump nor a start-up bends it (P. K. Sen, Estimates of the
+// regression coefficient based on Kendall's tau, JASA 63, 1968).
+std::optional<double> slope(const std::vector<MarkEntry>& entries) {
+  if (entries.size() < 3) return std::nullopt;
+  std::vector<double> slopes;
+  for (size_t i = 0; i < entries.size(); ++i)
+    for (size_t k = i + 1; k < entries.size(); ++k)
+      if (entries[k].number > entries[i].number)
+        slopes.push_back((double(entries[k].live_bytes) - double(entries[i].live_bytes)) / double(entries[k].number - entries[i].number));
+  if (slopes.empty()) return std::nullopt;
+  auto middle = slopes.begin() + ptrdiff_t(slopes.size() / 2);
+  std::nth_element(slopes.begin(), middle, slopes.end());
+  return *middle;
+}
+
+Mark read_mark(const MarkRecord& raw) {
+  Mark mark{std::string(raw.name, strnlen(raw.name, sizeof(raw.name))), raw.count, seconds(raw.first_tick), seconds(raw.last_tick), {}, {}};
+  bool torn = raw.sequence % 2 != 0;   // points were being thinned out: some may be there twice
+  for (uint32_t i = 0; i < std::min(raw.used, kMarkPoints); ++i)
+    if (!torn || mark.entries.empty() || raw.points[i].number > mark.entries.back().number)
+      mark.entries.push_back({raw.points[i].number, seconds(raw.points[i].tick), raw.points[i].live});
+  mark.bytes_per_mark = slope(mark.entries);
+  return mark;
 }
 
 // Points that were caught while pairs of them were being joined may be there twice, or out of order.
@@ -72,6 +98,7 @@ Timeline read_timeline(const region::Region& region) {
   for (const Event& event : region.events()) timeline.warnings.push_back(read_warning(event));
   timeline.warnings_given = std::max<uint64_t>(header.warnings, timeline.warnings.size());
 
+  for (const MarkRecord& mark : region.marks()) timeline.marks.push_back(read_mark(mark));
   if (header.baseline_tick != 0) {
     timeline.baseline_rss = header.baseline_rss;
     timeline.baseline_vms = header.baseline_vms;

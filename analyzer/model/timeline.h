@@ -35,6 +35,19 @@ struct Warning {
   std::string kind, text;
 };
 
+struct MarkEntry {
+  uint64_t number;
+  double at_s;
+  uint64_t live_bytes;
+};
+struct Mark {
+  std::string name;
+  uint64_t count;
+  double first_s, last_s;
+  std::vector<MarkEntry> entries;         // some of them, evenly spread
+  std::optional<double> bytes_per_mark;   // by which live bytes grew from one to the next; none: fewer than 3 entries
+};
+
 struct Timeline {
   std::vector<Point> points;       // in time's order
   double width_s = 0;              // of a point
@@ -43,6 +56,7 @@ struct Timeline {
   double longest_purge_ms = 0;
   std::vector<Warning> warnings;
   uint64_t warnings_given = 0;
+  std::vector<Mark> marks;         // by name's first use
   Bytes baseline_rss, baseline_vms;
   double baseline_s = 0;
   std::string cgroup;              // folder of the memory controller's files; empty: none

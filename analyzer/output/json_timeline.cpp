@@ -29,6 +29,14 @@ Json heap_json(const format::HeapFigures& figures) {
           {"resident", figures.resident},   {"rss", figures.rss == format::kUnknown ? Json(nullptr) : Json(figures.rss)}};
 }
 
+Json mark_json(const Mark& mark) {
+  Json json = {{"name", mark.name}, {"count", mark.count}, {"first_s", mark.first_s}, {"last_s", mark.last_s}};
+  json["bytes_per_mark"] = mark.bytes_per_mark ? Json(*mark.bytes_per_mark) : Json(nullptr);
+  json["points"] = Json::array();
+  for (const MarkEntry& entry : mark.entries) json["points"].push_back({{"number", entry.number}, {"at_s", entry.at_s}, {"live", entry.live_bytes}});
+  return json;
+}
+
 // The latest value under the gauge's own name, the range beside it where it is one.
 Json point_json(const Point& point) {
   Json json = {{"at_s", point.until_s}, {"from_s", point.from_s}, {"samples", point.samples}};
@@ -63,6 +71,8 @@ void put_timeline(Json& json, const Timeline& timeline) {
   json["warnings"] = Json::array();
   for (const Warning& warning : timeline.warnings)
     json["warnings"].push_back({{"at_s", warning.at_s}, {"kind", warning.kind}, {"text", warning.text}});
+  json["marks"] = Json::array();
+  for (const Mark& mark : timeline.marks) json["marks"].push_back(mark_json(mark));
   json["series_width_s"] = timeline.width_s;
   json["series"] = Json::array();
   for (const Point& point : timeline.points) json["series"].push_back(point_json(point));

@@ -196,6 +196,7 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
   write_process(out, report);
   write_totals(out, profile);
   write_memory(out, profile);
+  write_marks(out, profile);
   write_warnings(out, profile);
   write_losses(out, profile);
   write_sites(out, profile, shown, frames);

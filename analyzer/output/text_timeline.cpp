@@ -75,6 +75,20 @@ void write_memory(std::ostream& out, const Profile& profile) {
   write_purges(out, timeline);
 }
 
+void write_marks(std::ostream& out, const Profile& profile) {
+  if (profile.timeline.marks.empty()) return;
+  fmt::print(out, "\nMarks of the program\n");
+  for (const Mark& mark : profile.timeline.marks) {
+    fmt::print(out, "  {} × {}, from {} to {} after the start", human_count(mark.count), printable(mark.name), human_duration(mark.first_s),
+               human_duration(mark.last_s));
+    if (mark.bytes_per_mark) {
+      double bytes = *mark.bytes_per_mark;
+      fmt::print(out, "; live bytes {} by {} from one to the next", bytes < 0 ? "fell" : "grew", human_bytes(uint64_t(bytes < 0 ? -bytes : bytes)));
+    }
+    out << '\n';
+  }
+}
+
 void write_warnings(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
   if (timeline.warnings_given == 0) return;

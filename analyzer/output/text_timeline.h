@@ -7,6 +7,7 @@
 namespace tidemark::output {
 
 void write_memory(std::ostream& out, const model::Profile& profile);
+void write_marks(std::ostream& out, const model::Profile& profile);
 void write_warnings(std::ostream& out, const model::Profile& profile);
 
 }  // namespace tidemark::output

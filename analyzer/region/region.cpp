@@ -204,6 +204,14 @@ std::vector<Event> Region::events() const {
   return events;
 }
 
+std::vector<MarkRecord> Region::marks() const {
+  std::vector<MarkRecord> marks;
+  for_each<MarkRecord>(PageKind::kMarks, [&](const MarkRecord& mark) {
+    if (mark.count != 0) marks.push_back(mark);
+  });
+  return marks;
+}
+
 std::string Region::text(TextRef ref) const {
   uint64_t end = uint64_t(ref.offset) + ref.length;
   if (ref.length == 0 || end > bytes_.size()) return {};

@@ -60,6 +60,7 @@ class Region {
   std::vector<format::ProcessPoint> points() const;
   std::vector<format::Purge> purges() const;
   std::vector<format::Event> events() const;
+  std::vector<format::MarkRecord> marks() const;
 
   std::string text(format::TextRef ref) const;
 

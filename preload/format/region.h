@@ -19,6 +19,7 @@
 #include "preload/format/coverage.h"
 #include "preload/format/ledger.h"
 #include "preload/format/mailbox.h"
+#include "preload/format/marks.h"
 #include "preload/format/timeline.h"
 
 namespace tidemark::format {
@@ -48,7 +49,8 @@ enum class PageKind : uint8_t {
   kPoints = 10,     // ProcessPoint[8]
   kPurges = 11,     // Purge[16]
   kEvents = 12,     // Event[64]
-  // 13 and up: rooms for locks, pools. A reader skips kinds it does not know.
+  kMarks = 13,      // MarkRecord[4]
+  // 14 and up: rooms for locks, pools. A reader skips kinds it does not know.
 };
 
 // A string in the region: bytes [offset, offset + length) from the start of the file, no terminating zero. {0, 0}: none.
@@ -308,6 +310,7 @@ inline constexpr RecordInfo kRecords[] = {
     {uint16_t(PageKind::kPoints), kPageBytes / sizeof(ProcessPoint), sizeof(ProcessPoint)},
     {uint16_t(PageKind::kPurges), kPageBytes / sizeof(Purge), sizeof(Purge)},
     {uint16_t(PageKind::kEvents), kLinesPerPage, sizeof(Event)},
+    {uint16_t(PageKind::kMarks), kPageBytes / sizeof(MarkRecord), sizeof(MarkRecord)},
 };
 
 // ---------------------------------------------------------------------------------------------------- lifetimes

@@ -36,6 +36,9 @@ constinit Due due{};
 constinit std::atomic<bool> plan_is_old{false};
 constinit bool settings_made = false;
 constinit bool purge_wanted = false;   // of the errand under way
+constinit PurgeReason purge_reason = PurgeReason::kInterval;
+constinit std::atomic<bool> purge_asked{false};
+constinit std::atomic<uint64_t> rss_of_sample{0};
 constinit int64_t next_pss = 0;
 constinit uint32_t cgroup_age = 0;   // samples since it was looked for
 
@@ -118,6 +121,7 @@ void sample() {
   platform::Usage usage;
   platform::read_usage(usage);
   put_usage(usage, gauges, counters);
+  if (usage.rss != kUnknown) rss_of_sample = usage.rss;
   gauges[kPss] = pss(platform::monotonic_ns());
   gauges[kLive] = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   put_allocator(gauges);
@@ -142,7 +146,7 @@ void prepare() {
 }
 
 void run_errand() {
-  if (purge_wanted) purge(PurgeReason::kInterval);
+  if (purge_wanted) purge(purge_reason);
   sample();
 }
 
@@ -184,13 +188,17 @@ void monitor(int64_t now) {
     return;
   }
   bool first = !base::header().baseline_tick && now >= due.baseline;
-  purge_wanted = now >= due.purge;
+  bool at_interval = now >= due.purge;
+  purge_wanted = at_interval || purge_asked.exchange(false);
+  purge_reason = at_interval ? PurgeReason::kInterval : PurgeReason::kInside;
   if (!purge_wanted && now < due.sample && !first) return;
-  if (purge_wanted) due.purge = following(due.purge, int64_t(options.cleanup_interval) * kMs, now);
+  if (at_interval) due.purge = following(due.purge, int64_t(options.cleanup_interval) * kMs, now);
   if (now >= due.sample) due.sample = following(due.sample, int64_t(options.sample_interval) * kMs, now);
   if (!start_errand(run_errand)) base::count(kSamplesLost);
 }
 
+uint64_t latest_rss() { return rss_of_sample; }
+void want_purge() { purge_asked = true; }
 void replan() { plan_is_old = true; }
 
 void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_RELEASE); }
@@ -208,6 +216,8 @@ void forget_monitor() {
   child_settings = options.background_thread;
   next_pss = 0;
   cgroup_age = 0;
+  purge_asked = false;
+  rss_of_sample = 0;
   first_seccomp = 0;
 }
 

@@ -7,6 +7,8 @@ namespace tidemark::keeper {
 // Called at each tick by the keeper while the process is recorded: starts an errand when something is due.
 void monitor(int64_t now);
 void sample();            // now; from an errand
+uint64_t latest_rss();    // of the last sample; 0: none yet
+void want_purge();        // at the next tick, for the program itself; any thread
 void replan();           // options have changed; from the keeper or its errand
 void stop_monitor();     // waits for the errand under way
 // The program is about to put itself under a seccomp filter: from now on no file is read, and none opened. For good, also in children.

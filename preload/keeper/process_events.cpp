@@ -15,6 +15,7 @@
 #include "preload/heap/threads.h"
 #include "preload/keeper/follow.h"
 #include "preload/keeper/keeper.h"
+#include "preload/keeper/marks.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/run.h"
 #include "preload/keeper/session.h"
@@ -114,6 +115,7 @@ void note_exec_failed() {
 // Locks in the order in which they nest.
 void before_fork() {
   lock_session();
+  lock_marks();
   stacks::lock_modules();
   stacks::lock_rules();
   stacks::lock_tree();
@@ -127,6 +129,7 @@ void after_fork_parent() {
   stacks::unlock_tree();
   stacks::unlock_rules();
   stacks::unlock_modules();
+  unlock_marks();
   unlock_session();
 }
 
@@ -134,6 +137,7 @@ bool inside_allocator() { return base::thread_state.busy; }
 
 void after_fork_child() {
   forget_keeper();
+  reset_marks();
   if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
   heap::reset_thread_locks();
   heap::reset_page_map_lock();

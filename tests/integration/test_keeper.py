@@ -193,3 +193,33 @@ class Disabled(support.TestCase):
         under = self.preloaded(["sh", "-c", "ls /proc/$$/task | wc -l; echo done"], {"enable": "0"})
         self.assert_same_behaviour(without, under)
         self.assertEqual([], os.listdir(under.folder))
+
+
+class Inside(support.TestCase):
+    """What a program tells and asks by preload/tidemark.h."""
+
+    def test_without_the_shim_nothing_happens(self):
+        run = support.plain([support.victim("marks"), "100", "1000"])
+        self.assertEqual((0, b"done\n", b""), (run.status, run.out, run.err))
+
+    def test_bytes_kept_per_call(self):
+        run = self.tracked([support.victim("marks"), "10000", "1000"])
+        self.assertEqual((0, b"done\n"), (run.status, run.out))
+        live = int(run.err.split()[1])
+        self.assertGreaterEqual(live, 10000 * 1000)
+        self.assertLess(live, 10000 * 1000 + MIB)
+        self.assertIn(b"purges 1\n", run.err)
+        report = run.report()
+        self.assertEqual({}, report.losses())
+        marks = {mark["name"]: mark for mark in report.raw["marks"]}
+        self.assertEqual({"call started": 10000, "every other call": 5000}, {name: mark["count"] for name, mark in marks.items()})
+        self.assertAlmostEqual(1000, marks["call started"]["bytes_per_mark"], delta=1)
+        self.assertAlmostEqual(2000, marks["every other call"]["bytes_per_mark"], delta=1)
+        points = marks["call started"]["points"]
+        self.assertGreaterEqual(len(points), 28)
+        self.assertEqual(sorted(p["number"] for p in points), [p["number"] for p in points])
+        self.assertEqual(["inside"], [p["reason"] for p in report.raw["purges"]])
+
+    def test_nothing_kept(self):
+        report = self.tracked([support.victim("marks"), "1000", "0"]).report()
+        self.assertAlmostEqual(0, report.raw["marks"][0]["bytes_per_mark"], delta=1)

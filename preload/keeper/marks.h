@@ -1,0 +1,11 @@
+// tidemark_mark: what the program tells of itself (format/marks.h).
+#pragma once
+
+namespace tidemark::keeper {
+
+void mark(const char* name);   // any thread of the program, outside of malloc; takes a spin lock
+void reset_marks();            // child of fork: the records were the parent's
+void lock_marks();             // around fork
+void unlock_marks();
+
+}  // namespace tidemark::keeper
