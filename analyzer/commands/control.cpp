@@ -12,8 +12,10 @@
 #include "analyzer/control/process_region.h"
 #include "analyzer/model/machine.h"
 #include "analyzer/model/profile.h"
+#include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
 #include "analyzer/output/json_timeline.h"
+#include "analyzer/output/report.h"
 #include "analyzer/region/region.h"
 
 namespace tidemark::commands {
@@ -123,6 +125,23 @@ void print_purge(const model::PurgeEntry& purge) {
   fmt::print("\n  live blocks hold {}, fragmentation {}\n", output::human_bytes(purge.after.allocated), output::human_bytes(held));
 }
 
+output::Caches caches_of(const std::string& path) {
+  output::Report report = output::Report::open(path);
+  symbolize::ModuleCache modules;
+  symbolize::Symbolizer symbols(report.profile->modules, report.profile->process, modules, path);
+  return output::find_caches(*report.profile, *report.region, symbols);
+}
+
+// Bytes of each; a purge itself takes no entry out of a cache.
+Json caches_json(const output::Caches& before, const output::Caches& after) {
+  Json json = Json::object();
+  for (size_t i = 0; i < before.caches.size() && i < after.caches.size(); ++i) {
+    uint64_t was = before.caches[i].bytes, is = after.caches[i].bytes;
+    json[before.caches[i].name] = {{"before_size", was}, {"cleaned", was > is ? was - is : 0}, {"after_size", is}};
+  }
+  return json;
+}
+
 // Also to another file system.
 void move_file(const std::string& from, const std::string& to) {
   std::error_code error;
@@ -151,8 +170,13 @@ int stats(const ControlArguments& arguments) {
 
 int cleanup(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
-    model::PurgeEntry purge = model::read_purge(Box(path, arguments.pid).ask(Command::kCleanup).purge);
-    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"purge", output::purge_json(purge)}}).dump());
+    Box box(path, arguments.pid);
+    bool has_caches = box.header().rules.length != 0;
+    output::Caches before = has_caches ? caches_of(path) : output::Caches();
+    model::PurgeEntry purge = model::read_purge(box.ask(Command::kCleanup).purge);
+    Json caches = caches_json(before, has_caches ? caches_of(path) : output::Caches());
+    if (arguments.json)
+      fmt::print("{}\n", Json({{"pid", arguments.pid}, {"purge", output::purge_json(purge)}, {"caches", caches}}).dump(-1, ' ', false, Json::error_handler_t::replace));
     else print_purge(purge);
   });
 }

@@ -16,6 +16,8 @@ class Box {
   Box(const Box&) = delete;
   Box& operator=(const Box&) = delete;
 
+  const format::Header& header() const { return *header_; }
+
   // Sends the command, waits for the answer. Throws ControlError: the process refused, is stopped, ended, or has not answered for
   // `patience_ms`.
   format::Mailbox ask(format::Command command, const std::string& argument = "", int patience_ms = 30'000);

@@ -112,6 +112,8 @@ class Builder {
       if (!site.lifetimes) site.lifetimes = std::make_unique<Lifetimes>();
       site.lifetimes->add(*detail);
       site.details.push_back(entry.detail);
+      accumulate(site.expired_count, std::min<uint64_t>(detail->expired_count, counters.live_count()));
+      accumulate(site.expired_bytes, std::min(detail->expired_bytes, counters.live_bytes()));
     } else {
       accumulate(young_frees_[&site - profile_.sites.data()], counters.freed_count);
     }

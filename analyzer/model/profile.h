@@ -60,6 +60,7 @@ struct Site {
   uint64_t peak_error_bytes = 0;
   std::optional<uint32_t> first_tick, last_tick;  // of an allocation
   std::optional<Age> oldest_live;
+  uint64_t expired_count = 0, expired_bytes = 0;  // live for longer than the option cache_duration, as of the last walk
   std::unique_ptr<Lifetimes> lifetimes;  // null: the stack never earned a detail record
   std::vector<uint32_t> details;         // Detail ids
 };

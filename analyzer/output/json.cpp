@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
 #include "analyzer/output/json_details.h"
 #include "analyzer/output/json_timeline.h"
@@ -147,6 +148,8 @@ class SiteWriter {
     json["inherited_live_bytes"] = site.inherited_bytes;
     json["inherited_live_count"] = site.inherited_count;
     put_times(json, site);
+    json["expired_count"] = site.expired_count;
+    json["expired_bytes"] = site.expired_bytes;
     json["overflow"] = site.overflow;
     json["truncated"] = site.truncated;
     json["damaged"] = site.damaged;
@@ -204,6 +207,21 @@ class SiteWriter {
   symbolize::Symbolizer& symbols_;
 };
 
+Json cache_json(const CacheTotals& cache) {
+  Json json = {{"name", cache.name}, {"ttl_s", cache.ttl_s}, {"entries", cache.entries}, {"bytes", cache.bytes},
+               {"expired_entries", cache.expired_entries}, {"expired_bytes", cache.expired_bytes}, {"stacks", cache.stacks}};
+  json["oldest_s"] = or_null(cache.oldest_s);
+  json["lifetime_s"] = nullptr;
+  if (cache.lifetime) json["lifetime_s"] = {{"p50", cache.lifetime->p50}, {"p90", cache.lifetime->p90}, {"max", cache.lifetime->max}};
+  return json;
+}
+
+void put_caches(Json& json, const Caches& caches) {
+  json["caches"] = Json::array();
+  for (const CacheTotals& cache : caches.caches) json["caches"].push_back(cache_json(cache));
+  if (!caches.errors.empty()) json["rules_errors"] = caches.errors;
+}
+
 Json modules_json(const Profile& profile, const symbolize::Symbolizer& symbols) {
   Json modules = Json::array();
   auto states = symbols.states();
@@ -230,6 +248,7 @@ void write_json(std::ostream& out, const Report& report, const ReportOptions& op
       << ",\n\"refusals\":" << dump(refusals_json(profile.ledger));
   Json timeline;
   put_timeline(timeline, profile.timeline);
+  put_caches(timeline, find_caches(profile, *report.region, symbols));
   for (const auto& [key, value] : timeline.items()) out << ",\n\"" << key << "\":" << dump(value);
   out << ",\n\"sites_total\":" << profile.sites.size()
       << ",\n\"sites\":[";

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
 #include "analyzer/output/text_frames.h"
 #include "analyzer/output/text_losses.h"
@@ -135,6 +136,8 @@ void write_site(std::ostream& out, const Profile& profile, const Site& site, siz
              blocks(counters.live_count()), human_share(counters.live_bytes(), profile.totals.counters.live_bytes()),
              site.stack_id);
   fmt::print(out, "    {}; {}\n", age_sentence(site, profile.process), lifetime_sentence(site));
+  if (site.expired_count != 0)
+    fmt::print(out, "    expired: {} in {}, live for longer than cache_duration\n", human_bytes(site.expired_bytes), blocks(site.expired_count));
   fmt::print(out, "    allocated {} in {}, freed {} in {}, peak {}\n", human_bytes(counters.allocated_bytes),
              human_count(counters.allocated_count), human_bytes(counters.freed_bytes), human_count(counters.freed_count),
              human_bytes(site.peak_live_bytes));
@@ -142,6 +145,22 @@ void write_site(std::ostream& out, const Profile& profile, const Site& site, siz
     fmt::print(out, "    and {} in {} inherited from the parent process\n", human_bytes(site.inherited_bytes),
                blocks(site.inherited_count));
   frames.write(out, site);
+}
+
+void write_caches(std::ostream& out, const Caches& caches) {
+  if (caches.caches.empty() && caches.errors.empty()) return;
+  fmt::print(out, "\nCaches\n");
+  for (const std::string& error : caches.errors) fmt::print(out, "  rules, {}\n", printable(error));
+  for (const CacheTotals& cache : caches.caches) {
+    fmt::print(out, "  {}: {} in {}", printable(cache.name), human_bytes(cache.bytes), plural(cache.entries, "entry", "entries"));
+    if (cache.stacks == 0) fmt::print(out, ": no call stack matches");
+    if (cache.entries != 0)
+      fmt::print(out, ", of which {} in {} older than {}", human_bytes(cache.expired_bytes), plural(cache.expired_entries, "entry", "entries"),
+                 human_duration(cache.ttl_s));
+    if (cache.oldest_s) fmt::print(out, "; the oldest {}", human_duration(*cache.oldest_s));
+    if (cache.lifetime) fmt::print(out, "; those that went lived: half up to {}, longest {}", human_duration(cache.lifetime->p50), human_duration(cache.lifetime->max));
+    out << '\n';
+  }
 }
 
 size_t sites_to_show(const Profile& profile, const ReportOptions& options) {
@@ -198,6 +217,7 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
   write_memory(out, profile);
   write_marks(out, profile);
   write_warnings(out, profile);
+  write_caches(out, find_caches(profile, *report.region, symbols));
   write_losses(out, profile);
   write_sites(out, profile, shown, frames);
   write_symbols(out, profile, symbols);

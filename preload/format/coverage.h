@@ -32,6 +32,7 @@ namespace tidemark::format {
   X(kSamplesConfined, samples_confined, "% {sample was|samples were} not taken, since the process put itself under a seccomp filter")         \
   X(kPurgesLost, purges_lost, "% {purge|purges} found no room")                                                                             \
   X(kEventsLost, events_lost, "% {warning|warnings} found no room")                                                                         \
+  X(kRulesUnread, rules_unread, "% rules {file|files} could not be read, or only a part of it (option rules; 4000 bytes are kept)")          \
   X(kMarksLost, marks_lost, "% {mark|marks} of the program found no room")                                                                  \
   X(kLogFailures, log_failures, "% {line|lines} could not be written to the log (option log)")                                              \
   X(kSwitchTimeouts, switch_timeouts, "% {time|times} the move into the region waited in vain for a thread")                                \

@@ -21,7 +21,8 @@ namespace tidemark::format {
   X(Seconds, sample_interval, "1", "seconds between samples of RSS, cgroup, faults, threads and the allocator's statistics")      \
   X(Seconds, baseline_after, "2", "seconds after the start at which RSS is taken as the baseline")                                \
   X(Size, warn_increase, "10M", "warn when RSS has grown by more than this since the baseline, and at each doubling; 0: never")   \
-  X(Seconds, cache_duration, "3600", "seconds after which a live block counts as expired")                                        \
+  X(Seconds, cache_duration, "3600", "seconds after which a live block counts as expired; 0: never")                                     \
+  X(Text, rules, "", "file that names caches: lines `cache NAME match=GLOB ttl=SECONDS`; see README.md")                          \
   X(Size, warn_expired, "10M", "warn when expired blocks hold more than this, and at each doubling; 0: never")                    \
   X(Seconds, warn_eta, "600", "warn when the cgroup's memory limit will be reached within so many seconds; 0: never")             \
   X(Text, log, "", "file for warnings (rotated at log_size, 3 kept), or syslog; default: the region only")                        \

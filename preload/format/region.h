@@ -131,6 +131,8 @@ struct Header {
   uint32_t threads_now, threads_peak;
 
   // over time, written by the keeper
+  TextRef rules;               // of caches: the file that the option `rules` names, as it was at the start
+  uint64_t expiry_ms;          // option cache_duration, as of the last walk
   TextRef cgroup;              // folder of the memory controller's files; none: no cgroup was found
   uint32_t series_ticks;       // width of one ProcessPoint, a power of two; 0: no sample yet
   uint32_t series_first_tick;  // where point 0 begins
@@ -257,7 +259,9 @@ struct alignas(64) Detail {
   uint32_t series_ticks;      // width of one point, a power of two × 16; doubles when the points run out. The last point holds until
                               // the end: nothing is written for a stack whose live bytes do not change
   uint32_t series_used;
-  uint32_t reserved[6];
+  uint64_t expired_bytes;     // of live blocks that were older than Header::expiry_ms at the last walk
+  uint32_t expired_count;
+  uint32_t reserved[3];
   uint32_t lifetime[kLifetimeBuckets];   // frees by age; [0] is not counted: it is freed_count - sum of the others
   uint32_t reserved2[2];
   uint32_t cohort[kCohorts];

@@ -15,14 +15,18 @@ namespace tidemark::keeper {
 using namespace format;
 namespace {
 
-constexpr uint32_t kOldTicks = 10 * kTicksPerSecond;   // live blocks of that age earn their stack a Detail
+constexpr uint32_t kOldTicks = 10 * kTicksPerSecond;   // live blocks of that age, or expired ones, earn their stack a Detail
 constexpr int64_t kCostFactor = 100;                   // a walk of t ns is followed by 100 t without one
 constexpr uint32_t kWrapTicks = 3u << 24;              // an age in 26 bits must not wrap: older blocks stay at this age (36 days)
 
-using Cohorts = uint32_t[kCohorts];
+struct Tally {
+  uint32_t cohort[kCohorts];
+  uint32_t expired_count;
+  uint64_t expired_bytes;
+};
 struct Scratch {
   uint32_t* oldest;    // by line of the region: age + 1 of the oldest live block seen by this walk
-  Cohorts* cohorts;    // by Detail's place in the region: what this walk has counted
+  Tally* tallies;      // by Detail's place in the region: what this walk has counted
   uint64_t lines;
 };
 constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
@@ -62,12 +66,12 @@ void for_each_detail(Visit visit) {
 
 bool make_scratch() {
   uint64_t lines = base::store.bytes / kLineBytes;
-  if (scratch.cohorts && scratch.lines == lines) return true;
+  if (scratch.tallies && scratch.lines == lines) return true;
   scratch.oldest = static_cast<uint32_t*>(base::map_private(lines * sizeof(uint32_t)));
-  scratch.cohorts = static_cast<Cohorts*>(base::map_private(lines / kLinesPerDetail * sizeof(Cohorts)));
+  scratch.tallies = static_cast<Tally*>(base::map_private(lines / kLinesPerDetail * sizeof(Tally)));
   scratch.lines = lines;
-  if (!scratch.cohorts && scratch.oldest) base::unmap(scratch.oldest, lines * sizeof(uint32_t));   // asked again at the next walk
-  return scratch.oldest && scratch.cohorts;
+  if (!scratch.tallies && scratch.oldest) base::unmap(scratch.oldest, lines * sizeof(uint32_t));   // asked again at the next walk
+  return scratch.oldest && scratch.tallies;
 }
 
 uint32_t cohort_width(uint32_t tick) {
@@ -90,7 +94,7 @@ void hold_back_wrap(std::atomic<heap::Record>& at, heap::Record r, uint32_t now)
 
 uint32_t expiry_ticks() {
   uint64_t ticks = options.cache_duration * kTicksPerSecond / 1000;
-  return ticks < kWrapTicks ? uint32_t(ticks) : kWrapTicks;
+  return ticks && ticks < kWrapTicks ? uint32_t(ticks) : kWrapTicks;   // 0: never
 }
 
 void walk_blocks(uint32_t now, uint32_t width) {
@@ -107,32 +111,45 @@ void walk_blocks(uint32_t now, uint32_t width) {
     uint32_t detail = base::line<StackRecord>(base::store.first_line + index)->detail;
     if (!detail) return;
     uint32_t epoch = (now > age ? now - age : 0) / width;
-    scratch.cohorts[(detail - base::store.first_line) / kLinesPerDetail][epoch < kCohorts ? epoch : kCohorts - 1]++;
+    Tally& tally = scratch.tallies[(detail - base::store.first_line) / kLinesPerDetail];
+    tally.cohort[epoch < kCohorts ? epoch : kCohorts - 1]++;
+    if (age < old) return;
+    tally.expired_count++;
+    tally.expired_bytes += bytes;
   });
   expired.store(old_bytes, std::memory_order_relaxed);
+  base::header().expiry_ms = options.cache_duration;
+}
+
+bool changed(const Detail& d, const Tally& now, uint32_t width) {
+  return d.cohort_ticks != width || d.expired_bytes != now.expired_bytes || d.expired_count != now.expired_count ||
+         memcmp(d.cohort, now.cohort, sizeof(d.cohort)) != 0;
 }
 
 // Writes what has changed only: every page that is touched goes to the disk again, twice a minute.
 void publish_cohorts(uint32_t now, uint32_t width) {
   for_each_detail([&](Detail& d, uint32_t index) {
-    Cohorts& counted = scratch.cohorts[index];
+    Tally& counted = scratch.tallies[index];
     // One that was given while the walk was under way has counted a part of its blocks.
-    if (d.granted_tick < now && (d.cohort_ticks != width || memcmp(d.cohort, counted, sizeof(counted)) != 0)) {
+    if (d.granted_tick < now && changed(d, counted, width)) {
       __atomic_add_fetch(&d.cohort_sequence, 1, __ATOMIC_ACQ_REL);
-      memcpy(d.cohort, counted, sizeof(counted));
+      memcpy(d.cohort, counted.cohort, sizeof(d.cohort));
+      d.expired_count = counted.expired_count;
+      d.expired_bytes = counted.expired_bytes;
       d.cohort_ticks = width;
       __atomic_add_fetch(&d.cohort_sequence, 1, __ATOMIC_ACQ_REL);
     }
-    memset(counted, 0, sizeof(counted));
+    memset(&counted, 0, sizeof(counted));
   });
 }
 
 void publish_ages(uint32_t now) {
+  uint32_t old = expiry_ticks();
   for_each_stack([&](StackRecord& s, uint32_t& oldest, uint32_t id) {
     uint32_t& age = scratch.oldest[id - base::store.first_line];
     uint32_t birth = age ? now - (age - 1 < now ? age - 1 : now) + 1 : 0;
     if (oldest != birth) __atomic_store_n(&oldest, birth, __ATOMIC_RELEASE);
-    if (age > kOldTicks && !s.detail) heap::grant_detail(&s, id);
+    if (age > (old < kOldTicks ? old : kOldTicks) && !s.detail) heap::grant_detail(&s, id);
     age = 0;
   });
   base::header().coverage[kLastWalkTick] = now;

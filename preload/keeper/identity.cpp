@@ -23,29 +23,52 @@ TextRef link_text(const char* path) {
   return base::take_text(buffer, platform::read_link(path, buffer, sizeof(buffer)));
 }
 
-TextRef options_text() {
-  char buffer[4000];
-  size_t n = 0;
-  auto put = [&](const char* s) {
-    for (; *s && n + 1 < sizeof(buffer); s++) buffer[n++] = *s;
-  };
-  put("dir=");
-  put(region_folder());
-  char number[24];
-  auto put_number = [&](const char* key, uint64_t value) {
-    put(key);
+// TIDEMARK_OPTIONS that say the same, but for those that have their standard value.
+class OptionsText {
+ public:
+  void put(const char* key, uint64_t value, uint64_t standard, const char* unit) {
+    if (value == standard) return;
+    char number[24];
     platform::put_number(number, value);
+    begin(key);
     put(number);
-  };
-  put_number(":region_size=", options.region_size);
-  put_number(":child_region_size=", options.child_region_size);
-  put_number(":regions_max=", options.regions_max);
-  put_number(":child_grace=", options.child_grace);
-  put_number(":child_grace_allocations=", options.child_grace_allocations);
-  put_number(":check=", options.check);
-  put(":follow=");
-  put(options.follow.value);
-  return base::take_text(buffer, n);
+    put(unit);
+  }
+  void put(const char* key, const Text& value, const Text& standard, const char*) {
+    if (strcmp(value.value, standard.value) == 0) return;
+    begin(key);
+    put(value.value);
+  }
+  TextRef keep() const { return base::take_text(buffer_, length_); }
+
+ private:
+  void begin(const char* key) {
+    if (length_) put(":");
+    put(key);
+    put("=");
+  }
+  void put(const char* s) {
+    for (; *s && length_ < sizeof(buffer_); s++) buffer_[length_++] = *s;
+  }
+  char buffer_[4000];
+  size_t length_ = 0;
+};
+
+constexpr const char* kUnit_Bool = "";
+constexpr const char* kUnit_Count = "";
+constexpr const char* kUnit_Size = "";
+constexpr const char* kUnit_Millis = "ms";
+constexpr const char* kUnit_Seconds = "ms";
+constexpr const char* kUnit_Text = "";
+
+TextRef options_text() {
+  static Options standard;
+  set_defaults(standard);
+  OptionsText text;
+#define X(type, name, default_value, help) text.put(#name, options.name, standard.name, kUnit_##type);
+  TIDEMARK_OPTION_TABLE(X)
+#undef X
+  return text.keep();
 }
 }  // namespace
 

@@ -134,6 +134,15 @@ void sample() {
 
 namespace {
 
+void read_rules() {
+  constexpr size_t kKept = 4000;   // what a text may hold
+  if (!options.rules.value[0]) return;
+  char text[kKept + 1];
+  size_t n = platform::may_open() ? platform::read_file(options.rules.value, text, sizeof(text)) : 0;
+  if (n == 0 || n > kKept) base::count(kRulesUnread);
+  if (n) base::header().rules = base::take_text(text, n < kKept ? n : kKept);
+}
+
 // Opens what will be read, while that is surely allowed.
 void prepare() {
   if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return;
@@ -143,6 +152,7 @@ void prepare() {
   pss(platform::monotonic_ns());
   uint64_t gauges[kGauges], counters[kCounters];
   put_cgroup(gauges, counters);
+  read_rules();
 }
 
 void run_errand() {

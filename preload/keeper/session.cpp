@@ -301,6 +301,8 @@ TIDEMARK_COLD void start_early() {
   limit_intervals(options);
   heap::choose_arenas(options.arenas);
   make_absolute(options.dir);
+  make_absolute(options.rules);
+  if (strcmp(options.log.value, "syslog") != 0) make_absolute(options.log);
   read_run(early_variable("TIDEMARK_RUN"));
   if (tight_address_space()) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
   else if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);

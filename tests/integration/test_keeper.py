@@ -1,6 +1,7 @@
 """The memory manager: samples, purges, warnings. The victim grows when it is told to, and tests wait for what they expect to see in the region,
 so that a slow machine only makes them slower."""
 import glob
+import json
 import os
 import subprocess
 import time
@@ -39,7 +40,7 @@ class Grower:
 
     def wait_for(self, condition, what):
         """The first report for which the condition holds."""
-        end = time.monotonic() + support.PATIENCE
+        end = time.monotonic() + support.PATIENCE / 2
         while time.monotonic() < end:
             report = self.report()
             if condition(report.raw):
@@ -223,3 +224,54 @@ class Inside(support.TestCase):
     def test_nothing_kept(self):
         report = self.tracked([support.victim("marks"), "1000", "0"]).report()
         self.assertAlmostEqual(0, report.raw["marks"][0]["bytes_per_mark"], delta=1)
+
+
+class Caches(support.TestCase):
+    RULES = """# what the victim keeps
+cache leaked   match=leak ttl=1
+cache scattered match=*no_such* match=scat*er
+cache nothing  match=*never_called*
+"""
+
+    def rules(self, text):
+        path = os.path.join(self.folder, "rules")
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def test_named_caches(self):
+        grower = Grower(self, **FAST, rules=self.rules(self.RULES), cache_duration="2s")
+        pid = grower.report().pid
+        grower.tell(f"leak {4 * MIB}")
+        grower.tell(f"scatter {2 * MIB}")
+
+        def caches(raw):
+            return {cache["name"]: cache for cache in raw["caches"]}
+        report = grower.wait_for(lambda raw: caches(raw).get("scattered", {}).get("expired_entries", 0) >= 4096, "expired entries")
+        found = caches(report.raw)
+        self.assertEqual(["leaked", "scattered", "nothing"], list(found))
+        self.assertEqual(4097, found["scattered"]["expired_entries"], "blocks, and the array that holds them")
+        self.assertEqual(4096 * 512 + 65536, found["scattered"]["expired_bytes"])
+        self.assertEqual((1, 2), (found["leaked"]["ttl_s"], found["scattered"]["ttl_s"]))
+        self.assertGreaterEqual(found["leaked"]["expired_entries"], 1024)
+        self.assertEqual((0, 0), (found["nothing"]["entries"], found["nothing"]["stacks"]))
+        done = support.execute([support.TIDEMARK, "cleanup", str(pid), "--json"], env=support.clean_environment())
+        sizes = json.loads(done.out)["caches"]["scattered"]
+        self.assertEqual((sizes["before_size"], 0), (sizes["after_size"], sizes["cleaned"]))
+        self.assertGreaterEqual(sizes["before_size"], 2 * MIB)
+        grower.quit()
+        text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
+        self.assertRegex(text, r"scattered: 2\.\d MiB in [\d,]+ entries, of which 2\.\d MiB in 4,09[67] entries older than 2\.0 s")
+        self.assertIn("nothing: 0 bytes in 0 entries: no call stack matches", text)
+
+    def test_a_rule_that_is_wrong(self):
+        grower = Grower(self, rules=self.rules("cache a match=leak\ncache b ttl=soon\nnonsense\n"))
+        report = grower.wait_for(lambda raw: raw["caches"], "the rules")
+        self.assertEqual(["a"], [cache["name"] for cache in report.raw["caches"]])
+        self.assertEqual(['line 2: ttl takes seconds, not "soon"', "line 3: a line begins with `cache`"], report.raw["rules_errors"])
+        grower.quit()
+
+    def test_rules_that_cannot_be_read(self):
+        grower = Grower(self, rules="/no/such/file")
+        grower.wait_for(lambda raw: raw["coverage"]["rules_unread"] == 1, "the loss")
+        grower.quit()
