@@ -90,6 +90,7 @@ Json stats_json(const State& state, const ControlArguments& arguments) {
 #define X(enumerator, key) json["now"][#key] = or_null(timeline.last(format::enumerator));
   TIDEMARK_GAUGES(X)
 #undef X
+  json["ledger"] = output::ledger_json(timeline.ledger);
   json["purges"] = timeline.purges_made;
   json["warnings"] = timeline.warnings_given;
   return json;
@@ -176,7 +177,7 @@ int cleanup(const ControlArguments& arguments) {
     model::PurgeEntry purge = model::read_purge(box.ask(Command::kCleanup).purge);
     Json caches = caches_json(before, has_caches ? caches_of(path) : output::Caches());
     if (arguments.json)
-      fmt::print("{}\n", Json({{"pid", arguments.pid}, {"purge", output::purge_json(purge)}, {"caches", caches}}).dump(-1, ' ', false, Json::error_handler_t::replace));
+      fmt::print("{}\n", Json({{"pid", arguments.pid}, {"purge", output::purge_json(purge)}, {"caches", caches}, {"ledger", output::ledger_json(state_of(path).timeline.ledger)}}).dump(-1, ' ', false, Json::error_handler_t::replace));
     else print_purge(purge);
   });
 }

@@ -99,6 +99,9 @@ Timeline read_timeline(const region::Region& region) {
   timeline.warnings_given = std::max<uint64_t>(header.warnings, timeline.warnings.size());
 
   for (const MarkRecord& mark : region.marks()) timeline.marks.push_back(read_mark(mark));
+  auto whole = [](const RssLedger& ledger) { return ledger.sequence != 0 && ledger.sequence % 2 == 0 ? std::optional(ledger) : std::nullopt; };
+  timeline.ledger = whole(header.rss_ledger);
+  timeline.baseline_ledger = whole(header.baseline_ledger);
   if (header.baseline_tick != 0) {
     timeline.baseline_rss = header.baseline_rss;
     timeline.baseline_vms = header.baseline_vms;

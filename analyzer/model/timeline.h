@@ -59,6 +59,7 @@ struct Timeline {
   std::vector<Mark> marks;         // by name's first use
   Bytes baseline_rss, baseline_vms;
   double baseline_s = 0;
+  std::optional<format::RssLedger> ledger, baseline_ledger;
   std::string cgroup;              // folder of the memory controller's files; empty: none
 
   // Of the latest sample that knows it.

@@ -60,11 +60,24 @@ Json purge_json(const PurgeEntry& purge) {
           {"before", heap_json(purge.before)}, {"after", heap_json(purge.after)}};
 }
 
+Json ledger_json(const std::optional<format::RssLedger>& measured) {
+  if (!measured) return nullptr;
+  const format::RssLedger& ledger = *measured;
+  Json json = {{"at_s", double(ledger.tick) / format::kTicksPerSecond}};
+#define X(name) json[#name] = ledger.name;
+  TIDEMARK_LEDGER(X)
+#undef X
+  json["residual"] = ledger.residual;
+  return json;
+}
+
 void put_timeline(Json& json, const Timeline& timeline) {
   json["baseline"] = nullptr;
   if (timeline.baseline_rss)
     json["baseline"] = {{"at_s", timeline.baseline_s}, {"rss", or_null(timeline.baseline_rss)}, {"vms", or_null(timeline.baseline_vms)}};
   json["cgroup"] = timeline.cgroup.empty() ? Json(nullptr) : Json(timeline.cgroup);
+  json["ledger"] = ledger_json(timeline.ledger);
+  json["ledger_baseline"] = ledger_json(timeline.baseline_ledger);
   json["purges"] = Json::array();
   for (const PurgeEntry& purge : timeline.purges) json["purges"].push_back(purge_json(purge));
   json["purge_totals"] = {{"count", timeline.purges_made}, {"bytes_returned", timeline.purged_bytes}, {"longest_ms", timeline.longest_purge_ms}};

@@ -4,6 +4,10 @@
 #include <fmt/ostream.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <utility>
+#include <vector>
 
 #include "analyzer/output/human.h"
 
@@ -26,6 +30,46 @@ void write_rss(std::ostream& out, const Timeline& timeline) {
                human_bytes(*timeline.baseline_rss));
   if (Bytes swap = timeline.last(format::kSwap); swap && *swap != 0) fmt::print(out, "; swapped out {}", human_bytes(*swap));
   out << '\n';
+}
+
+// Where RSS is, largest part first.
+void write_ledger(std::ostream& out, const Timeline& timeline) {
+  if (!timeline.ledger || timeline.ledger->rss == 0) return;
+  const format::RssLedger& ledger = *timeline.ledger;
+  std::vector<std::pair<uint64_t, const char*>> parts = {{ledger.live, "live blocks"},
+                                                         {ledger.rounding, "rounding up to size classes"},
+                                                         {ledger.allocator, "allocator (free and partly used pages, metadata)"},
+                                                         {ledger.mappings, "mappings (code, files, mmap)"},
+                                                         {ledger.thread_stacks, "thread stacks"},
+                                                         {ledger.tidemark, "tidemark itself"}};
+  std::sort(parts.begin(), parts.end(), std::greater<>());
+  fmt::print(out, "  of RSS {}   (at {})\n", human_bytes(ledger.rss), human_duration(double(ledger.tick) / format::kTicksPerSecond));
+  for (const auto& [bytes, name] : parts)
+    if (bytes != 0) fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), human_share(bytes, ledger.rss), name);
+  fmt::print(out, "    {:>10}  {:>6}  not explained\n", (ledger.residual < 0 ? "-" : "") + human_bytes(uint64_t(std::abs(ledger.residual))),
+             human_share(uint64_t(std::abs(ledger.residual)), ledger.rss));
+  if (ledger.live_untouched != 0) fmt::print(out, "    live blocks hold {} more that was never touched\n", human_bytes(ledger.live_untouched));
+}
+
+// In words, where RSS grew since the baseline: parts of a tenth and more.
+void write_growth(std::ostream& out, const Timeline& timeline) {
+  if (!timeline.ledger || !timeline.baseline_ledger || timeline.ledger->rss <= timeline.baseline_ledger->rss) return;
+  const format::RssLedger &now = *timeline.ledger, &then = *timeline.baseline_ledger;
+  uint64_t grown = now.rss - then.rss;
+  struct Part {
+    uint64_t now, then;
+    const char* words;
+  };
+  std::vector<std::string> parts;
+  for (const Part& part : {Part{now.live, then.live, "into live blocks: the call stacks below"},
+                           Part{now.rounding, then.rounding, "into rounding up to size classes"},
+                           Part{now.allocator, then.allocator, "into the allocator's cache and fragmentation: a purge gives back the free pages of it (tidemark cleanup)"},
+                           Part{now.mappings, then.mappings, "into mappings that the program made itself or loaded (mmap, libraries)"},
+                           Part{now.thread_stacks, then.thread_stacks, "into stacks of threads"},
+                           Part{now.tidemark, then.tidemark, "into tidemark's own tables"}})
+    if (part.now > part.then && (part.now - part.then) * 10 >= grown) parts.push_back(fmt::format("{} {}", human_bytes(part.now - part.then), part.words));
+  if (grown < (1 << 20) || parts.empty()) return;
+  fmt::print(out, "  growth       {} since the baseline: {}\n", human_bytes(grown), fmt::join(parts, ", and\n               "));
 }
 
 void write_allocator(std::ostream& out, const Timeline& timeline) {
@@ -70,6 +114,8 @@ void write_memory(std::ostream& out, const Profile& profile) {
   const char* when = profile.process.ending == Ending::kRunning ? "now" : "at the last sample";
   fmt::print(out, "\nProcess, {}{}\n", when, timeline.points.empty() ? "" : fmt::format(" ({} after the start)", human_duration(timeline.points.back().until_s)));
   write_rss(out, timeline);
+  write_growth(out, timeline);
+  write_ledger(out, timeline);
   write_allocator(out, timeline);
   write_cgroup(out, timeline);
   write_purges(out, timeline);

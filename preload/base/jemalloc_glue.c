@@ -82,11 +82,23 @@ void tmje_on_fork(bool (*inside)(void), void (*before)(void), void (*after_in_pa
   register_once();
 }
 
+// base/ranges.cpp: which mappings are the allocator's.
+void tidemark_note_mapping(const void* start, size_t bytes);
+void tidemark_note_unmapping(const void* start, size_t bytes);
+
 // jemalloc maps with MAP_NORESERVE, by which the kernel grants any size at all. glibc's malloc does not: a request for more than
 // the machine can hold fails, and programs count on that.
 void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset);
 void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset) {
-  return mmap(address, length, protection, flags & ~MAP_NORESERVE, file, offset);
+  void* at = mmap(address, length, protection, flags & ~MAP_NORESERVE, file, offset);
+  if (at != MAP_FAILED) tidemark_note_mapping(at, length);
+  return at;
+}
+
+int tmje_munmap(void* address, size_t length);
+int tmje_munmap(void* address, size_t length) {
+  tidemark_note_unmapping(address, length);   // before it: the next moment the addresses may be somebody else's
+  return munmap(address, length);
 }
 
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.

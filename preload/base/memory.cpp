@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/base/ranges.h"
 #include "preload/base/spin_lock.h"
 
 namespace tidemark::base {
@@ -18,7 +19,9 @@ void* map(size_t bytes, int protection) {
   int saved = errno;
   void* p = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   errno = saved;
-  return p == MAP_FAILED ? nullptr : p;
+  if (p == MAP_FAILED) return nullptr;
+  note_mapping(Owner::kTidemark, p, bytes);
+  return p;
 }
 }  // namespace
 
@@ -34,6 +37,7 @@ bool open_memory(void* start, size_t bytes) {
 
 void unmap(void* start, size_t bytes) {
   int saved = errno;
+  note_unmapping(start, bytes);
   munmap(start, bytes);
   errno = saved;
 }

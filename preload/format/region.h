@@ -146,6 +146,8 @@ struct Header {
   uint64_t purged_bytes;       // sum of bytes_returned
   uint64_t longest_purge_ns;
 
+  RssLedger rss_ledger;        // the latest one
+  RssLedger baseline_ledger;   // the first one after the baseline
   int64_t stopped_realtime_ns;   // recording was ended by `tidemark stop`, the process went on; 0: it was not
   int64_t snapshot_realtime_ns;  // this file is a copy that `tidemark snapshot` asked for; 0: it is not
   Mailbox mailbox;

@@ -68,6 +68,21 @@ struct Purge {
   uint64_t reserved2[12];
 };
 
+// RSS = live + rounding + allocator + mappings + thread_stacks + tidemark + residual; bytes, as of tick. Resident parts: of live blocks as
+// requested; of what size classes add to them; of jemalloc's other pages (free, partly used, metadata); of what the program or its loader
+// mapped; of its threads' stacks (a thread that never
+// called malloc is not known: its stack is a mapping); of tidemark's own. live_untouched: of live blocks on pages that were never touched, not in the sum.
+#define TIDEMARK_LEDGER(X) \
+  X(rss) X(live) X(live_untouched) X(rounding) X(allocator) X(mappings) X(thread_stacks) X(tidemark)
+struct RssLedger {
+  uint32_t sequence;   // odd while it is being written; 0: never
+  uint32_t tick;
+#define X(name) uint64_t name;
+  TIDEMARK_LEDGER(X)
+#undef X
+  int64_t residual;
+};
+
 // X(enumerator, json_key)
 #define TIDEMARK_WARNINGS(X)                                                                                       \
   X(kRssIncrease, rss_increase)     /* a: RSS, b: RSS at the baseline */                                           \

@@ -40,7 +40,7 @@ PageEntry* leaf_for(address block) {
   auto& slot = page_top[block >> kLeafShift & (kTopEntries - 1)];
   PageEntry* leaf = slot.load(std::memory_order_acquire);
   if (leaf) return leaf;
-  leaf = static_cast<PageEntry*>(base::map_private(kLeafEntries * sizeof(PageEntry)));
+  leaf = static_cast<PageEntry*>(base::map_private((kLeafEntries + kLeafChunks / 64) * sizeof(PageEntry)));
   if (leaf) slot.store(leaf, std::memory_order_release);
   return leaf;
 }
@@ -59,6 +59,8 @@ TIDEMARK_COLD uint64_t install_page(address block, uint32_t size8) {
   if (!array) return 0;
   uint64_t entry = uint64_t{size8} << 48 | reinterpret_cast<address>(array);
   slot.store(entry, std::memory_order_release);
+  uint32_t chunk = uint32_t(&slot - leaf) / kChunkEntries;
+  chunk_bits(leaf, chunk).fetch_or(uint64_t{1} << chunk % 64, std::memory_order_release);
   if (old) {
     auto* freed = reinterpret_cast<void**>(old & ((uint64_t{1} << 48) - 1));
     uint32_t records = array_records(uint32_t(old >> 48));

@@ -27,6 +27,13 @@ inline constexpr uint32_t kPageShift = 12, kLeafShift = 30;
 inline constexpr uint32_t kLeafEntries = 1u << (kLeafShift - kPageShift);
 inline constexpr uint32_t kTopEntries = 1u << (47 - kLeafShift);
 TIDEMARK_OWN std::atomic<PageEntry*> page_top[kTopEntries];
+// Behind a leaf's entries: a bit for each page of them that was ever written to. Whoever walks them reads no others: a page of zeros that is
+// read gets a place in the page tables, and looks resident.
+inline constexpr uint32_t kChunkEntries = 512, kLeafChunks = kLeafEntries / kChunkEntries;
+inline std::atomic<uint64_t>& chunk_bits(PageEntry* leaf, uint32_t chunk) { return leaf[kLeafEntries + chunk / 64]; }
+inline bool chunk_used(PageEntry* leaf, uint32_t chunk) {
+  return chunk_bits(leaf, chunk).load(std::memory_order_acquire) >> chunk % 64 & 1;
+}
 // 2^32 / size, rounded up, by size / 8. Constant: a process that lives for a millisecond must not compute tables.
 struct Reciprocals {
   uint32_t by_8[kLarge / 8 + 1];
@@ -65,6 +72,13 @@ TIDEMARK_INLINE uint64_t find_entry(address block) {
   return TIDEMARK_LIKELY(leaf) ? leaf[block >> kPageShift & (kLeafEntries - 1)].load(std::memory_order_relaxed) : 0;
 }
 
+// The same without touching what was never written to, for walks over the heap.
+inline uint64_t find_entry_quietly(address block) {
+  PageEntry* leaf = page_top[block >> kLeafShift & (kTopEntries - 1)].load(std::memory_order_acquire);
+  uint32_t index = block >> kPageShift & (kLeafEntries - 1);
+  return leaf && chunk_used(leaf, index / kChunkEntries) ? leaf[index].load(std::memory_order_relaxed) : 0;
+}
+
 // Calls visit(record, requested bytes) for each tracked block. Racing with the program: a block that comes or goes meanwhile
 // may be seen or not.
 template <class Visit>
@@ -82,6 +96,10 @@ void for_each_block(Visit visit) {
     PageEntry* leaf = page_top[t].load(std::memory_order_acquire);
     if (!leaf) continue;
     for (uint32_t i = 0; i < kLeafEntries; i++) {
+      if (i % kChunkEntries == 0 && !chunk_used(leaf, i / kChunkEntries)) {
+        i += kChunkEntries - 1;
+        continue;
+      }
       uint64_t entry = leaf[i].load(std::memory_order_acquire);
       if (!entry) continue;
       uint32_t size8 = uint32_t(entry >> 48), n = records_per_page(size8);

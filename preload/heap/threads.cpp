@@ -10,6 +10,8 @@
 #include "preload/base/spin_lock.h"
 #include "preload/heap/session.h"
 
+extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
+
 namespace tidemark::heap {
 using namespace format;
 
@@ -149,6 +151,16 @@ int64_t total_live() {
     if (t && t->slot) sum += t->slot->live_bytes;
   }
   return sum;
+}
+
+uint32_t copy_stack_bounds(StackBounds* out) {
+  base::SpinGuard guard(slots_lock);
+  uint32_t n = 0;
+  for (uint32_t i = 1; i <= slots_used && n < kMostStacks; i++) {
+    const base::ThreadState* t = slots[i].state;
+    if (t && t->stack_top && t->stack_top != reinterpret_cast<address>(__libc_stack_end)) out[n++] = {t->stack_low, t->stack_top};
+  }
+  return n;
 }
 
 bool make_slots() { return slots || (slots = static_cast<Slot*>(base::map_private(kMaxThreads * sizeof(Slot)))); }

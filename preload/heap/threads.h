@@ -54,6 +54,13 @@ bool lock_idle_threads();
 // Live bytes over all threads, with what they hold back. For the keeper.
 int64_t total_live();
 
+struct StackBounds {
+  uintptr_t low, top;
+};
+inline constexpr uint32_t kMostStacks = 4096;
+// Of the threads other than the main one whose stacks are known; `out` has room for kMostStacks.
+uint32_t copy_stack_bounds(StackBounds* out);
+
 void forget_threads();        // child of fork: all slots are gone
 void reset_thread_locks();
 void lock_threads();

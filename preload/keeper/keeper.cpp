@@ -21,6 +21,7 @@
 #include "preload/keeper/mail.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/process_events.h"
+#include "preload/keeper/rss_ledger.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
 #include "preload/stacks/modules.h"
@@ -158,6 +159,7 @@ void* keeper_main(void*) {
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   prctl(PR_SET_NAME, "tidemark");
   heap::learn_thread_layout();
+  note_own_stack(0);
   set_idle_call(ring);   // a request may have come meanwhile
   if (run_grace()) return end_as_last_thread();
   int64_t next = platform::monotonic_ns();

@@ -12,6 +12,7 @@
 #include "preload/keeper/errand.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/purge.h"
+#include "preload/keeper/rss_ledger.h"
 #include "preload/keeper/session.h"
 #include "preload/keeper/snapshot.h"
 
@@ -62,12 +63,20 @@ void take_snapshot() {
   answer(error, path);
 }
 
+void measure_if_allowed() {
+  if (!monitor_is_confined()) measure_ledger();
+}
+
 void run_command() {
   switch (Command(box().command)) {
-    case Command::kStats: sample(); return answer(0, "");
+    case Command::kStats:
+      sample();
+      measure_if_allowed();
+      return answer(0, "");
     case Command::kCleanup:
       box().purge = purge(PurgeReason::kControl);
       sample();
+      measure_if_allowed();
       return answer(0, "");
     case Command::kSnapshot: return take_snapshot();
     case Command::kSet: return set_option();

@@ -14,6 +14,7 @@
 #include "preload/keeper/process_events.h"
 #include "preload/keeper/process_series.h"
 #include "preload/keeper/purge.h"
+#include "preload/keeper/rss_ledger.h"
 #include "preload/keeper/session.h"
 #include "preload/keeper/warnings.h"
 #include "preload/platform/cgroup.h"
@@ -127,7 +128,10 @@ void sample() {
   put_allocator(gauges);
   put_cgroup(gauges, counters);
   add_sample(gauges, counters);
+  bool had_baseline = base::header().baseline_tick;
   watch_rss(usage.rss, usage.vms);
+  if (!had_baseline && base::header().baseline_tick) measure_ledger();
+  else measure_ledger_now_and_then(platform::monotonic_ns());
   watch_expired(expired_bytes());
   watch_cgroup(gauges[kCgroupWorkingSet], gauges[kCgroupLimit]);
 }
@@ -152,6 +156,8 @@ void prepare() {
   pss(platform::monotonic_ns());
   uint64_t gauges[kGauges], counters[kCounters];
   put_cgroup(gauges, counters);
+  note_own_stack(1);
+  measure_ledger_now_and_then(platform::monotonic_ns());
   read_rules();
 }
 
@@ -220,6 +226,7 @@ void forget_monitor() {
   forget_errands();
   forget_series();
   forget_purges();
+  forget_ledger();
   forget_warnings();
   due = {};
   settings_made = false;

@@ -9,6 +9,7 @@
 
 #include <cstring>
 
+#include "preload/base/ranges.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
 #include "preload/heap/page_map.h"
@@ -139,6 +140,7 @@ void after_fork_child() {
   forget_keeper();
   reset_marks();
   if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
+  base::reset_ranges_lock();
   heap::reset_thread_locks();
   heap::reset_page_map_lock();
   stacks::reset_tree_lock();

@@ -23,11 +23,28 @@ class KeptFile {
   template <size_t N>
   bool read(char (&text)[N]) { return read(text, N); }
   bool read(char* text, size_t bytes);
+  size_t read_at(uint64_t offset, char* buffer, size_t bytes);   // one call of pread; 0: the end, or an error
 
  private:
+  bool open_file();
   const char* path_;
   int descriptor_ = -1;
   uint32_t table_ = 0;
+};
+
+// The lines of a file too long to be read at once, from its start.
+class LineReader {
+ public:
+  explicit LineReader(KeptFile& file) : file_(file) {}
+  // Without its end; cut where it is longer. false: there is none.
+  bool next(char* line, size_t bytes);
+
+ private:
+  bool fill();
+  KeptFile& file_;
+  size_t at_ = 0, length_ = 0;
+  uint64_t offset_ = 0;
+  char buffer_[8192];
 };
 
 }  // namespace tidemark::platform

@@ -260,6 +260,12 @@ class TestCase(unittest.TestCase):
     def assert_consistent(self, report):
         self.assertEqual([], report.contradictions(), report.path)
 
+    def assert_explained(self, ledger):
+        """RSS is the sum of its parts but for 3 % and 4 MiB, whatever the program."""
+        parts = ("live", "rounding", "allocator", "mappings", "thread_stacks", "tidemark")
+        self.assertEqual(ledger["rss"], sum(ledger[part] for part in parts) + ledger["residual"])
+        self.assertLess(abs(ledger["residual"]), 0.03 * ledger["rss"] + (4 << 20), ledger)
+
     def assert_table(self, tracked, losses_allowed=()):
         """Compares all that the victim printed with the reports of the processes concerned."""
         table = Table(tracked.out)

@@ -275,3 +275,34 @@ cache nothing  match=*never_called*
         grower = Grower(self, rules="/no/such/file")
         grower.wait_for(lambda raw: raw["coverage"]["rules_unread"] == 1, "the loss")
         grower.quit()
+
+
+class Ledger(support.TestCase):
+    def ledger_of(self, pid):
+        done = support.execute([support.TIDEMARK, "stats", str(pid), "--json"], env=support.clean_environment())
+        self.assertEqual((0, b""), (done.status, done.err))
+        ledger = json.loads(done.out)["ledger"]
+        self.assert_explained(ledger)
+        return ledger
+
+    def test_each_part(self):
+        grower = Grower(self, **FAST)
+        pid = grower.report().pid
+
+        def grown(command, part, least, most):
+            before = self.ledger_of(pid)
+            grower.tell(command)
+            after = self.ledger_of(pid)
+            self.assertGreaterEqual(after[part] - before[part], least * MIB, (command, part, before, after))
+            self.assertLess(after[part] - before[part], most * MIB, (command, part, before, after))
+            return before, after
+        grown(f"leak {20 * MIB}", "live", 19.9, 21)
+        grown(f"untouched {30 * MIB}", "live_untouched", 29.9, 31)
+        grown(f"rounded {26 * MIB}", "rounding", 1.9, 2.1)   # 13 KiB take 14
+        grown(f"map {25 * MIB}", "mappings", 24.9, 26)
+        grown(f"stack {4 * MIB}", "thread_stacks", 3.9, 5)
+        before, after = grown(f"scatter {16 * MIB}", "allocator", 14, 19)
+        self.assertGreater(after["live"] - before["live"], 15 * MIB)
+        grower.quit()
+        text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
+        self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")

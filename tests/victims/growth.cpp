@@ -3,7 +3,16 @@
 //   scatter BYTES     allocates twice as much in blocks of 512 bytes, and frees every other one
 //   drop              frees all that was allocated
 //   untouched BYTES   one block, never written to
+//   rounded BYTES     in blocks of 13 KiB, for which jemalloc takes 14
+//   map BYTES         an anonymous mapping of its own, written to
+//   stack BYTES       a thread that writes to so much of its stack, and stays
 //   quit
+#include <alloca.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -38,6 +47,34 @@ void drop() {
   blocks.clear();
 }
 
+void rounded(size_t bytes) {
+  for (size_t done = 0; done < bytes; done += 13 << 10) blocks.push_back(allocate(13 << 10));
+}
+
+void map(size_t bytes) {
+  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memset(at, 1, bytes);
+}
+
+size_t stack_bytes;
+std::atomic<bool> stack_written;
+
+void* deep(void*) {
+  void* volatile block = malloc(10);   // known to the shim from here on
+  free(block);
+  char* volatile room = static_cast<char*>(alloca(stack_bytes));
+  memset(room, 1, stack_bytes);
+  stack_written = true;
+  for (;;) pause();
+}
+
+void stack(size_t bytes) {
+  stack_bytes = bytes;
+  pthread_t thread;
+  pthread_create(&thread, nullptr, deep, nullptr);
+  while (!stack_written) usleep(1000);
+}
+
 }  // namespace
 
 int main() {
@@ -51,6 +88,9 @@ int main() {
     else if (command == "scatter") scatter(bytes);
     else if (command == "drop") drop();
     else if (command == "untouched") blocks.push_back(malloc(bytes));
+    else if (command == "rounded") rounded(bytes);
+    else if (command == "map") map(bytes);
+    else if (command == "stack") stack(bytes);
     else if (command == "quit") break;
     puts("ok");
     fflush(stdout);

@@ -1,0 +1,133 @@
+#include "preload/keeper/rss_ledger.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include <cstring>
+
+#include "preload/base/ranges.h"
+#include "preload/base/store.h"
+#include "preload/heap/residency.h"
+#include "preload/heap/threads.h"
+#include "preload/platform/mappings.h"
+#include "preload/platform/procfs.h"
+#include "preload/platform/usage.h"
+
+extern "C" char __bss_start[], _end[];   // of this library (ld)
+
+namespace tidemark::keeper {
+using namespace format;
+namespace {
+
+constexpr int64_t kCostFactor = 200;
+constexpr int64_t kLeastInterval = 10'000'000'000;
+constinit int64_t next = 0;
+constinit heap::StackBounds own_stacks[2]{};
+
+struct Sums {
+  uint64_t region, library, main_stack, rest;
+};
+
+bool ends_with(const char* text, const char* end) {
+  size_t n = strlen(text), m = strlen(end);
+  return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+bool is_our_bss(const platform::Mapping& m) {
+  return m.start >= (reinterpret_cast<uintptr_t>(__bss_start) & ~uintptr_t{kPageBytes - 1}) && m.start < reinterpret_cast<uintptr_t>(_end);
+}
+
+void sort_in(void* sums, const platform::Mapping& m) {
+  auto& s = *static_cast<Sums*>(sums);
+  auto region = reinterpret_cast<uintptr_t>(base::store.start);
+  if (m.start >= region && m.end <= region + base::store.bytes) s.region += m.rss;
+  else if (ends_with(m.path, "/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
+  else if (strcmp(m.path, "[stack]") == 0) s.main_stack += m.rss;
+  else s.rest += m.rss;
+}
+
+// What lies outside of the region: its pages are the file's, of which the kernel would tell whether they are in the page cache.
+uint64_t own_tables() {
+  static base::Range ranges[base::kMaxRanges];   // one thread of ours
+  auto region = reinterpret_cast<uintptr_t>(base::store.start), end = region + base::store.bytes;
+  uint64_t bytes = 0;
+  for (uint32_t i = 0, n = base::copy_ranges(ranges); i < n; i++) {
+    const base::Range& r = ranges[i];
+    if (r.owner != base::Owner::kTidemark) continue;
+    if (r.end <= region || r.start >= end) bytes += heap::resident_in(r.start, r.end);
+    if (r.start < region && r.end > region) bytes += heap::resident_in(r.start, region);
+    if (r.start < end && r.end > end) bytes += heap::resident_in(end, r.end);
+  }
+  return bytes;
+}
+
+uint64_t stacks_of_threads() {
+  static heap::StackBounds bounds[heap::kMostStacks];   // one thread of ours
+  uint64_t bytes = 0;
+  for (uint32_t i = 0, n = heap::copy_stack_bounds(bounds); i < n; i++) bytes += heap::resident_in(bounds[i].low, bounds[i].top);
+  return bytes;
+}
+
+void write(RssLedger& kept, RssLedger now) {
+  __atomic_add_fetch(&kept.sequence, 1, __ATOMIC_ACQ_REL);
+  now.sequence = kept.sequence;
+  kept = now;
+  __atomic_add_fetch(&kept.sequence, 1, __ATOMIC_ACQ_REL);
+}
+
+uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+}  // namespace
+
+void measure_ledger() {
+  platform::Usage usage;
+  platform::read_memory(usage);
+  Sums sums{};
+  if (usage.rss == platform::kNotKnown || !platform::for_each_mapping(sort_in, &sums)) return;
+  heap::Residency heap = heap::measure_heap();
+  uint64_t tables = own_tables();
+  for (const heap::StackBounds& own : own_stacks) tables += own.top ? heap::resident_in(own.low, own.top) : 0;
+  uint64_t stacks = stacks_of_threads();
+
+  RssLedger now{};
+  now.tick = base::header().tick;
+  now.rss = usage.rss;
+  now.live = heap.live;
+  now.live_untouched = heap.untouched;
+  now.rounding = heap.rounding;
+  now.allocator = less(heap.resident, heap.live + heap.rounding);
+  now.thread_stacks = sums.main_stack + stacks;
+  now.tidemark = sums.region + sums.library + tables;
+  now.mappings = less(sums.rest, heap.resident + tables + stacks);
+  uint64_t known = now.live + now.rounding + now.allocator + now.thread_stacks + now.tidemark + now.mappings;
+  now.residual = int64_t(now.rss) - int64_t(known);
+
+  write(base::header().rss_ledger, now);
+  if (base::header().baseline_tick && !base::header().baseline_ledger.sequence) write(base::header().baseline_ledger, now);
+}
+
+void measure_ledger_now_and_then(int64_t now) {
+  if (now < next) return;
+  timespec before{}, after{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+  measure_ledger();
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+  int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;
+  next = now + (cost * kCostFactor > kLeastInterval ? cost * kCostFactor : kLeastInterval);
+}
+
+void note_own_stack(uint32_t slot) {
+  pthread_attr_t attributes;
+  void* low = nullptr;
+  size_t bytes = 0;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  if (pthread_attr_getstack(&attributes, &low, &bytes) == 0)
+    own_stacks[slot] = {reinterpret_cast<uintptr_t>(low), reinterpret_cast<uintptr_t>(low) + bytes};
+  pthread_attr_destroy(&attributes);
+}
+
+void forget_ledger() {
+  next = 0;
+  own_stacks[0] = own_stacks[1] = {};
+}
+
+}  // namespace tidemark::keeper
