@@ -164,52 +164,32 @@ void Region::for_each(PageKind kind, Visit visit) const {
   }
 }
 
+template <typename T, typename Committed>
+std::vector<T> Region::all(PageKind kind, Committed committed) const {
+  std::vector<T> records;
+  for_each<T>(kind, [&](const T& record) {
+    if (committed(record)) records.push_back(record);
+  });
+  return records;
+}
+
 std::vector<Module> Region::modules() const {
-  std::vector<Module> modules;
-  for_each<Module>(PageKind::kModules, [&](const Module& module) {
-    if (module.state != 0 && module.start < module.end) modules.push_back(module);
-  });
-  return modules;
+  return all<Module>(PageKind::kModules, [](const Module& module) { return module.state != 0 && module.start < module.end; });
 }
-
 std::vector<Thread> Region::threads() const {
-  std::vector<Thread> threads;
-  for_each<Thread>(PageKind::kThreads, [&](const Thread& thread) {
-    if (thread.tid != 0) threads.push_back(thread);
-  });
-  return threads;
+  return all<Thread>(PageKind::kThreads, [](const Thread& thread) { return thread.tid != 0; });
 }
-
 std::vector<ProcessPoint> Region::points() const {
-  std::vector<ProcessPoint> points;
-  for_each<ProcessPoint>(PageKind::kPoints, [&](const ProcessPoint& point) {
-    if (point.samples != 0) points.push_back(point);
-  });
-  return points;
+  return all<ProcessPoint>(PageKind::kPoints, [](const ProcessPoint& point) { return point.samples != 0; });
 }
-
 std::vector<Purge> Region::purges() const {
-  std::vector<Purge> purges;
-  for_each<Purge>(PageKind::kPurges, [&](const Purge& purge) {
-    if (purge.number != 0) purges.push_back(purge);
-  });
-  return purges;
+  return all<Purge>(PageKind::kPurges, [](const Purge& purge) { return purge.number != 0; });
 }
-
 std::vector<Event> Region::events() const {
-  std::vector<Event> events;
-  for_each<Event>(PageKind::kEvents, [&](const Event& event) {
-    if (event.kind != 0) events.push_back(event);
-  });
-  return events;
+  return all<Event>(PageKind::kEvents, [](const Event& event) { return event.kind != 0; });
 }
-
 std::vector<MarkRecord> Region::marks() const {
-  std::vector<MarkRecord> marks;
-  for_each<MarkRecord>(PageKind::kMarks, [&](const MarkRecord& mark) {
-    if (mark.count != 0) marks.push_back(mark);
-  });
-  return marks;
+  return all<MarkRecord>(PageKind::kMarks, [](const MarkRecord& mark) { return mark.count != 0; });
 }
 
 std::string Region::text(TextRef ref) const {

@@ -74,6 +74,8 @@ class Region {
   std::optional<StackEntry> stack_at(uint64_t page, uint32_t slot) const;
   template <typename T, typename Visit>
   void for_each(format::PageKind kind, Visit visit) const;
+  template <typename T, typename Committed>
+  std::vector<T> all(format::PageKind kind, Committed committed) const;
 
   std::vector<std::byte> bytes_;
   std::vector<uint8_t> kinds_;

@@ -31,6 +31,7 @@ asm(R"(
   .p2align 4
 syscall:
   .cfi_startproc
+  endbr64
   cmpq $317, %rdi        # SYS_seccomp
   je 2f
 1:
