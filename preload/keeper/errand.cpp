@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "preload/base/thread_state.h"
+#include "preload/keeper/monitor.h"
 #include "preload/platform/kept_file.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
@@ -27,9 +28,9 @@ constinit pthread_t thread{};
 constinit uint32_t state = kIdle;   // a futex
 constinit Work errand = nullptr, idle_call = nullptr;
 
-uint32_t present_state() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE); }
+uint32_t present_state() { return __atomic_load_n(&state, __ATOMIC_SEQ_CST); }
 void become(uint32_t next) {
-  __atomic_store_n(&state, next, __ATOMIC_RELEASE);
+  __atomic_store_n(&state, next, __ATOMIC_SEQ_CST);   // then `confined` is read (monitor.cpp): whoever sets that looks at this next
   syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 void wait_while(uint32_t value) {
@@ -78,6 +79,10 @@ void* call_main(void* call) {
 void set_idle_call(void (*when_idle)()) { idle_call = when_idle; }
 
 bool start_errand(void (*work)()) {
+  if (!exists && monitor_is_confined()) {   // a seccomp filter may kill who makes a thread
+    work();
+    return true;
+  }
   if (!exists) {
     state = kIdle;
     exists = create(thread, errand_main, nullptr);

@@ -7,8 +7,9 @@ namespace tidemark::keeper {
 
 // For the keeper thread alone. `when_idle` is called by the thread each time it has nothing to do any more.
 void set_idle_call(void (*when_idle)());
-bool start_errand(void (*work)());   // makes the thread the first time; false: it could not be made
-bool errand_under_way();
+bool start_errand(void (*work)());   // makes the thread the first time; false: it could not be made. Where it may not be
+                                     // made any more (monitor_is_confined), `work` is done at once, in this thread
+bool errand_under_way();             // any thread may ask
 bool errand_thread_exists();         // any thread may ask
 void end_errands();                  // waits for the one under way, and for the end of the thread
 void forget_errands();               // child of fork: it is not there

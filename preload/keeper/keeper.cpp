@@ -222,6 +222,7 @@ void forget_keeper() {
   look = 0;
   forget_monitor();
 }
+bool keeper_of_another_process() { return keeper_process && keeper_process != getpid(); }
 uint32_t own_threads() { return keeper_is_running() ? 1 + errand_thread_exists() : 0; }
 bool keeper_is_running() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kRunning && keeper_process == getpid(); }
 

@@ -116,7 +116,7 @@ void look_for_filter() {
 }  // namespace
 
 void sample() {
-  if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return base::count(kSamplesConfined);
+  if (__atomic_load_n(&confined, __ATOMIC_SEQ_CST)) return base::count(kSamplesConfined);
   look_for_filter();
   uint64_t gauges[kGauges], counters[kCounters];
   platform::Usage usage;
@@ -149,7 +149,7 @@ void read_rules() {
 
 // Opens what will be read, while that is surely allowed.
 void prepare() {
-  if (__atomic_load_n(&confined, __ATOMIC_ACQUIRE)) return;
+  if (__atomic_load_n(&confined, __ATOMIC_SEQ_CST)) return;
   look_for_filter();
   platform::Usage usage;
   platform::read_usage(usage);
@@ -217,8 +217,8 @@ uint64_t latest_rss() { return rss_of_sample; }
 void want_purge() { purge_asked = true; }
 void replan() { plan_is_old = true; }
 
-void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_RELEASE); }
-bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_ACQUIRE); }
+void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST); }
+bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 
 void stop_monitor() { end_errands(); }
 

@@ -14,6 +14,7 @@
 #include "preload/base/thread_state.h"
 #include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
+#include "preload/keeper/errand.h"
 #include "preload/keeper/follow.h"
 #include "preload/keeper/keeper.h"
 #include "preload/keeper/marks.h"
@@ -158,7 +159,16 @@ int without_keeper(int (*call)(void*), void* argument) {
   return result;
 }
 
-void note_seccomp() { confine_monitor(); }
+// In a vfork child the flag would be the parent's, whose filter it is not.
+void note_seccomp() {
+  constexpr int kPatience = 10'000;   // tenths of a millisecond
+  if (keeper_of_another_process()) return;
+  int saved = errno;
+  confine_monitor();
+  // What is under way may still open a file: the filter comes when it is done. What begins from now on sees the flag.
+  for (int i = 0; errand_under_way() && i < kPatience; i++) usleep(100);
+  errno = saved;
+}
 
 void note_deepbind_stripped() {
   if (base::store.start && *base::session_word != base::kInert) base::count(kDeepbindStripped);

@@ -19,6 +19,7 @@ void after_fork_child();
 // Stops the keeper thread, runs the call, starts it again: for what the kernel allows to single-threaded processes only.
 int without_keeper(int (*call)(void*), void* argument);
 bool keeper_is_running();   // in this process; false in a vfork child
+bool keeper_of_another_process();   // true in a vfork child
 uint32_t own_threads();     // the keeper and what helps it, while it runs
 // Whether glibc may repeat a change of user on the keeper: it does so with the keeper's capabilities.
 bool keeper_has_same_capabilities();

@@ -206,6 +206,16 @@ class HardLife(support.TestCase):
     def test_seccomp(self):
         self.exact("seccomp", {"sample_interval": "100ms", "cleanup_interval": "300ms"}, ("samples_confined",))
 
+    def test_seccomp_at_any_moment(self):
+        """The filter comes while a sample is being taken, or before the thread that takes them is there."""
+        for delay in range(50, 130, 4):
+            with self.subTest(delay=delay):
+                run = self.tracked([HARD_LIFE, "seccomp_at", str(delay)], {"sample_interval": "100ms", "cleanup_interval": "100ms"})
+                if run.status == SKIP:
+                    self.skipTest("not permitted here")
+                self.assertEqual((0, b""), (run.status, run.err))
+                self.assertEqual([], run.report().contradictions())
+
     def test_seccomp_unseen(self):
         """Put on by the instruction itself: what was open is read on, nothing is opened."""
         report = self.exact("seccomp_raw", {"sample_interval": "100ms", "cleanup_interval": "300ms"}).report()

@@ -72,6 +72,15 @@ static void forbid_open(bool raw) {   // whoever opens a file or a socket from n
   if (done != 0) _exit(77);
 }
 
+static void forbid_threads() {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), KILL(SYS_open),  KILL(SYS_openat),      KILL(SYS_clone),
+      KILL(SYS_clone3),                      KILL(SYS_pread64), KILL(SYS_close_range), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, 1, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0) _exit(77);
+}
+
 int main(int argc, char** argv) {
   const char* mode = argc > 1 ? argv[1] : "";
   auto is = [mode](const char* name) { return strcmp(mode, name) == 0; };
@@ -84,6 +93,10 @@ int main(int argc, char** argv) {
   } else if (is("seccomp")) {
     forbid_open(false);
     live_on();
+  } else if (is("seccomp_at")) {   // after so many milliseconds, and nobody may make a thread or read at an offset either
+    sleep_ms(atoi(argv[2]));
+    forbid_threads();
+    for (int i = 0; i < 4; i++) sleep_ms(50), free(site_later());
   } else if (is("seccomp_raw")) {
     sleep_ms(500);
     forbid_open(true);
