@@ -306,3 +306,27 @@ class Ledger(support.TestCase):
         grower.quit()
         text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
         self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")
+
+
+class AllocatorOptions(support.TestCase):
+    ASK = """
+import ctypes, time
+libc = ctypes.CDLL(None)
+def ask(name, kind):
+    value, size = kind(), ctypes.c_size_t(ctypes.sizeof(kind))
+    assert libc.mallctl(name, ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0
+    return value.value
+def all():
+    return [ask(b"opt.narenas", ctypes.c_uint), ask(b"arena.0.dirty_decay_ms", ctypes.c_ssize_t), ask(b"arena.0.muzzy_decay_ms", ctypes.c_ssize_t),
+            ask(b"arenas.dirty_decay_ms", ctypes.c_ssize_t), int(ask(b"background_thread", ctypes.c_bool))]
+for _ in range(1000):   # the keeper sets them at its first tick
+    if all()[1:] == WANTED[1:]:
+        break
+    time.sleep(0.01)
+print(*all())
+"""
+
+    def test_they_reach_jemalloc(self):
+        options = {"arenas": "3", "dirty_decay_ms": "777", "muzzy_decay_ms": "5", "background_thread": "1"}
+        run = self.preloaded(["/usr/bin/python3", "-c", "WANTED = [3, 777, 5, 777, 1]" + self.ASK], options)
+        self.assertEqual((0, b"3 777 5 777 1\n", b""), (run.status, run.out, run.err))
