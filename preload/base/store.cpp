@@ -41,6 +41,7 @@ Budget budget_of(PageKind kind, uint64_t pages) {
     case PageKind::kStacks: return {pages / 32, pages};
     case PageKind::kShared: return {pages / 32, pages / 4};
     case PageKind::kDetails: return {pages / 32, pages / 8};
+    case PageKind::kPoints: return {0, pages / 16};   // fewer, wider points in a small region
     default: return {0, pages};
   }
 }

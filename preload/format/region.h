@@ -46,7 +46,7 @@ enum class PageKind : uint8_t {
   kDetails = 7,     // Detail[2]
   kModules = 8,     // Module[32]
   kThreads = 9,     // Thread[64]
-  kPoints = 10,     // ProcessPoint[8]
+  kPoints = 10,     // ProcessPoint[4]
   kPurges = 11,     // Purge[16]
   kEvents = 12,     // Event[64]
   kMarks = 13,      // MarkRecord[4]

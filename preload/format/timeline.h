@@ -12,7 +12,10 @@ namespace tidemark::format {
   X(kMetadata, metadata) X(kResident, resident)                                                              \
   X(kCgroupCurrent, cgroup_current) X(kCgroupWorkingSet, cgroup_working_set) X(kCgroupLimit, cgroup_limit)   \
   X(kMemoryPressure, memory_pressure) /* some, avg10: hundredths of a percent of time */                     \
-  X(kThreads, threads) X(kDescriptors, fds) /* how many; the program's own */
+  X(kThreads, threads) X(kDescriptors, fds) /* how many; the program's own */                                \
+  X(kLedgerLive, ledger_live) X(kLedgerUntouched, ledger_live_untouched) X(kLedgerRounding, ledger_rounding) /* as in RssLedger */ \
+  X(kLedgerAllocator, ledger_allocator) X(kLedgerMappings, ledger_mappings) X(kLedgerStacks, ledger_thread_stacks)                  \
+  X(kLedgerTidemark, ledger_tidemark)
 
 // Only grow: the latest value is kept. Times in milliseconds.
 #define TIDEMARK_COUNTERS(X)                                                                    \
@@ -46,7 +49,7 @@ struct ProcessPoint {
   uint32_t reserved;
   GaugeRange gauges[kGauges];
   uint64_t counters[kCounters];
-  uint64_t reserved2[2];
+  uint64_t reserved2[45];
 };
 
 // The heap as jemalloc sees it, and RSS; bytes. rss: kUnknown where it could not be read.
@@ -104,6 +107,6 @@ struct Event {
   uint64_t reserved[5];
 };
 
-static_assert(sizeof(ProcessPoint) == 512 && sizeof(Purge) == 256 && sizeof(Event) == 64);
+static_assert(sizeof(ProcessPoint) == 1024 && sizeof(Purge) == 256 && sizeof(Event) == 64);
 
 }  // namespace tidemark::format

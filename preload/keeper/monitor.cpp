@@ -102,6 +102,18 @@ void put_allocator(uint64_t (&gauges)[kGauges]) {
   gauges[kResident] = figures.resident;
 }
 
+void put_ledger(uint64_t (&gauges)[kGauges], bool at_once) {
+  bool measured = at_once ? measure_ledger() : measure_ledger_now_and_then(platform::monotonic_ns());
+  const RssLedger& ledger = base::header().rss_ledger;
+  gauges[kLedgerLive] = measured ? ledger.live : kUnknown;
+  gauges[kLedgerUntouched] = measured ? ledger.live_untouched : kUnknown;
+  gauges[kLedgerRounding] = measured ? ledger.rounding : kUnknown;
+  gauges[kLedgerAllocator] = measured ? ledger.allocator : kUnknown;
+  gauges[kLedgerMappings] = measured ? ledger.mappings : kUnknown;
+  gauges[kLedgerStacks] = measured ? ledger.thread_stacks : kUnknown;
+  gauges[kLedgerTidemark] = measured ? ledger.tidemark : kUnknown;
+}
+
 // A seccomp filter that came after us may kill who makes a system call that it does not list: what was read so far is still read, from
 // files that are open. Where a hook saw the filter come, it may be any filter: then nothing is read at all.
 constinit bool confined = false;
@@ -127,11 +139,10 @@ void sample() {
   gauges[kLive] = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   put_allocator(gauges);
   put_cgroup(gauges, counters);
-  add_sample(gauges, counters);
   bool had_baseline = base::header().baseline_tick;
   watch_rss(usage.rss, usage.vms);
-  if (!had_baseline && base::header().baseline_tick) measure_ledger();
-  else measure_ledger_now_and_then(platform::monotonic_ns());
+  put_ledger(gauges, !had_baseline && base::header().baseline_tick);
+  add_sample(gauges, counters);
   watch_expired(expired_bytes());
   watch_cgroup(gauges[kCgroupWorkingSet], gauges[kCgroupLimit]);
 }

@@ -78,11 +78,11 @@ void write(RssLedger& kept, RssLedger now) {
 uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
 }  // namespace
 
-void measure_ledger() {
+bool measure_ledger() {
   platform::Usage usage;
   platform::read_memory(usage);
   Sums sums{};
-  if (usage.rss == platform::kNotKnown || !platform::for_each_mapping(sort_in, &sums)) return;
+  if (usage.rss == platform::kNotKnown || !platform::for_each_mapping(sort_in, &sums)) return false;
   heap::Residency heap = heap::measure_heap();
   uint64_t tables = own_tables();
   for (const heap::StackBounds& own : own_stacks) tables += own.top ? heap::resident_in(own.low, own.top) : 0;
@@ -103,16 +103,18 @@ void measure_ledger() {
 
   write(base::header().rss_ledger, now);
   if (base::header().baseline_tick && !base::header().baseline_ledger.sequence) write(base::header().baseline_ledger, now);
+  return true;
 }
 
-void measure_ledger_now_and_then(int64_t now) {
-  if (now < next) return;
+bool measure_ledger_now_and_then(int64_t now) {
+  if (now < next) return false;
   timespec before{}, after{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
-  measure_ledger();
+  bool measured = measure_ledger();
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
   int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;
   next = now + (cost * kCostFactor > kLeastInterval ? cost * kCostFactor : kLeastInterval);
+  return measured;
 }
 
 void note_own_stack(uint32_t slot) {

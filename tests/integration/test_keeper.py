@@ -303,7 +303,10 @@ class Ledger(support.TestCase):
         grown(f"stack {4 * MIB}", "thread_stacks", 3.9, 5)
         before, after = grown(f"scatter {16 * MIB}", "allocator", 14, 19)
         self.assertGreater(after["live"] - before["live"], 15 * MIB)
-        grower.quit()
+        report = grower.quit()
+        measured = [point for point in report.raw["series"] if point["ledger_live"] is not None]
+        self.assertGreater(len(measured), 0)
+        self.assertGreater(measured[0]["ledger_tidemark"], 0)
         text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
         self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")
 
