@@ -41,8 +41,8 @@ void wait_while(uint32_t& word, uint32_t value, int64_t at_most_ns) {
 void wake_all(uint32_t& word) { syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0); }
 
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
-void store(uint32_t& word, Mail state) {
-  __atomic_store_n(&word, uint32_t(state), __ATOMIC_RELEASE);
+void store(uint32_t& word, Mail state, uint32_t client) {
+  __atomic_store_n(&word, format::mail_word(state, client), __ATOMIC_RELEASE);
   wake_all(word);
 }
 
@@ -77,32 +77,32 @@ void Box::give_up(const char* what) {
 }
 
 void Box::take(int64_t deadline) {
+  uint32_t ours = format::mail_word(Mail::kTaken, uint32_t(getpid()));
   for (;;) {
-    uint32_t state = load(box().state);
-    if (state == uint32_t(Mail::kFree)) {
-      if (__atomic_compare_exchange_n(&box().state, &state, uint32_t(Mail::kTaken), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) break;
+    uint32_t word = load(box().state);
+    Mail state = format::mail_state(word);
+    // Where its client is gone, what that had asked for has been answered, or was never sent.
+    bool left = (state == Mail::kTaken || state == Mail::kDone) && !is_alive(int32_t(format::mail_client(word)));
+    if (state == Mail::kFree || left) {
+      if (__atomic_compare_exchange_n(&box().state, &word, ours, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
       continue;
     }
-    // Its client is gone: what it had asked for has been answered, or was never sent.
-    if (state != uint32_t(Mail::kRequested) && state != uint32_t(Mail::kServed) && !is_alive(box().client) &&
-        __atomic_compare_exchange_n(&box().state, &state, uint32_t(Mail::kTaken), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-      break;
     if (!is_alive(pid_) || is_stopped(pid_) || now_ns() > deadline) give_up("another tidemark command is still waiting for this process; try again later");
-    wait_while(box().state, state, kLookEvery);
+    wait_while(box().state, word, kLookEvery);
   }
-  box().client = getpid();
 }
 
 void Box::wait_for_answer(int64_t deadline) {
-  for (uint32_t state; (state = load(box().state)) != uint32_t(Mail::kDone);) {
+  for (uint32_t word; format::mail_state(word = load(box().state)) != Mail::kDone;) {
     bool hopeless = !is_alive(pid_) || is_stopped(pid_) || now_ns() > deadline;
     if (hopeless) {
       // Not yet begun: taken back. One that is being served is left to the next client.
-      uint32_t requested = uint32_t(Mail::kRequested);
-      if (__atomic_compare_exchange_n(&box().state, &requested, uint32_t(Mail::kFree), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) wake_all(box().state);
+      if (format::mail_state(word) == Mail::kRequested &&
+          __atomic_compare_exchange_n(&box().state, &word, uint32_t(Mail::kFree), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        wake_all(box().state);
       give_up("the process does not answer: tidemark's thread there is stuck, or was never started");
     }
-    wait_while(box().state, state, kLookEvery);
+    wait_while(box().state, word, kLookEvery);
   }
 }
 
@@ -116,12 +116,12 @@ Mailbox Box::ask(Command command, const std::string& argument, int patience_ms) 
   mail.error = 0;
   std::memset(mail.text, 0, sizeof(mail.text));
   std::memcpy(mail.text, argument.c_str(), argument.size());
-  store(mail.state, Mail::kRequested);
+  store(mail.state, Mail::kRequested, uint32_t(getpid()));
   __atomic_add_fetch(&mail.doorbell, 1, __ATOMIC_ACQ_REL);
   wake_all(mail.doorbell);
   wait_for_answer(deadline);
   Mailbox answer = mail;
-  store(mail.state, Mail::kFree);
+  store(mail.state, Mail::kFree, 0);
   answer.text[format::kMailText - 1] = 0;
   if (answer.error != 0) throw ControlError(fmt::format("process {} refuses: {} ({})", pid_, answer.text, strerror(answer.error)));
   return answer;

@@ -69,7 +69,7 @@ void sleep_until(int64_t when) {
 
 bool active() {
   uint32_t word = *base::session_word;
-  return word == base::kGrace || word == heap::session_serial;
+  return word == base::kGrace || word == base::kFrozen || word == heap::session_serial;   // frozen: a snapshot is being taken
 }
 
 void advance_time(int64_t now) {

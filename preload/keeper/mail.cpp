@@ -22,8 +22,10 @@ namespace {
 
 Mailbox& box() { return base::header().mailbox; }
 
+uint32_t word() { return __atomic_load_n(&box().state, __ATOMIC_ACQUIRE); }
+
 void become(Mail state) {
-  __atomic_store_n(&box().state, uint32_t(state), __ATOMIC_RELEASE);
+  __atomic_store_n(&box().state, mail_word(state, mail_client(word())), __ATOMIC_RELEASE);
   syscall(SYS_futex, &box().state, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
@@ -94,11 +96,13 @@ void serve() {
 }
 }  // namespace
 
-bool mail_waits() { return recording() && __atomic_load_n(&box().state, __ATOMIC_ACQUIRE) == uint32_t(Mail::kRequested); }
+bool mail_waits() { return recording() && mail_state(word()) == Mail::kRequested; }
 
 void serve_mail() {
-  uint32_t requested = uint32_t(Mail::kRequested);
-  if (!__atomic_compare_exchange_n(&box().state, &requested, uint32_t(Mail::kServed), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
+  uint32_t requested = word();   // its client may take it back
+  if (mail_state(requested) != Mail::kRequested) return;
+  uint32_t served = mail_word(Mail::kServed, mail_client(requested));
+  if (!__atomic_compare_exchange_n(&box().state, &requested, served, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
   if (start_errand(serve)) return;
   answer(EAGAIN, "no thread could be made in the process");
   become(Mail::kDone);

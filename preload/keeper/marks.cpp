@@ -4,6 +4,7 @@
 
 #include "preload/base/spin_lock.h"
 #include "preload/base/store.h"
+#include "preload/base/thread_state.h"
 #include "preload/heap/threads.h"
 #include "preload/keeper/session.h"
 
@@ -63,6 +64,7 @@ void count(MarkRecord& r, uint64_t live) {
 }  // namespace
 
 void mark(const char* name) {
+  if (*base::session_word == base::kFrozen) base::wait_while_frozen();   // a snapshot is being taken
   if (!recording() || !name || !*name) return;
   int64_t live = heap::total_live();
   base::SpinGuard guard(lock);

@@ -112,6 +112,16 @@ class Controls(support.TestCase):
             self.assertGreater(report.totals["allocated_count"], allocated)
             allocated = report.totals["allocated_count"]
 
+    def test_many_snapshots(self):
+        """Some of them meet the keeper's tick."""
+        grower, pid = self.grower()
+        grower.tell(f"scatter {20 * MIB}")
+        copy = os.path.join(self.folder, "copy.tide")
+        for _ in range(300):
+            self.ask("snapshot", pid, "-o", copy)
+        self.ask("stats", pid)
+        grower.quit()
+
     def test_set(self):
         grower, pid = self.grower(cleanup_interval="0", warn_increase="0")
         self.ask("set", pid, "cleanup_interval=200ms")
