@@ -46,12 +46,12 @@ bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bo
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
   f.rule = uint16_t(rule & ~kUncalled);
   f.generation = generation_at(pc + signal);
+  f.large = false;   // the buffer is another walk's
   if (kind == kRuleEnd) {
     f.rule &= 0xff00;
     return false;   // outer stays kRootNode
   }
   address was = sp;
-  f.large = false;
   bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
   if (!stepped && kind == kRuleGuess) return false;   // no frame pointer to follow: this is all there is
   Rule next = stepped && pc ? rule_of(pc + signal, !signal) : 0;

@@ -82,6 +82,27 @@ TEST_F(CoreTest, ADeepStackIsCutAndSaysSo) {
   EXPECT_LE(pcs.size(), stacks::kMaxDepth);
 }
 
+// Frames of 4 KiB.
+__attribute__((noinline)) uint32_t deeper_by_pages(int depth, uint32_t (*leaf)()) {
+  volatile char page[4096];
+  page[0] = 0;
+  uint32_t id = depth ? deeper_by_pages(depth - 1, leaf) : leaf();
+  page[1] = 1;
+  return id;
+}
+
+// The outermost frame lies where the walk before it had a large one.
+TEST_F(CoreTest, AWalkLeavesNothingToTheNext) {
+  uint32_t leaves[2];
+  for (volatile int i = 0; i < 2; i = i + 1) {
+    stacks::empty_caches();   // so that it goes all the way
+    leaves[i] = deeper(3, leaf_by_walk);
+    stacks::empty_caches();
+    deeper_by_pages(100, leaf_by_walk);
+  }
+  EXPECT_EQ(leaves[0], leaves[1]);
+}
+
 // A made-up stack in two pages, with none behind them; every word holds the one pc of all frames.
 class MadeUpStack {
  public:
