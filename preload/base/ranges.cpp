@@ -1,5 +1,7 @@
 #include "preload/base/ranges.h"
 
+#include <atomic>
+
 #include "preload/base/spin_lock.h"
 
 namespace tidemark::base {
@@ -8,6 +10,7 @@ namespace {
 constinit Range ranges[kMaxRanges]{};
 constinit uint32_t used = 0;
 constinit SpinLock lock;
+constinit std::atomic<uint64_t> forgotten{0};
 
 void drop(uint32_t i) { ranges[i] = ranges[--used]; }
 
@@ -30,50 +33,51 @@ bool join(Owner owner, uintptr_t start, uintptr_t end) {
   return false;
 }
 
-void add(Owner owner, uintptr_t start, uintptr_t end) {
-  if (start < end && !join(owner, start, end) && used < kMaxRanges) ranges[used++] = {start, end, owner};
+void put(uintptr_t start, uintptr_t end, Owner owner) {
+  if (used < kMaxRanges) ranges[used++] = {start, end, owner};
+  else forgotten.fetch_add(1, std::memory_order_relaxed);
 }
-// A signal handler may have interrupted whoever holds it, in this very thread.
+
+// Not for ever: a signal handler may have interrupted whoever holds it, in this very thread; and in a child of _Fork or clone nobody does.
 bool lock_unless_stuck() {
   for (uint32_t i = 0; i < 10'000; i++) {
     if (lock.try_lock()) return true;
     __builtin_ia32_pause();
   }
+  forgotten.fetch_add(1, std::memory_order_relaxed);
   return false;
 }
-
 }  // namespace
 
 void note_mapping(Owner owner, const void* start, size_t bytes) {
   auto from = reinterpret_cast<uintptr_t>(start);
-  if (!lock_unless_stuck()) return;
-  add(owner, from, from + bytes);
+  if (!bytes || !lock_unless_stuck()) return;
+  if (!join(owner, from, from + bytes)) put(from, from + bytes, owner);
   lock.unlock();
 }
 
 void note_unmapping(const void* start, size_t bytes) {
   auto from = reinterpret_cast<uintptr_t>(start), to = from + bytes;
-  SpinGuard guard(lock);
-  for (uint32_t i = 0; i < used;) {
+  if (!lock_unless_stuck()) return;
+  for (uint32_t i = used; i-- > 0;) {   // backwards: what is left of one is put behind, and needs no second look
     Range r = ranges[i];
-    if (r.end <= from || r.start >= to) {
-      i++;
-      continue;
-    }
+    if (r.end <= from || r.start >= to) continue;
     drop(i);
-    // What is left of it touches no other range, or it would have been joined.
-    if (r.start < from && used < kMaxRanges) ranges[used++] = {r.start, from, r.owner};
-    if (r.end > to && used < kMaxRanges) ranges[used++] = {to, r.end, r.owner};
-    i = 0;
+    if (r.start < from) put(r.start, from, r.owner);
+    if (r.end > to) put(to, r.end, r.owner);
   }
+  lock.unlock();
 }
 
 void reset_ranges_lock() { lock.reset(); }
+uint64_t forgotten_ranges() { return forgotten.load(std::memory_order_relaxed); }
 
 uint32_t copy_ranges(Range* out) {
-  SpinGuard guard(lock);
-  for (uint32_t i = 0; i < used; i++) out[i] = ranges[i];
-  return used;
+  if (!lock_unless_stuck()) return 0;
+  uint32_t n = used;
+  for (uint32_t i = 0; i < n; i++) out[i] = ranges[i];
+  lock.unlock();
+  return n;
 }
 
 }  // namespace tidemark::base

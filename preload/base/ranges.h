@@ -8,10 +8,12 @@ namespace tidemark::base {
 
 enum class Owner : uint32_t { kNobody = 0, kAllocator = 1, kTidemark = 2 };
 
-// Any context. Neighbours of one owner become one range. What finds no room is forgotten: it then counts as the program's.
+// Any context, signal handlers too: no allocation, a lock that is only tried. Neighbours of one owner become one range. What finds no room
+// is forgotten, and counted: it then looks like the program's.
 void note_mapping(Owner owner, const void* start, size_t bytes);
 void note_unmapping(const void* start, size_t bytes);
 void reset_ranges_lock();   // child of fork
+uint64_t forgotten_ranges();
 
 struct Range {
   uintptr_t start, end;

@@ -138,10 +138,9 @@ void after_fork_parent() {
 bool inside_allocator() { return base::thread_state.busy; }
 
 void after_fork_child() {
-  forget_keeper();
-  reset_marks();
-  if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
   base::reset_ranges_lock();
+  forget_keeper();
+  if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
   heap::reset_thread_locks();
   heap::reset_page_map_lock();
   stacks::reset_tree_lock();

@@ -3,7 +3,9 @@
 #include <pthread.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "preload/base/ranges.h"
 #include "preload/base/store.h"
@@ -28,11 +30,6 @@ struct Sums {
   uint64_t region, library, main_stack, rest;
 };
 
-bool ends_with(const char* text, const char* end) {
-  size_t n = strlen(text), m = strlen(end);
-  return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 bool is_our_bss(const platform::Mapping& m) {
   return m.start >= (reinterpret_cast<uintptr_t>(__bss_start) & ~uintptr_t{kPageBytes - 1}) && m.start < reinterpret_cast<uintptr_t>(_end);
 }
@@ -41,7 +38,7 @@ void sort_in(void* sums, const platform::Mapping& m) {
   auto& s = *static_cast<Sums*>(sums);
   auto region = reinterpret_cast<uintptr_t>(base::store.start);
   if (m.start >= region && m.end <= region + base::store.bytes) s.region += m.rss;
-  else if (ends_with(m.path, "/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
+  else if (std::string_view(m.path).ends_with("/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
   else if (strcmp(m.path, "[stack]") == 0) s.main_stack += m.rss;
   else s.rest += m.rss;
 }
@@ -53,10 +50,8 @@ uint64_t own_tables() {
   uint64_t bytes = 0;
   for (uint32_t i = 0, n = base::copy_ranges(ranges); i < n; i++) {
     const base::Range& r = ranges[i];
-    if (r.owner != base::Owner::kTidemark) continue;
-    if (r.end <= region || r.start >= end) bytes += heap::resident_in(r.start, r.end);
-    if (r.start < region && r.end > region) bytes += heap::resident_in(r.start, region);
-    if (r.start < end && r.end > end) bytes += heap::resident_in(end, r.end);
+    if (r.owner == base::Owner::kTidemark)
+      bytes += heap::resident_in(r.start, std::min(r.end, region)) + heap::resident_in(std::max(r.start, end), r.end);
   }
   return bytes;
 }
@@ -68,7 +63,7 @@ uint64_t stacks_of_threads() {
   return bytes;
 }
 
-void write(RssLedger& kept, RssLedger now) {
+void publish(RssLedger& kept, RssLedger now) {
   __atomic_add_fetch(&kept.sequence, 1, __ATOMIC_ACQ_REL);
   now.sequence = kept.sequence;
   kept = now;
@@ -88,6 +83,8 @@ bool measure_ledger() {
   for (const heap::StackBounds& own : own_stacks) tables += own.top ? heap::resident_in(own.low, own.top) : 0;
   uint64_t stacks = stacks_of_threads();
 
+  base::header().coverage[kRangesForgotten] = base::forgotten_ranges();
+
   RssLedger now{};
   now.tick = base::header().tick;
   now.rss = usage.rss;
@@ -101,8 +98,8 @@ bool measure_ledger() {
   uint64_t known = now.live + now.rounding + now.allocator + now.thread_stacks + now.tidemark + now.mappings;
   now.residual = int64_t(now.rss) - int64_t(known);
 
-  write(base::header().rss_ledger, now);
-  if (base::header().baseline_tick && !base::header().baseline_ledger.sequence) write(base::header().baseline_ledger, now);
+  publish(base::header().rss_ledger, now);
+  if (base::header().baseline_tick && !base::header().baseline_ledger.sequence) publish(base::header().baseline_ledger, now);
   return true;
 }
 

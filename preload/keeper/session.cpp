@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/base/ranges.h"
 #include "preload/heap/allocator.h"
 #include "preload/heap/inherited.h"
 #include "preload/heap/session.h"
@@ -20,6 +21,7 @@
 #include "preload/keeper/follow.h"
 #include "preload/keeper/identity.h"
 #include "preload/keeper/keeper.h"
+#include "preload/keeper/marks.h"
 #include "preload/keeper/region_file.h"
 #include "preload/keeper/run.h"
 #include "preload/platform/main_executable.h"
@@ -186,6 +188,7 @@ void forget_inherited_blocks(uint64_t& bytes) {
 }
 
 void reset_locks_in_child() {
+  base::reset_ranges_lock();
   base::forget_small_tables();
   base::forget_store_cursors();
   heap::forget_threads();
@@ -194,6 +197,7 @@ void reset_locks_in_child() {
   stacks::reset_rules_lock();
   stacks::reset_tree_lock();
   stacks::reset_walk_buffers();
+  reset_marks();
 }
 
 bool freeze(uint32_t tries) {

@@ -221,6 +221,14 @@ class Inside(support.TestCase):
         self.assertEqual(sorted(p["number"] for p in points), [p["number"] for p in points])
         self.assertEqual(["inside"], [p["reason"] for p in report.raw["purges"]])
 
+    def test_children(self):
+        for how in ("fork", "_Fork"):
+            with self.subTest(how=how):
+                run = self.tracked([support.victim("marks"), "10", "0", how])
+                self.assertEqual((0, b"child: 0\ndone\n"), (run.status, run.out))
+                (child,) = [report for report in run.reports() if report.process["origin"] == "forked"]
+                self.assertEqual({"call started": 7, "in the child": 1}, {mark["name"]: mark["count"] for mark in child.raw["marks"]})
+
     def test_nothing_kept(self):
         report = self.tracked([support.victim("marks"), "1000", "0"]).report()
         self.assertAlmostEqual(0, report.raw["marks"][0]["bytes_per_mark"], delta=1)

@@ -1,12 +1,22 @@
-// Calls tidemark.h: the same answers, apart from what they tell, with and without the shim. Arguments: calls, bytes that stay behind in each.
+// Calls tidemark.h: the same answers, apart from what they tell, with and without the shim. Arguments: calls, bytes that stay behind in each;
+// then, maybe, fork or _Fork: a child that marks, too.
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../preload/tidemark.h"
 
 static void* volatile kept;
+
+static int child(void) {
+  for (int i = 0; i < 5000; i++) kept = malloc(20);   // enough for a region of its own
+  for (int i = 0; i < 7; i++) tidemark_mark("call started");
+  tidemark_mark("in the child");
+  return 0;
+}
 
 int main(int argc, char** argv) {
   long calls = argc > 1 ? atol(argv[1]) : 0, bytes = argc > 2 ? atol(argv[2]) : 0;
@@ -25,6 +35,13 @@ int main(int argc, char** argv) {
       tidemark_stats(&now);
     }
     fprintf(stderr, "purges %lu\n", (unsigned long)now.purges);
+  }
+  if (argc > 3) {
+    int status = 0;
+    pid_t pid = strcmp(argv[3], "fork") == 0 ? fork() : _Fork();
+    if (pid == 0) _exit(child());
+    waitpid(pid, &status, 0);
+    printf("child: %x\n", (unsigned)status);
   }
   puts("done");
   return 0;
