@@ -17,11 +17,14 @@ TIDEMARK_HOOK int prctl(int operation, ...) {
   unsigned long a = va_arg(list, unsigned long), b = va_arg(list, unsigned long), c = va_arg(list, unsigned long),
                 d = va_arg(list, unsigned long);
   va_end(list);
-  if (operation == PR_SET_SECCOMP) tidemark::keeper::note_seccomp();
+  if (operation == PR_SET_SECCOMP && (a != SECCOMP_MODE_FILTER || b != 0)) tidemark::keeper::note_seccomp();   // without one: a question
   return real::prctl()(operation, a, b, c, d);
 }
 
-extern "C" __attribute__((visibility("hidden"), used)) void tidemark_note_seccomp() { tidemark::keeper::note_seccomp(); }
+// The arguments of syscall. Whoever asks what the kernel can do gives no filter, or another operation.
+extern "C" __attribute__((visibility("hidden"), used)) void tidemark_note_seccomp(long, unsigned long operation, unsigned long, const void* filter) {
+  if (operation == SECCOMP_SET_MODE_STRICT || (operation == SECCOMP_SET_MODE_FILTER && filter != nullptr)) tidemark::keeper::note_seccomp();
+}
 
 // As glibc's (sysdeps/unix/sysv/linux/x86_64/syscall.S), and no frame of ours: a call such as vfork returns twice.
 asm(R"(

@@ -23,7 +23,7 @@ constexpr size_t kStackBytes = 256 << 10;
 
 enum State : uint32_t { kIdle = 0, kWanted = 1, kEnd = 2 };
 using Work = void (*)();
-constinit std::atomic<bool> exists{false};
+constinit std::atomic<bool> exists{false}, starting{false};
 constinit pthread_t thread{};
 constinit uint32_t state = kIdle;   // a futex
 constinit Work errand = nullptr, idle_call = nullptr;
@@ -78,22 +78,23 @@ void* call_main(void* call) {
 
 void set_idle_call(void (*when_idle)()) { idle_call = when_idle; }
 
+// `starting` before the question whether we are confined, as the program confines us before it asks whether an errand is under way: one of
+// the two sees the other.
 bool start_errand(void (*work)()) {
-  if (!exists && monitor_is_confined()) {   // a seccomp filter may kill who makes a thread
-    work();
-    return true;
-  }
-  if (!exists) {
+  starting = true;
+  errand = work;
+  bool inline_only = !exists && monitor_is_confined();   // a seccomp filter may kill who makes a thread
+  if (!exists && !inline_only) {
     state = kIdle;
     exists = create(thread, errand_main, nullptr);
-    if (!exists) return false;
   }
-  errand = work;
-  become(kWanted);
-  return true;
+  if (exists) become(kWanted);
+  starting = false;
+  if (inline_only) work();
+  return exists || inline_only;
 }
 
-bool errand_under_way() { return exists && present_state() == kWanted; }
+bool errand_under_way() { return starting || (exists && present_state() == kWanted); }
 bool errand_thread_exists() { return exists; }
 
 void end_errands() {
@@ -104,7 +105,7 @@ void end_errands() {
   exists = false;
 }
 
-void forget_errands() { exists = false; }
+void forget_errands() { exists = starting = false; }
 
 void run_in_own_table(void (*work)(void*), void* argument) {
   Call call{work, argument};

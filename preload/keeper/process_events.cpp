@@ -146,7 +146,7 @@ void after_fork_child() {
   stacks::reset_tree_lock();
   stacks::reset_rules_lock();
   stacks::reset_modules_lock();
-  start_keeper();
+  if (!monitor_is_confined()) start_keeper();   // a filter may kill who makes a thread
 }
 
 int without_keeper(int (*call)(void*), void* argument) {
@@ -158,14 +158,29 @@ int without_keeper(int (*call)(void*), void* argument) {
   return result;
 }
 
-// In a vfork child the flag would be the parent's, whose filter it is not.
+namespace {
+// A child in its grace gets its region now: later no file may be opened. Not in a vfork child, where all of this is its parent's.
+void end_grace() {
+  constexpr int kPatience = 1000;   // milliseconds: the keeper may be about to do the same
+  for (int i = 0; i < kPatience; i++) {
+    uint32_t word = *base::session_word;
+    bool ours = word == base::kWiped || (word == base::kGrace && base::header().pid == int32_t(syscall(SYS_getpid)));
+    if (!ours || move_to_region()) return;
+    usleep(1000);
+  }
+}
+}  // namespace
+
 void note_seccomp() {
   constexpr int kPatience = 10'000;   // tenths of a millisecond
-  if (keeper_of_another_process()) return;
+  base::InternalScope scope;
   int saved = errno;
-  confine_monitor();
-  // What is under way may still open a file: the filter comes when it is done. What begins from now on sees the flag.
-  for (int i = 0; errand_under_way() && i < kPatience; i++) usleep(100);
+  if (base::store.start) end_grace();
+  if (!keeper_of_another_process()) {   // in a vfork child the flag would be the parent's
+    confine_monitor();
+    // What is under way may still open a file: the filter comes when it is done. What begins from now on sees the flag.
+    for (int i = 0; errand_under_way() && i < kPatience; i++) usleep(100);
+  }
   errno = saved;
 }
 

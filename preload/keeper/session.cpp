@@ -22,6 +22,7 @@
 #include "preload/keeper/identity.h"
 #include "preload/keeper/keeper.h"
 #include "preload/keeper/marks.h"
+#include "preload/keeper/monitor.h"
 #include "preload/keeper/region_file.h"
 #include "preload/keeper/run.h"
 #include "preload/platform/main_executable.h"
@@ -325,6 +326,12 @@ TIDEMARK_COLD void begin_child() {
   base::SpinGuard guard(wiped_page->begin_lock);
   if (*base::session_word != base::kWiped) return;
   Header& parent = base::header();
+  if (monitor_is_confined()) {   // under its parent's seccomp filter it may not open a file
+    base::count(kChildrenUnrecorded);
+    base::session_word = &inert_word;
+    errno = saved;
+    return;
+  }
   int64_t clock = parent.started_monotonic_ns;
   uint32_t tick = parent.tick, lines = uint32_t(options.child_region_size / kLineBytes);
   uint32_t first = base::store.first_line + uint32_t(parent.used_pages) * kLinesPerPage;

@@ -216,6 +216,17 @@ class HardLife(support.TestCase):
                 self.assertEqual((0, b""), (run.status, run.err))
                 self.assertEqual([], run.report().contradictions())
 
+    def test_seccomp_in_a_child(self):
+        """Its region is made before the filter comes, which would kill who makes it."""
+        run = self.exact("seccomp_child", None, ("samples_confined",))
+        self.assertIn(b"child: 0\n", run.out)
+
+    def test_children_of_a_confined_process(self):
+        run = self.live("seccomp_fork")
+        self.assertIn(b"child: 0\n", run.out)
+        self.assert_table(run, ("children_unrecorded", "samples_confined"))
+        self.assertEqual(1, run.report().coverage["children_unrecorded"])
+
     def test_seccomp_unseen(self):
         """Put on by the instruction itself: what was open is read on, nothing is opened."""
         report = self.exact("seccomp_raw", {"sample_interval": "100ms", "cleanup_interval": "300ms"}).report()

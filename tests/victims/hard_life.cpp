@@ -97,6 +97,31 @@ int main(int argc, char** argv) {
     sleep_ms(atoi(argv[2]));
     forbid_threads();
     for (int i = 0; i < 4; i++) sleep_ms(50), free(site_later());
+  } else if (is("seccomp_child")) {   // a child that confines itself at once, as privilege separation does
+    pid_t pid = fork();
+    if (pid == 0) {
+      forbid_threads();
+      for (int i = 0; i < 6; i++) sleep_ms(50), free(site_later());
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    SAY("child: %x\n", status);
+    expect_region(true, pid);
+    live_on();
+  } else if (is("seccomp_fork")) {   // a confined process has children
+    forbid_open(false);
+    pid_t pid = fork();
+    if (pid == 0) {
+      for (int i = 0; i < 5000; i++) site_later();
+      sleep_ms(300);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    SAY("child: %x\n", status);
+    expect_region(false, pid);
+    live_on();
   } else if (is("seccomp_raw")) {
     sleep_ms(500);
     forbid_open(true);
