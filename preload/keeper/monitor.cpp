@@ -34,6 +34,7 @@ struct Due {
   int64_t sample, purge, baseline;
 };
 constinit Due due{};
+constinit int64_t born = 0;   // CLOCK_MONOTONIC
 constinit std::atomic<bool> plan_is_old{false};
 constinit bool settings_made = false;
 constinit bool purge_wanted = false;   // of the errand under way
@@ -139,9 +140,10 @@ void sample() {
   gauges[kLive] = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   put_allocator(gauges);
   put_cgroup(gauges, counters);
-  bool had_baseline = base::header().baseline_tick;
-  watch_rss(usage.rss, usage.vms);
-  put_ledger(gauges, !had_baseline && base::header().baseline_tick);
+  bool has_baseline = base::header().baseline_tick;
+  if (has_baseline) watch_rss(usage.rss);
+  else if (platform::monotonic_ns() >= due.baseline) take_baseline(usage.rss, usage.vms);
+  put_ledger(gauges, !has_baseline && base::header().baseline_tick);
   add_sample(gauges, counters);
   watch_expired(expired_bytes());
   watch_cgroup(gauges[kCgroupWorkingSet], gauges[kCgroupLimit]);
@@ -194,11 +196,11 @@ void apply_settings() {
 }
 
 void plan(int64_t now) {
-  const Header& h = base::header();
-  int64_t age = int64_t(h.tick) * (1'000'000'000 / kTicksPerSecond);
+  // A fork child's clock is its parent's: its own life began about when it is first looked at.
+  if (!born) born = base::header().origin == uint32_t(Origin::kForked) ? now : base::header().started_monotonic_ns;
   due.sample = now + int64_t(options.sample_interval) * kMs;
   due.purge = options.cleanup_interval ? now + int64_t(options.cleanup_interval) * kMs : INT64_MAX;
-  due.baseline = now - age + int64_t(options.baseline_after) * kMs;
+  due.baseline = born + int64_t(options.baseline_after) * kMs;
 }
 
 // The next multiple that is not over yet: after a stop no burst makes up for what was missed.
@@ -240,6 +242,7 @@ void forget_monitor() {
   forget_ledger();
   forget_warnings();
   due = {};
+  born = 0;
   settings_made = false;
   child_settings = options.background_thread;
   next_pss = 0;

@@ -68,18 +68,17 @@ constinit Slope slope{};
 constinit bool limit_near = false;   // warned, and not far from it since
 }  // namespace
 
-void watch_rss(uint64_t rss, uint64_t vms) {
+void take_baseline(uint64_t rss, uint64_t vms) {
   Header& h = base::header();
-  uint64_t age_ms = uint64_t(h.tick) * 1000 / kTicksPerSecond;
-  if (!h.baseline_tick) {
-    if (rss == kUnknown || age_ms < options.baseline_after) return;
-    h.baseline_rss = rss;
-    h.baseline_vms = vms;
-    __atomic_store_n(&h.baseline_tick, h.tick ? h.tick : 1, __ATOMIC_RELEASE);
-    return;
-  }
-  if (rss != kUnknown && rss > h.baseline_rss && passes(rss - h.baseline_rss, options.warn_increase, next_increase))
-    warn(EventKind::kRssIncrease, rss, h.baseline_rss);
+  if (rss == kUnknown) return;
+  h.baseline_rss = rss;
+  h.baseline_vms = vms;
+  __atomic_store_n(&h.baseline_tick, h.tick ? h.tick : 1, __ATOMIC_RELEASE);
+}
+
+void watch_rss(uint64_t rss) {
+  uint64_t baseline = base::header().baseline_rss;
+  if (rss != kUnknown && rss > baseline && passes(rss - baseline, options.warn_increase, next_increase)) warn(EventKind::kRssIncrease, rss, baseline);
 }
 
 void watch_expired(uint64_t bytes) {

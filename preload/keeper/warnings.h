@@ -4,8 +4,9 @@
 
 namespace tidemark::keeper {
 
-// RSS and address space as of now. The first call at Options::baseline_after or later makes them the baseline.
-void watch_rss(uint64_t rss, uint64_t vms);
+// RSS (UINT64_MAX: unknown) and address space at Options::baseline_after.
+void take_baseline(uint64_t rss, uint64_t vms);
+void watch_rss(uint64_t rss);   // once there is a baseline
 // Bytes of blocks older than Options::cache_duration.
 void watch_expired(uint64_t bytes);
 // What counts against the cgroup's limit; both UINT64_MAX: unknown.

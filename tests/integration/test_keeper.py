@@ -15,8 +15,8 @@ FAST = {"sample_interval": "100ms", "baseline_after": "300ms"}
 class Grower:
     """tests/victims/growth.cpp under tidemark."""
 
-    def __init__(self, test, **options):
-        self.folder = test.new_folder()
+    def __init__(self, test, folder=None, **options):
+        self.folder = folder or test.new_folder()
         command = support.tidemark_run([support.victim("growth")], self.folder, **options)
         self.process = subprocess.Popen(command, env=support.clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)
@@ -127,6 +127,24 @@ class Warnings(support.TestCase):
         grower.tell(f"leak {12 * MIB}")
         grower.wait_for(lambda raw: raw["coverage"]["log_failures"], "the failure")
         grower.quit()
+
+
+class Children(support.TestCase):
+    FORK = """
+import os, time
+time.sleep(1)
+if (pid := os.fork()) == 0:
+    time.sleep(1.2)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+    def test_a_child_of_fork_has_a_baseline_of_its_own(self):
+        run = self.tracked(["/usr/bin/python3", "-c", self.FORK], {"sample_interval": "100ms", "baseline_after": "600ms"})
+        child = next(report for report in run.reports() if report.process["origin"] == "forked")
+        parent = next(report for report in run.reports() if report.process["origin"] == "launched")
+        self.assertGreaterEqual(parent.raw["baseline"]["at_s"], 0.6)
+        self.assertGreaterEqual(child.raw["baseline"]["at_s"], 1.6, "by its parent's clock")
 
 
 class Samples(support.TestCase):
