@@ -36,33 +36,34 @@ void answer(int error, const char* text) {
 }
 
 // What may change while the program runs; the rest was used up at the start.
-bool may_be_set(const char* name, size_t length) {
+bool may_be_set(const char* name) {
   constexpr const char* kNames[] = {"cleanup_interval", "sample_interval", "warn_increase", "cache_duration", "warn_expired", "warn_eta",
                                     "log", "log_size", "dirty_decay_ms", "muzzy_decay_ms", "background_thread"};
   for (const char* known : kNames)
-    if (strlen(known) == length && memcmp(known, name, length) == 0) return true;
+    if (strcmp(known, name) == 0) return true;
   return false;
 }
 
-void set_option() {
-  char text[kMailText];
-  memcpy(text, box().text, kMailText);
-  text[kMailText - 1] = 0;
-  const char* error = nullptr;
-  if (!may_be_set(text, strcspn(text, "="))) return answer(EINVAL, "this option cannot be changed while the program runs");
+void change_option() {
+  char name[kMailText];
+  memcpy(name, box().text, kMailText);
+  name[kMailText - 1] = 0;
+  char* value = strchr(name, '=');
+  if (value) *value++ = 0;
+  if (!may_be_set(name)) return answer(EINVAL, "this option cannot be changed while the program runs");
   static Options changed;
   changed = options;
-  if (!parse_options(text, changed, &error)) return answer(EINVAL, "the value is not understood");
-  limit_intervals(changed);
+  if (!value || !set_option(changed, name, value)) return answer(EINVAL, "the value is not understood");
+  make_sensible(changed);
   options = changed;
   replan();
   answer(0, "");
 }
 
 void take_snapshot() {
-  char path[kMailText];
-  int error = snapshot(path, sizeof(path));
-  answer(error, path);
+  char text[kMailText];
+  int error = snapshot(text, sizeof(text));
+  answer(error, text);
 }
 
 void measure_if_allowed() {
@@ -81,7 +82,7 @@ void run_command() {
       measure_if_allowed();
       return answer(0, "");
     case Command::kSnapshot: return take_snapshot();
-    case Command::kSet: return set_option();
+    case Command::kSet: return change_option();
     case Command::kStop:
       answer(0, "");
       return end_recording();

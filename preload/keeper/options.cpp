@@ -62,14 +62,6 @@ bool parse_bool(const char* text, Bool& out) { return parse(text, out); }
 #define PARSE_Seconds parse_seconds
 #define PARSE_Text parse_text
 
-bool set_option(Options& options, const char* name, const char* value) {
-#define X(type, key, standard, help) \
-  if (strcmp(name, #key) == 0) return PARSE_##type(value, options.key);
-  TIDEMARK_OPTION_TABLE(X)
-#undef X
-  return false;
-}
-
 // Copies one value, quoted or not, up to ':' or the end; nullptr: too long or a quote is missing.
 const char* take_value(const char* p, char* out, size_t max) {
   bool quoted = *p == '"';
@@ -88,6 +80,14 @@ const char* take_value(const char* p, char* out, size_t max) {
   return *p == 0 || *p == ':' ? p : nullptr;
 }
 }  // namespace
+
+bool set_option(Options& options, const char* name, const char* value) {
+#define X(type, key, standard, help) \
+  if (strcmp(name, #key) == 0) return PARSE_##type(value, options.key);
+  TIDEMARK_OPTION_TABLE(X)
+#undef X
+  return false;
+}
 
 void set_defaults(Options& options) {
 #define X(type, key, standard, help) PARSE_##type(standard, options.key);

@@ -22,6 +22,9 @@ struct Options {
 #undef X
 };
 
+// One option, its value as it is, without quotes. false: unknown, or not understood; nothing changes.
+bool set_option(Options& options, const char* name, const char* value);
+
 // The table's defaults.
 void set_defaults(Options& options);
 // Reads `text` (may be null) into `options`. On an error returns false and points at the offending place; what came before it

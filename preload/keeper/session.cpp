@@ -49,7 +49,7 @@ struct WipedPage {
 constinit WipedPage* wiped_page = nullptr;
 constinit base::SpinLock start_lock;
 constinit uint32_t serial = 1;
-constexpr uint64_t kMinInterval = 100;       // milliseconds
+constexpr uint64_t kMinInterval = 100, kMaxInterval = 366ull * 86'400'000;   // milliseconds: the keeper does other things, too; no sum overflows
 constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
 
 int32_t pid() { return int32_t(syscall(SYS_getpid)); }
@@ -148,7 +148,6 @@ void start_grace() {
   open_session(base::kGrace);
 }
 
-// The program may change its folder later.
 void make_absolute(Text& dir) {
   if (!dir.value[0] || dir.value[0] == '/') return;
   char whole[kTextOption];
@@ -283,9 +282,16 @@ bool make_region() {
 
 const char* region_folder() { return options.dir.value[0] ? options.dir.value : "/var/tmp"; }
 
-void limit_intervals(Options& o) {
+void make_sensible(Options& o) {
+  o.region_size = clamp_region(o.region_size);
+  o.child_region_size = clamp_region(o.child_region_size);
+  for (uint64_t* interval : {&o.sample_interval, &o.cleanup_interval, &o.baseline_after, &o.cache_duration, &o.warn_eta})
+    if (*interval > kMaxInterval) *interval = kMaxInterval;
   if (o.sample_interval < kMinInterval) o.sample_interval = kMinInterval;
   if (o.cleanup_interval && o.cleanup_interval < kMinInterval) o.cleanup_interval = kMinInterval;
+  make_absolute(o.dir);
+  make_absolute(o.rules);
+  if (strcmp(o.log.value, "syslog") != 0) make_absolute(o.log);
 }
 
 TIDEMARK_COLD void start_early() {
@@ -301,13 +307,8 @@ TIDEMARK_COLD void start_early() {
     errno = saved;
     return;
   }
-  options.region_size = clamp_region(options.region_size);
-  options.child_region_size = clamp_region(options.child_region_size);
-  limit_intervals(options);
+  make_sensible(options);
   heap::choose_arenas(options.arenas);
-  make_absolute(options.dir);
-  make_absolute(options.rules);
-  if (strcmp(options.log.value, "syslog") != 0) make_absolute(options.log);
   read_run(early_variable("TIDEMARK_RUN"));
   if (tight_address_space()) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
   else if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);

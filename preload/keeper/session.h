@@ -11,7 +11,7 @@
 namespace tidemark::keeper {
 
 extern Options options;
-void limit_intervals(Options& options);   // none so short that the keeper does nothing else
+void make_sensible(Options& options);   // sizes and intervals within bounds, paths absolute: the program may change its folder
 
 void start_early();     // decides; fit for the program's first call of malloc
 void begin_child();     // the word is kWiped
