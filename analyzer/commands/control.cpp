@@ -153,10 +153,7 @@ void move_file(const std::string& from, const std::string& to) {
   fs::remove(from, error);
 }
 
-// As the process names it, where it may have another root.
-std::string as_seen_here(const std::string& path, const std::string& region) {
-  return (fs::path(region).parent_path() / fs::path(path).filename()).string();
-}
+std::string beside(const std::string& region, const std::string& name) { return (fs::path(region).parent_path() / fs::path(name).filename()).string(); }
 
 }  // namespace
 
@@ -184,7 +181,7 @@ int cleanup(const ControlArguments& arguments) {
 
 int snapshot(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
-    std::string copy = as_seen_here(Box(path, arguments.pid).ask(Command::kSnapshot).text, path);
+    std::string copy = beside(path, Box(path, arguments.pid).ask(Command::kSnapshot).text);
     if (!arguments.output.empty()) move_file(copy, arguments.output);
     const std::string& where = arguments.output.empty() ? copy : arguments.output;
     if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"file", where}}).dump(-1, ' ', false, Json::error_handler_t::replace));

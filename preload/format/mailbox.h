@@ -25,7 +25,7 @@ struct Mailbox {
   uint32_t command;         // Command
   int32_t error;            // 0: done; else an errno, and `text` says what failed
   uint64_t reserved;
-  char text[kMailText];     // argument (set: key=value), then the answer (snapshot: the new file's path), zero-ended
+  char text[kMailText];     // argument (set: key=value), then the answer (snapshot: the new file's name), zero-ended
   Purge purge;              // answer to kCleanup
 };
 

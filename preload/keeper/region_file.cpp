@@ -74,6 +74,11 @@ void drop(int fd, bool named) {
 }
 }  // namespace
 
+bool file_may_have(uint64_t bytes) {
+  rlimit limit;
+  return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= bytes;
+}
+
 RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, uint64_t bytes) {
   file = {};
   file.bytes = bytes;
@@ -82,10 +87,7 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
   strncpy(file.dir, dir, sizeof(file.dir) - 1);
   strncpy(file.name, name, sizeof(file.name) - 1);
   strcpy(file.path, file.dir);
-  rlimit limit;
-  // Growing a file past the limit would raise SIGXFSZ, which kills: never try.
-  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
-    return refuse(Refusal::kFileSizeLimit, EFBIG);
+  if (!file_may_have(bytes)) return refuse(Refusal::kFileSizeLimit, EFBIG);
   if (mkdir(dir, 0700) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES) return refuse(Refusal::kOpenFolder, errno);
   int fd = open_unnamed();
   bool named = fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL);

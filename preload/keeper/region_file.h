@@ -26,6 +26,9 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
 bool publish_region_file(RegionFile& file);
 void discard_region_file(RegionFile& file);   // never used: unmaps and removes it
 
+// Growing a file past RLIMIT_FSIZE raises SIGXFSZ, which kills: asked before any attempt.
+bool file_may_have(uint64_t bytes);
+
 // Base name of the path that was executed, fit for a file name; `out` has room for 64 bytes.
 void region_name(char* out);
 

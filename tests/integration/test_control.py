@@ -112,12 +112,32 @@ class Controls(support.TestCase):
             self.assertGreater(report.totals["allocated_count"], allocated)
             allocated = report.totals["allocated_count"]
 
+    def test_a_log_is_where_the_process_is(self):
+        grower, pid = self.grower()
+        grower.wait_for_baseline()
+        name = f"tidemark-test-{pid}.log"
+        path = os.path.join(os.readlink(f"/proc/{pid}/cwd"), name)
+        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
+        self.ask("set", pid, f"log={name}")
+        grower.tell(f"leak {12 * MIB}")
+        grower.wait_for(lambda raw: raw["warnings"], "a warning")
+        grower.wait_for_samples(2)
+        self.assertEqual({}, grower.quit().losses())
+        self.assertTrue(os.path.exists(path))
+
+    def test_a_folder_with_a_long_name(self):
+        folder = os.path.join(self.folder, "a" * 200, "b" * 200)
+        os.makedirs(folder)
+        grower = Grower(self, folder, **FAST)
+        self.ask("snapshot", grower.report().pid)
+        grower.quit()
+
     def test_many_snapshots(self):
         """Some of them meet the keeper's tick."""
         grower, pid = self.grower()
-        grower.tell(f"scatter {20 * MIB}")
+        grower.tell("stacks 100000")   # so much to copy that the program is frozen a good part of the time
         copy = os.path.join(self.folder, "copy.tide")
-        for _ in range(300):
+        for _ in range(60):
             self.ask("snapshot", pid, "-o", copy)
         self.ask("stats", pid)
         grower.quit()
@@ -132,6 +152,8 @@ class Controls(support.TestCase):
         self.refused("cannot be changed", "set", pid, "region_size=1M")
         self.refused("not understood", "set", pid, "cleanup_interval=soon")
         self.refused("cannot be changed", "set", pid, "no_such_option=1")
+        self.refused("not understood", "set", pid, "cleanup_interval=1:region_size=1M")
+        self.refused("not understood", "set", pid, "cleanup_interval")
         grower.quit()
 
     def test_stop(self):

@@ -6,6 +6,7 @@
 //   rounded BYTES     in blocks of 13 KiB, for which jemalloc takes 14
 //   map BYTES         an anonymous mapping of its own, written to
 //   stack BYTES       a thread that writes to so much of its stack, and stays
+//   stacks COUNT      one block from each of so many call stacks
 //   quit
 #include <alloca.h>
 #include <pthread.h>
@@ -56,6 +57,23 @@ void map(size_t bytes) {
   memset(at, 1, bytes);
 }
 
+// The path is the number, bit by bit.
+__attribute__((noinline)) void path(size_t number, int bits) {
+  if (bits == 0) {
+    blocks.push_back(malloc(16));
+  } else if (number & 1) {
+    path(number >> 1, bits - 1);
+    asm volatile("");
+  } else {
+    path(number >> 1, bits - 1);
+    asm volatile("nop");
+  }
+}
+
+void stacks(size_t count) {
+  for (size_t i = 0; i < count; i++) path(i, 20);
+}
+
 size_t stack_bytes;
 std::atomic<bool> stack_written;
 
@@ -91,6 +109,7 @@ int main() {
     else if (command == "rounded") rounded(bytes);
     else if (command == "map") map(bytes);
     else if (command == "stack") stack(bytes);
+    else if (command == "stacks") stacks(bytes);
     else if (command == "quit") break;
     puts("ok");
     fflush(stdout);
