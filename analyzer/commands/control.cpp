@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "analyzer/control/mailbox.h"
 #include "analyzer/control/process_region.h"
@@ -15,7 +14,9 @@
 #include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
 #include "analyzer/output/json_timeline.h"
+#include "analyzer/output/json_values.h"
 #include "analyzer/output/report.h"
+#include "analyzer/output/text_timeline.h"
 #include "analyzer/region/region.h"
 
 namespace tidemark::commands {
@@ -24,7 +25,9 @@ namespace fs = std::filesystem;
 using control::Box;
 using control::ControlError;
 using format::Command;
-using Json = nlohmann::ordered_json;
+using output::Json;
+using output::dump;
+using output::or_null;
 using model::Bytes;
 
 namespace {
@@ -45,7 +48,6 @@ int guarded(const ControlArguments& arguments, Body body) try {
 }
 
 Json in_mb(const Bytes& bytes) { return bytes ? Json(double(*bytes) / kMiB) : Json(nullptr); }
-Json or_null(const Bytes& value) { return value ? Json(*value) : Json(nullptr); }
 
 Json percent_of(const Bytes& part, uint64_t whole) { return part && whole != 0 ? Json(100.0 * double(*part) / double(whole)) : Json(nullptr); }
 
@@ -99,8 +101,7 @@ Json stats_json(const State& state, const ControlArguments& arguments) {
 std::string text_of(const Bytes& bytes) { return bytes ? output::human_bytes(*bytes) : "unknown"; }
 
 std::string growth(const Bytes& now, const Bytes& then) {
-  if (!now || !then) return "no baseline yet";
-  return *now >= *then ? "+" + output::human_bytes(*now - *then) : "-" + output::human_bytes(*then - *now);
+  return now && then ? output::human_change(*now, *then) + " since the baseline" : "no baseline yet";
 }
 
 void print_stats(const State& state, const ControlArguments& arguments) {
@@ -108,7 +109,7 @@ void print_stats(const State& state, const ControlArguments& arguments) {
   model::Machine machine = model::Machine::here();
   Bytes rss = timeline.last(format::kRss);
   fmt::print("{} (pid {}), running for {}\n", output::printable(state.process.name), arguments.pid, output::human_duration(state.process.duration_s));
-  fmt::print("  RSS         {}, {} of the machine's memory ({} of it available); {} since the baseline\n", text_of(rss),
+  fmt::print("  RSS         {}, {} of the machine's memory ({} of it available); {}\n", text_of(rss),
              output::human_share(rss.value_or(0), machine.memory), output::human_bytes(machine.available), growth(rss, timeline.baseline_rss));
   fmt::print("  heap        {} live in {}, at peak {}\n", output::human_bytes(state.totals.counters.live_bytes()),
              output::plural(state.totals.counters.live_count(), "block", "blocks"), output::human_bytes(state.totals.peak_live_bytes));
@@ -119,11 +120,7 @@ void print_stats(const State& state, const ControlArguments& arguments) {
 }
 
 void print_purge(const model::PurgeEntry& purge) {
-  fmt::print("{} returned in {:.1f} ms", output::human_bytes(purge.bytes_returned), purge.ms);
-  if (purge.before.rss != format::kUnknown && purge.after.rss != format::kUnknown)
-    fmt::print(": RSS {} → {}", output::human_bytes(purge.before.rss), output::human_bytes(purge.after.rss));
-  uint64_t held = purge.after.active > purge.after.allocated ? purge.after.active - purge.after.allocated : 0;
-  fmt::print("\n  live blocks hold {}, fragmentation {}\n", output::human_bytes(purge.after.allocated), output::human_bytes(held));
+  fmt::print("{}\n  live blocks hold {}; it took {:.1f} ms\n", output::purge_sentence(purge), output::human_bytes(purge.after.allocated), purge.ms);
 }
 
 output::Caches caches_of(const std::string& path) {
@@ -161,7 +158,7 @@ int stats(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
     Box(path, arguments.pid).ask(Command::kStats);
     State state = state_of(path);
-    if (arguments.json) fmt::print("{}\n", stats_json(state, arguments).dump(-1, ' ', false, Json::error_handler_t::replace));
+    if (arguments.json) fmt::print("{}\n", dump(stats_json(state, arguments)));
     else print_stats(state, arguments);
   });
 }
@@ -172,10 +169,11 @@ int cleanup(const ControlArguments& arguments) {
     bool has_caches = box.header().rules.length != 0;
     output::Caches before = has_caches ? caches_of(path) : output::Caches();
     model::PurgeEntry purge = model::read_purge(box.ask(Command::kCleanup).purge);
-    Json caches = caches_json(before, has_caches ? caches_of(path) : output::Caches());
-    if (arguments.json)
-      fmt::print("{}\n", Json({{"pid", arguments.pid}, {"purge", output::purge_json(purge)}, {"caches", caches}, {"ledger", output::ledger_json(state_of(path).timeline.ledger)}}).dump(-1, ' ', false, Json::error_handler_t::replace));
-    else print_purge(purge);
+    if (!arguments.json) return print_purge(purge);
+    Json json = {{"pid", arguments.pid}, {"purge", output::purge_json(purge)}};
+    json["caches"] = caches_json(before, has_caches ? caches_of(path) : output::Caches());
+    json["ledger"] = output::ledger_json(state_of(path).timeline.ledger);
+    fmt::print("{}\n", dump(json));
   });
 }
 
@@ -184,7 +182,7 @@ int snapshot(const ControlArguments& arguments) {
     std::string copy = beside(path, Box(path, arguments.pid).ask(Command::kSnapshot).text);
     if (!arguments.output.empty()) move_file(copy, arguments.output);
     const std::string& where = arguments.output.empty() ? copy : arguments.output;
-    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"file", where}}).dump(-1, ' ', false, Json::error_handler_t::replace));
+    if (arguments.json) fmt::print("{}\n", dump({{"pid", arguments.pid}, {"file", where}}));
     else fmt::print("{}\n", output::printable(where));
   });
 }
@@ -192,7 +190,7 @@ int snapshot(const ControlArguments& arguments) {
 int stop(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
     Box(path, arguments.pid).ask(Command::kStop);
-    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"stopped", true}}).dump());
+    if (arguments.json) fmt::print("{}\n", dump({{"pid", arguments.pid}, {"stopped", true}}));
     else fmt::print("recording of process {} has ended; the process goes on\n", arguments.pid);
   });
 }
@@ -200,7 +198,7 @@ int stop(const ControlArguments& arguments) {
 int set(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
     Box(path, arguments.pid).ask(Command::kSet, arguments.setting);
-    if (arguments.json) fmt::print("{}\n", Json({{"pid", arguments.pid}, {"set", arguments.setting}}).dump(-1, ' ', false, Json::error_handler_t::replace));
+    if (arguments.json) fmt::print("{}\n", dump({{"pid", arguments.pid}, {"set", arguments.setting}}));
   });
 }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -21,15 +20,6 @@ namespace tidemark::control {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::optional<char> state_of(int32_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string line;
-  std::getline(file, line);
-  size_t name_end = line.rfind(')');
-  if (name_end == std::string::npos || name_end + 2 >= line.size()) return std::nullopt;
-  return line[name_end + 2];
-}
 
 // A mapped file: the folder it was made in, and its inode. The name may be gone or changed: a region is made without one.
 struct MappedFile {
@@ -72,7 +62,7 @@ std::vector<MappedFile> mapped_files(int32_t pid) {
   bool any = false;
   for (std::string line; std::getline(maps, line); any = true)
     if (auto file = parse_mapping(line)) files.push_back(*file);
-  if (!any && access(path.c_str(), R_OK) == 0 && state_of(pid).value_or('Z') == 'Z') throw ControlError(fmt::format("process {} has ended", pid));
+  if (!any && launch::process_state(pid) == 'Z') throw ControlError(fmt::format("process {} has ended", pid));
   if (!any) throw ControlError(fmt::format("process {} is not yours to look at; run this as its user or as root", pid));
   return files;
 }
@@ -82,7 +72,7 @@ std::vector<MappedFile> mapped_files(int32_t pid) {
 bool is_alive(int32_t pid) { return pid > 0 && !launch::process_is_gone(pid, 0); }
 
 bool is_stopped(int32_t pid) {
-  char state = state_of(pid).value_or(' ');
+  char state = launch::process_state(pid);
   return state == 'T' || state == 't';
 }
 

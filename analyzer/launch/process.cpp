@@ -53,6 +53,11 @@ uint64_t process_start(pid_t pid) {
   return stat ? stat->start : 0;
 }
 
+char process_state(pid_t pid) {
+  auto stat = read_stat(pid);
+  return stat ? stat->state : 0;
+}
+
 bool process_is_gone(pid_t pid, uint64_t start) {
   if (pid <= 0) return false;
   if (kill(pid, 0) != 0 && errno == ESRCH) return true;

@@ -11,6 +11,9 @@ namespace tidemark::launch {
 // such process, or /proc does not say.
 uint64_t process_start(pid_t pid);
 
+// Field 3 of /proc/PID/stat, as T for a process that SIGSTOP stopped; 0: unknown.
+char process_state(pid_t pid);
+
 // True only when it is certain that no thread of the process (pid, start) runs any more. `start` 0: unknown, any counts.
 bool process_is_gone(pid_t pid, uint64_t start);
 

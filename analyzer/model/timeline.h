@@ -23,6 +23,9 @@ struct Point {
   std::array<Bytes, format::kCounters> counters;
 };
 
+// Of pages that hold live blocks, what these leave free. jemalloc counts the two at different moments.
+inline uint64_t fragmentation(uint64_t active, uint64_t allocated) { return active > allocated ? active - allocated : 0; }
+
 struct PurgeEntry {
   double at_s, ms;
   format::PurgeReason reason;

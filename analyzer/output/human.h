@@ -9,6 +9,7 @@ namespace tidemark::output {
 
 std::string human_bytes(uint64_t bytes);                                          // 1.5 MiB
 std::string exact_bytes(uint64_t bytes);                                          // 1.5 MiB (1,572,864 bytes)
+std::string human_change(uint64_t now, uint64_t then);                            // +1.5 MiB
 std::string human_count(uint64_t count);                                          // 1,572,864
 std::string human_duration(double seconds);                                       // 2 h 13 min
 std::string human_share(uint64_t part, uint64_t whole);                           // 12.3 %

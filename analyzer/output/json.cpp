@@ -4,26 +4,20 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
 #include "analyzer/output/json_details.h"
 #include "analyzer/output/json_timeline.h"
+#include "analyzer/output/json_values.h"
 #include "analyzer/symbolize/symbolizer.h"
 
 namespace tidemark::output {
 
-using Json = nlohmann::ordered_json;
 using namespace model;
 
 namespace {
-
-template <typename T>
-Json or_null(const std::optional<T>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
 
 const char* origin_name(format::Origin origin) {
   switch (origin) {
@@ -115,9 +109,6 @@ Json refusals_json(const format::RunLedger& ledger) {
   }
   return notes;
 }
-
-// Names may be cut anywhere, or forged: what is no UTF-8 becomes U+FFFD.
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 class SiteWriter {
  public:

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
+#include "analyzer/output/json_values.h"
+
 namespace tidemark::output {
 
-using Json = nlohmann::ordered_json;
 using namespace format;
 
 namespace {

@@ -1,15 +1,12 @@
 #include "analyzer/output/json_timeline.h"
 
-#include <nlohmann/json.hpp>
+#include "analyzer/output/json_values.h"
 
 namespace tidemark::output {
 
-using Json = nlohmann::ordered_json;
 using namespace model;
 
 namespace {
-
-Json or_null(const Bytes& value) { return value ? Json(*value) : Json(nullptr); }
 
 const char* reason_name(format::PurgeReason reason) {
   switch (reason) {

@@ -17,16 +17,12 @@ using namespace model;
 
 namespace {
 
-std::string difference(uint64_t now, uint64_t then) {
-  return now >= then ? "+" + human_bytes(now - then) : "-" + human_bytes(then - now);
-}
-
 void write_rss(std::ostream& out, const Timeline& timeline) {
   Bytes rss = timeline.last(format::kRss), highest = timeline.highest(format::kRss);
   if (!rss) return;
   fmt::print(out, "  RSS          {}, highest {}", human_bytes(*rss), human_bytes(std::max(*rss, highest.value_or(0))));
   if (timeline.baseline_rss)
-    fmt::print(out, "; {} since {} after the start ({})", difference(*rss, *timeline.baseline_rss), human_duration(timeline.baseline_s),
+    fmt::print(out, "; {} since {} after the start ({})", human_change(*rss, *timeline.baseline_rss), human_duration(timeline.baseline_s),
                human_bytes(*timeline.baseline_rss));
   if (Bytes swap = timeline.last(format::kSwap); swap && *swap != 0) fmt::print(out, "; swapped out {}", human_bytes(*swap));
   out << '\n';
@@ -46,8 +42,9 @@ void write_ledger(std::ostream& out, const Timeline& timeline) {
   fmt::print(out, "  of RSS {}   (at {})\n", human_bytes(ledger.rss), human_duration(double(ledger.tick) / format::kTicksPerSecond));
   for (const auto& [bytes, name] : parts)
     if (bytes != 0) fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), human_share(bytes, ledger.rss), name);
-  fmt::print(out, "    {:>10}  {:>6}  not explained\n", (ledger.residual < 0 ? "-" : "") + human_bytes(uint64_t(std::abs(ledger.residual))),
-             human_share(uint64_t(std::abs(ledger.residual)), ledger.rss));
+  uint64_t residual = uint64_t(std::abs(ledger.residual));
+  fmt::print(out, "    {:>10}  {:>6}  not explained\n", (ledger.residual < 0 ? "-" : "") + human_bytes(residual),
+             human_share(residual, ledger.rss));
   if (ledger.live_untouched != 0) fmt::print(out, "    live blocks hold {} more that was never touched\n", human_bytes(ledger.live_untouched));
 }
 
@@ -77,7 +74,7 @@ void write_allocator(std::ostream& out, const Timeline& timeline) {
         muzzy = timeline.last(format::kMuzzy), metadata = timeline.last(format::kMetadata);
   if (!allocated || !active) return;
   fmt::print(out, "  allocator    {} in blocks, {} in partly used pages (fragmentation), {} in free pages, {} metadata\n",
-             human_bytes(*allocated), human_bytes(*active > *allocated ? *active - *allocated : 0),
+             human_bytes(*allocated), human_bytes(fragmentation(*active, *allocated)),
              human_bytes(dirty.value_or(0) + muzzy.value_or(0)), human_bytes(metadata.value_or(0)));
 }
 
@@ -88,11 +85,7 @@ void write_cgroup(std::ostream& out, const Timeline& timeline) {
 }
 
 void write_purge(std::ostream& out, const char* which, const PurgeEntry& purge) {
-  const format::HeapFigures &before = purge.before, &after = purge.after;
-  fmt::print(out, "               {} at {}: {} returned", which, human_duration(purge.at_s), human_bytes(purge.bytes_returned));
-  if (before.rss != format::kUnknown && after.rss != format::kUnknown)
-    fmt::print(out, ", RSS {} → {}", human_bytes(before.rss), human_bytes(after.rss));
-  fmt::print(out, "; fragmentation held {}\n", human_bytes(after.active > after.allocated ? after.active - after.allocated : 0));
+  fmt::print(out, "               {} at {}: {}\n", which, human_duration(purge.at_s), purge_sentence(purge));
 }
 
 void write_purges(std::ostream& out, const Timeline& timeline) {
@@ -107,6 +100,13 @@ void write_purges(std::ostream& out, const Timeline& timeline) {
 }
 
 }  // namespace
+
+std::string purge_sentence(const PurgeEntry& purge) {
+  const format::HeapFigures &before = purge.before, &after = purge.after;
+  std::string rss;
+  if (before.rss != format::kUnknown && after.rss != format::kUnknown) rss = fmt::format(", RSS {} → {}", human_bytes(before.rss), human_bytes(after.rss));
+  return fmt::format("{} returned{}; fragmentation held {}", human_bytes(purge.bytes_returned), rss, human_bytes(fragmentation(after.active, after.allocated)));
+}
 
 void write_memory(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
