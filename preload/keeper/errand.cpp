@@ -10,6 +10,7 @@
 
 #include "preload/base/thread_state.h"
 #include "preload/keeper/monitor.h"
+#include "preload/keeper/own_thread.h"
 #include "preload/platform/kept_file.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
@@ -18,8 +19,6 @@
 
 namespace tidemark::keeper {
 namespace {
-
-constexpr size_t kStackBytes = 256 << 10;
 
 enum State : uint32_t { kIdle = 0, kWanted = 1, kEnd = 2 };
 using Work = void (*)();
@@ -55,15 +54,6 @@ void* errand_main(void*) {
   }
 }
 
-bool create(pthread_t& t, void* (*main)(void*), void* argument) {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
-  bool made = pthread_create(&t, &attributes, main, argument) == 0;
-  pthread_attr_destroy(&attributes);
-  return made;
-}
-
 struct Call {
   void (*work)(void*);
   void* argument;
@@ -86,7 +76,7 @@ bool start_errand(void (*work)()) {
   bool inline_only = !exists && monitor_is_confined();   // a seccomp filter may kill who makes a thread
   if (!exists && !inline_only) {
     state = kIdle;
-    exists = create(thread, errand_main, nullptr);
+    exists = make_thread(thread, errand_main, nullptr);
   }
   if (exists) become(kWanted);
   starting = false;
@@ -110,7 +100,7 @@ void forget_errands() { exists = starting = false; }
 void run_in_own_table(void (*work)(void*), void* argument) {
   Call call{work, argument};
   pthread_t t;
-  if (create(t, call_main, &call)) pthread_join(t, nullptr);
+  if (make_thread(t, call_main, &call)) pthread_join(t, nullptr);
   else work(argument);
 }
 

@@ -20,6 +20,7 @@
 #include "preload/keeper/errand.h"
 #include "preload/keeper/mail.h"
 #include "preload/keeper/monitor.h"
+#include "preload/keeper/own_thread.h"
 #include "preload/keeper/process_events.h"
 #include "preload/keeper/rss_ledger.h"
 #include "preload/keeper/session.h"
@@ -31,7 +32,6 @@ using namespace format;
 namespace {
 
 constexpr int64_t kTickNs = 1'000'000'000 / kTicksPerSecond;
-constexpr size_t kStackBytes = 256 << 10;
 constexpr int64_t kRetryMoveNs = 100'000'000;
 
 enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
@@ -191,14 +191,10 @@ void start_keeper() {
   sigfillset(&all);
   // Not by a raw system call: glibc's own signals must stay open, or setuid() waits for this thread for ever.
   pthread_sigmask(SIG_BLOCK, &all, &old);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
   keeper_process = getpid();
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
-  if (pthread_create(&thread, &attributes, keeper_main, nullptr) != 0) __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
-  pthread_attr_destroy(&attributes);
+  if (!make_thread(thread, keeper_main, nullptr)) __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
 

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "preload/platform/kept_file.h"
-#include "preload/platform/procfs.h"
 #include "preload/platform/usage.h"
 
 namespace tidemark::platform {
@@ -75,24 +74,21 @@ bool names_memory(const char* list, const char* end) {
   return false;
 }
 
+constexpr size_t kLine = 4096 + 512;   // a path, and more
+
 // The path that a line of /proc/self/cgroup gives: "N:memory:PATH" or "0::PATH".
 bool path_in_hierarchy(bool version_2, char (&path)[512]) {
-  char text[4096];
-  text[read_file("/proc/self/cgroup", text, sizeof(text) - 1)] = 0;
-  const char* found = nullptr;
-  for (char* line = text; line && *line && !found; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : nullptr) {
+  static KeptFile file("/proc/self/cgroup");
+  char line[kLine];
+  for (LineReader lines(file); lines.next(line, sizeof(line));) {
     const char* controllers = strchr(line, ':');
-    if (!controllers) continue;
-    const char* end = strchr(++controllers, ':');
-    if (!end) continue;
-    if (version_2 ? end == controllers : names_memory(controllers, end)) found = end + 1;
+    const char* end = controllers ? strchr(++controllers, ':') : nullptr;
+    if (!end || !(version_2 ? end == controllers : names_memory(controllers, end))) continue;
+    if (strlen(end + 1) >= sizeof(path)) return false;
+    strcpy(path, end + 1);
+    return true;
   }
-  if (!found) return false;
-  size_t n = strcspn(found, "\n");
-  if (n >= sizeof(path)) return false;
-  memcpy(path, found, n);
-  path[n] = 0;
-  return true;
+  return false;
 }
 
 // One line of /proc/self/mountinfo: "ID PARENT DEV ROOT POINT OPTIONS … - TYPE SOURCE SUPEROPTIONS".
@@ -101,17 +97,10 @@ struct Mount {
   size_t root_length, point_length;
 };
 bool parse_mount(const char* line, bool version_2, Mount& m) {
-  const char* end = line + strcspn(line, "\n");
   const char* type = strstr(line, " - ");
-  if (!type || type > end) return false;
+  if (!type) return false;
   type += 3;
-  if (version_2 ? strncmp(type, "cgroup2 ", 8) != 0 : strncmp(type, "cgroup ", 7) != 0) return false;
-  if (!version_2) {
-    const char* options = strchr(type, ' ');
-    options = options ? strchr(options + 1, ' ') : nullptr;
-    const char* memory = options ? strstr(options, "memory") : nullptr;
-    if (!memory || memory > end) return false;
-  }
+  if (version_2 ? strncmp(type, "cgroup2 ", 8) != 0 : strncmp(type, "cgroup ", 7) != 0 || !strstr(type, "memory")) return false;
   const char* p = line;
   for (int field = 0; field < 3; field++) {
     p = strchr(p, ' ');
@@ -133,9 +122,9 @@ bool has_files(const Cgroup& c, size_t length) {
 bool find_in(bool version_2, Cgroup& out) {
   char path[512];
   if (!path_in_hierarchy(version_2, path)) return false;
-  char mounts[48 << 10];   // an errand has a stack of 256 KiB
-  mounts[read_file("/proc/self/mountinfo", mounts, sizeof(mounts) - 1)] = 0;
-  for (const char* line = mounts; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : nullptr) {
+  static KeptFile mounts("/proc/self/mountinfo");
+  char line[kLine];
+  for (LineReader lines(mounts); lines.next(line, sizeof(line));) {
     Mount m;
     if (!parse_mount(line, version_2, m) || m.point_length >= sizeof(out.folder)) continue;
     out.version_2 = version_2;

@@ -6,31 +6,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
 namespace tidemark::platform {
 namespace {
 
-// Field `wanted` (from 3) of /proc/PID/stat: they are counted behind the last ')', for a name may hold anything.
 uint64_t stat_field(pid_t pid, uint32_t wanted) {
+  constexpr uint32_t kLast = 22;
   char path[40] = "/proc/self/stat", text[1024];
   if (pid) {
     char* p = put_number(path + 6, uint64_t(pid));
     memcpy(p, "/stat", 6);
   }
-  size_t n = read_file(path, text, sizeof(text) - 1);
-  text[n] = 0;
-  const char* p = strrchr(text, ')');
-  if (!p) return 0;
-  p += 2;
-  for (uint32_t field = 3; field < wanted; field++) {
-    p = strchr(p, ' ');
-    if (!p) return 0;
-    p++;
-  }
-  uint64_t value = 0;
-  for (; *p >= '0' && *p <= '9'; p++) value = value * 10 + uint64_t(*p - '0');
-  return value;
+  text[read_file(path, text, sizeof(text) - 1)] = 0;
+  uint64_t fields[kLast + 1];
+  return parse_stat(text, fields, kLast) ? fields[wanted] : 0;
 }
 
 int64_t now(clockid_t clock) {
@@ -61,6 +52,15 @@ size_t read_link(const char* path, char* buffer, size_t max) {
   ssize_t n = readlink(path, buffer, max);
   errno = saved;
   return n > 0 ? size_t(n) : 0;
+}
+
+bool parse_stat(const char* text, uint64_t* fields, uint32_t last) {
+  const char* p = strrchr(text, ')');
+  for (uint32_t field = 3; p && field <= last; field++) {
+    p = strchr(p, ' ');
+    if (p) fields[field] = strtoull(++p, nullptr, 10);
+  }
+  return p;
 }
 
 uint64_t process_start(pid_t pid) { return stat_field(pid, 22); }

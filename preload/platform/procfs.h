@@ -11,6 +11,9 @@ namespace tidemark::platform {
 size_t read_file(const char* path, char* buffer, size_t max);
 size_t read_link(const char* path, char* buffer, size_t max);   // not zero-ended
 
+// Numbers of a /proc/PID/stat, by field (proc(5) counts from 1): fields[wanted] up to the last one, which is included; from 4 on. They are
+// counted behind the last ')', for a name may hold anything. false: damaged.
+bool parse_stat(const char* text, uint64_t* fields, uint32_t last);
 uint64_t process_start(pid_t pid);    // /proc/PID/stat field 22, 0: no such process; pid 0: this one
 pid_t process_parent(pid_t pid);      // field 4, 0: unknown
 uint64_t pid_namespace();             // inode of /proc/self/ns/pid

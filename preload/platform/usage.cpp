@@ -11,6 +11,7 @@
 
 #include "preload/format/region.h"
 #include "preload/platform/kept_file.h"
+#include "preload/platform/procfs.h"
 
 namespace tidemark::platform {
 namespace {
@@ -48,16 +49,8 @@ uint64_t count_descriptors() {
 
 void read_stat(Usage& out) {
   char text[1024];
-  if (!stat_file.read(text)) return;
-  const char* p = strrchr(text, ')');   // a name may hold anything
-  if (!p) return;
-  uint64_t fields[21] = {};
-  p += 2;
-  for (uint32_t field = 3; field <= 20 && *p; field++) {
-    fields[field] = strtoull(p, nullptr, 10);
-    p += strcspn(p, " ");
-    if (*p) p++;
-  }
+  uint64_t fields[21];
+  if (!stat_file.read(text) || !parse_stat(text, fields, 20)) return;
   uint64_t ticks = uint64_t(sysconf(_SC_CLK_TCK));
   out.minor_faults = fields[10];
   out.major_faults = fields[12];
