@@ -1,13 +1,12 @@
 #include "preload/heap/residency.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 
 #include "preload/base/jemalloc.h"
 #include "preload/base/ranges.h"
 #include "preload/format/region.h"
 #include "preload/heap/page_map.h"
+#include "preload/platform/pagemap.h"
 
 namespace tidemark::heap {
 namespace {
@@ -15,17 +14,14 @@ namespace {
 constexpr uint64_t kPage = format::kPageBytes;
 constexpr uint64_t kChunk = 1024;   // pages asked about at once
 
-// Calls visit(page address, whether it is resident). Pages that are not mapped are not resident.
+// Calls visit(page address, whether it is resident). What cannot be asked about is not resident.
 template <class Visit>
 void for_each_page(uintptr_t start, uintptr_t end, Visit visit) {
-  unsigned char present[kChunk];
+  uint64_t entries[kChunk];
   for (uintptr_t at = start & ~(kPage - 1); at < end; at += kChunk * kPage) {
-    uintptr_t until = std::min<uintptr_t>(end, at + kChunk * kPage);
-    bool known = mincore(reinterpret_cast<void*>(at), until - at, present) == 0;
-    for (uintptr_t page = at; page < until; page += kPage) {
-      bool here = known ? present[(page - at) / kPage] & 1 : mincore(reinterpret_cast<void*>(page), kPage, present) == 0 && (present[0] & 1);
-      visit(page, here);
-    }
+    auto pages = uint32_t((std::min<uintptr_t>(end, at + kChunk * kPage) - at + kPage - 1) / kPage);
+    bool known = platform::read_pagemap(at, pages, entries);
+    for (uint32_t i = 0; i < pages; i++) visit(at + i * kPage, known && platform::is_present(entries[i]));
   }
 }
 

@@ -10,7 +10,7 @@ struct Residency {
   uint64_t resident, live, rounding, untouched;
 };
 
-// Asks the kernel page by page (mincore(2)). Racing with the program: blocks that come or go meanwhile may be counted or not. A thread of ours.
+// Asks the kernel page by page (platform/pagemap.h). Racing with the program: blocks that come or go meanwhile may be counted or not. A thread of ours.
 Residency measure_heap();
 
 // Resident bytes of [start, end).

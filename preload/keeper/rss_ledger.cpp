@@ -12,6 +12,7 @@
 #include "preload/heap/residency.h"
 #include "preload/heap/threads.h"
 #include "preload/platform/mappings.h"
+#include "preload/platform/pagemap.h"
 #include "preload/platform/procfs.h"
 #include "preload/platform/usage.h"
 
@@ -77,7 +78,9 @@ bool measure_ledger() {
   platform::Usage usage;
   platform::read_memory(usage);
   Sums sums{};
-  if (usage.rss == platform::kNotKnown || !platform::for_each_mapping(sort_in, &sums)) return false;
+  uint64_t entry;
+  bool readable = platform::read_pagemap(reinterpret_cast<uintptr_t>(&entry), 1, &entry);
+  if (usage.rss == platform::kNotKnown || !readable || !platform::for_each_mapping(sort_in, &sums)) return false;
   heap::Residency heap = heap::measure_heap();
   uint64_t tables = own_tables();
   for (const heap::StackBounds& own : own_stacks) tables += own.top ? heap::resident_in(own.low, own.top) : 0;
