@@ -125,6 +125,23 @@ class Controls(support.TestCase):
         self.assertEqual({}, grower.quit().losses())
         self.assertTrue(os.path.exists(path))
 
+    def test_a_service_of_systemd(self):
+        """Under its usual filter, all that tidemark does."""
+        filtered = [support.victim("service_filter")]
+        if support.plain([*filtered, "true"]).status == 77:
+            self.skipTest("no filter can be set here")
+        grower = Grower(self, before=filtered, **FAST, cleanup_interval="200ms", log=os.path.join(self.folder, "log"))
+        pid = grower.report().pid
+        grower.wait_for_baseline()
+        grower.tell(f"leak {12 * MIB}")
+        grower.wait_for(lambda raw: raw["warnings"], "a warning")
+        self.assert_explained(json.loads(self.ask("stats", pid, "--json"))["ledger"])
+        self.ask("cleanup", pid)
+        self.ask("snapshot", pid)
+        self.ask("set", pid, "sample_interval=200ms")
+        grower.wait_for(lambda raw: raw["purge_totals"]["count"] >= 2, "purges")
+        self.assertEqual({}, grower.quit().losses())
+
     def test_a_folder_with_a_long_name(self):
         folder = os.path.join(self.folder, "a" * 200, "b" * 200)
         os.makedirs(folder)
