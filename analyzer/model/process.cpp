@@ -182,7 +182,7 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
   process.duration_s = duration_until(header, process.ended_ns);
   process.snapshot = header.snapshot_realtime_ns != 0;
   process.stopped = header.stopped_realtime_ns != 0;
-  if (process.ending == Ending::kRunning && !process.snapshot && !process.stopped && header.heartbeat_realtime_ns != 0)
+  if (process.runs_now() && header.heartbeat_realtime_ns != 0)
     process.silent_s = std::max(0.0, double(difference(process.ended_ns, header.heartbeat_realtime_ns)) / kSecond);
   return process;
 }

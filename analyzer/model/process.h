@@ -61,6 +61,8 @@ struct Process {
   double silent_s = 0;     // running: since the last sign of life
   bool snapshot = false;   // a copy made while it ran, at ended_ns
   bool stopped = false;    // recording was ended by `tidemark stop` at ended_ns; the process went on
+
+  bool runs_now() const { return ending == Ending::kRunning && !snapshot && !stopped; }
   uint32_t threads_now = 0, threads_peak = 0;
   std::optional<OutOfMemory> oom;
 

@@ -45,7 +45,7 @@ Json process_json(const Process& process) {
   json["run_id"] = fmt::format("{:016x}", process.run_id);
   json["options"] = process.options;
   json["started_at"] = iso_time(process.started_ns);
-  json["ended_at"] = process.ending == Ending::kRunning && !process.snapshot && !process.stopped ? Json(nullptr) : Json(iso_time(process.ended_ns));
+  json["ended_at"] = process.runs_now() ? Json(nullptr) : Json(iso_time(process.ended_ns));
   json["duration_s"] = process.duration_s;
   json["ending"] = ending_name(process.ending);
   json["snapshot"] = process.snapshot;

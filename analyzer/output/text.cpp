@@ -87,7 +87,8 @@ std::string allocation_rate(const Counters& counters, double duration_s) {
 void write_totals(std::ostream& out, const Profile& profile) {
   const Totals& totals = profile.totals;
   const Counters& counters = totals.counters;
-  const char* when = profile.process.ending == Ending::kRunning ? "live now   " : "live at end";
+  const Process& process = profile.process;
+  const char* when = process.runs_now() ? "live now   " : process.ending == Ending::kRunning ? "live then  " : "live at end";
   fmt::print(out, "\nHeap\n");
   if (counters.live_bytes() == 0 && counters.live_count() == 0) {
     fmt::print(out, "  {}  nothing\n", when);
@@ -115,7 +116,7 @@ std::string age_sentence(const Site& site, const Process& process) {
   if (site.last_tick) {
     double ago = process.seconds_since(*site.last_tick);
     text += fmt::format("{}last allocation {} {}", text.empty() ? "" : ", ", human_duration(ago),
-                        process.ending == Ending::kRunning ? "ago" : "before the end");
+                        process.runs_now() ? "ago" : process.ending == Ending::kRunning ? "before that" : "before the end");
   }
   return text;
 }
@@ -200,8 +201,11 @@ void write_next_steps(std::ostream& out, const Report& report, const FrameWriter
   const Process& process = report.profile->process;
   if ((process.ending == Ending::kKilled || process.signal == SIGKILL) && !(process.oom && process.oom->seen))
     fmt::print(out, "  dmesg -T | grep -i 'killed process'   was it the OOM killer?\n");
-  if (process.ending == Ending::kRunning)
+  if (process.runs_now()) {
     fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);
+    fmt::print(out, "  tidemark cleanup {}   what a purge gives back was never one\n", process.pid);
+  }
+  if (process.snapshot) fmt::print(out, "  tidemark snapshot {}   another one in a while: what still grows is the leak\n", process.pid);
 }
 
 }  // namespace

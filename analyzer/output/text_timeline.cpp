@@ -111,7 +111,7 @@ std::string purge_sentence(const PurgeEntry& purge) {
 void write_memory(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
   if (timeline.points.empty() && timeline.purges_made == 0) return;
-  const char* when = profile.process.ending == Ending::kRunning ? "now" : "at the last sample";
+  const char* when = profile.process.runs_now() ? "now" : "at the last sample";
   fmt::print(out, "\nProcess, {}{}\n", when, timeline.points.empty() ? "" : fmt::format(" ({} after the start)", human_duration(timeline.points.back().until_s)));
   write_rss(out, timeline);
   write_growth(out, timeline);
