@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "analyzer/launch/process.h"
+#include "preload/format/region.h"
 
 namespace tidemark::control {
 
@@ -76,10 +77,20 @@ bool is_stopped(int32_t pid) {
   return state == 'T' || state == 't';
 }
 
+// A child of fork may have its parent's region mapped, too. The time of a process's start is the same seen from anywhere.
+static bool belongs_to(const std::string& path, uint64_t start) {
+  format::Header header;
+  std::ifstream file(path, std::ios::binary);
+  return start == 0 || !file.read(reinterpret_cast<char*>(&header), sizeof(header)) || header.pid_start == start;
+}
+
 std::string region_of(int32_t pid) {
+  uint64_t start = launch::process_start(pid);
   for (const MappedFile& file : mapped_files(pid))
-    for (const std::string& root : {std::string(), fmt::format("/proc/{}/root", pid)})   // another mount namespace
-      if (auto path = named_in(root + file.folder, file.inode)) return *path;
+    for (const std::string& root : {std::string(), fmt::format("/proc/{}/root", pid)}) {   // another mount namespace
+      auto path = named_in(root + file.folder, file.inode);
+      if (path && belongs_to(*path, start)) return *path;
+    }
   throw ControlError(
       fmt::format("process {} is not recorded by tidemark (or its region was removed); start it with `tidemark run`, or with LD_PRELOAD", pid));
 }

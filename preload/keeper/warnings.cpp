@@ -8,7 +8,18 @@ namespace tidemark::keeper {
 using namespace format;
 namespace {
 
-constinit uint64_t next_increase = 0, next_expired = 0;   // 0: the option's value
+// A threshold that doubles each time it is passed. Begins anew when its option is changed; 0: never.
+struct Threshold {
+  uint64_t first, next;
+
+  bool passed_by(uint64_t value, uint64_t option) {
+    if (first != option) first = next = option;
+    if (!next || value <= next) return false;
+    while (next < value && !__builtin_mul_overflow(next, 2, &next)) {}
+    return true;
+  }
+};
+constinit Threshold increase{}, expired{};
 
 void warn(EventKind kind, uint64_t a, uint64_t b) {
   Header& h = base::header();
@@ -24,15 +35,6 @@ void warn(EventKind kind, uint64_t a, uint64_t b) {
     base::count(kEventsLost);
   }
   log_event(event);
-}
-
-// Whether `value` has passed a threshold that doubles each time it is.
-bool passes(uint64_t value, uint64_t first, uint64_t& next) {
-  if (!first) return false;
-  if (!next) next = first;
-  if (value <= next) return false;
-  while (next < value && !__builtin_mul_overflow(next, 2, &next)) {}
-  return true;
 }
 
 // The slope of what counts against the limit, by least squares over the last samples; they must span some time.
@@ -78,11 +80,11 @@ void take_baseline(uint64_t rss, uint64_t vms) {
 
 void watch_rss(uint64_t rss) {
   uint64_t baseline = base::header().baseline_rss;
-  if (rss != kUnknown && rss > baseline && passes(rss - baseline, options.warn_increase, next_increase)) warn(EventKind::kRssIncrease, rss, baseline);
+  if (rss != kUnknown && rss > baseline && increase.passed_by(rss - baseline, options.warn_increase)) warn(EventKind::kRssIncrease, rss, baseline);
 }
 
 void watch_expired(uint64_t bytes) {
-  if (passes(bytes, options.warn_expired, next_expired)) warn(EventKind::kExpiredBlocks, bytes, options.cache_duration);
+  if (expired.passed_by(bytes, options.warn_expired)) warn(EventKind::kExpiredBlocks, bytes, options.cache_duration);
 }
 
 void watch_cgroup(uint64_t working_set, uint64_t limit) {
@@ -98,7 +100,7 @@ void watch_cgroup(uint64_t working_set, uint64_t limit) {
 }
 
 void forget_warnings() {
-  next_increase = next_expired = 0;
+  increase = expired = {};
   slope = {};
   limit_near = false;
 }

@@ -130,6 +130,24 @@ class Controls(support.TestCase):
         self.assertEqual({}, grower.quit().losses())
         self.assertTrue(os.path.exists(path))
 
+    def test_a_child_of_fork(self):
+        """It has its parent's memory: what is asked of it must not reach its parent."""
+        folder = self.new_folder()
+        source = "import os, sys, time; pid = os.fork(); pid or (print(os.getpid(), flush=True), sys.stdin.read(), os._exit(0)); os.waitpid(pid, 0)"
+        process = subprocess.Popen(support.tidemark_run(["/usr/bin/python3", "-c", source], folder), env=support.clean_environment(),
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        child = int(process.stdout.readline())
+        while not any(f".{child}." in name for name in os.listdir(folder)):
+            time.sleep(0.01)
+        self.ask("cleanup", child)
+        process.communicate(timeout=support.PATIENCE)
+        purges = {}
+        for name in os.listdir(folder):
+            report = support.read_report(os.path.join(folder, name), top=1)
+            purges[report.pid == child] = report.raw["purge_totals"]["count"]
+        self.assertEqual({True: 1, False: 0}, purges)
+
     def test_a_service_of_systemd(self):
         """Under its usual filter, all that tidemark does."""
         filtered = [support.victim("service_filter")]
