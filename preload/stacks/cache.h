@@ -26,7 +26,7 @@ TIDEMARK_OWN std::atomic<Cache*> join_cache;   // place of a full group -> its n
 // First level, by place (pc, sp) alone.
 struct Place {
   std::atomic<uint64_t> leaves;   // the last two proved here: 16 bits of the place << 48 | leaf << 24 | leaf that is asked first
-  std::atomic<uint64_t> sizes;    // of the first four frames, so that a key's words can be read at once: place >> 16 << 32 | sizes
+  std::atomic<uint64_t> sizes;    // of the first four frames, so that a key's words can be read at once: see lookup.cpp
 };
 inline constexpr uint32_t kPlaces = 8192, kFirstPlaces = 128;
 struct FirstLevel {

@@ -25,14 +25,21 @@ uint32_t true_sizes(address pc, address sp, address rbp) {
   return sizes;
 }
 
-TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t guessed, uint32_t tag) {
+// Place::sizes: 31 bits of the place << 33 | kDoubted | sizes. Where the last look showed other sizes, the next stack will mostly have others
+// again: to step over four frames costs less than a search with a wrong key, whose lines are seldom in a cache.
+constexpr uint64_t kDoubted = uint64_t{1} << 32;
+uint64_t place_bits(const Lookup& k) { return k.place << 16 >> 33; }
+bool same_place(uint64_t noted, const Lookup& k) { return noted >> 33 == place_bits(k); }
+
+uint32_t look_at_sizes(const Lookup& k) {
   uint32_t sizes = true_sizes(k.pc, k.sp, k.rbp);
-  k.first->sizes.store((k.place >> 16 << 32) | sizes, std::memory_order_relaxed);
-  if (sizes != guessed) {
-    tag = leaf_key(k.place, k.sp, sizes);
-    uint32_t hops = kMaxHops;
-    if (uint32_t id = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, hops)) return id;
-  }
+  uint64_t noted = k.first->sizes.load(std::memory_order_relaxed);
+  uint64_t now = place_bits(k) << 33 | (same_place(noted, k) && uint32_t(noted) != sizes ? kDoubted : 0) | sizes;
+  if (now != noted) k.first->sizes.store(now, std::memory_order_relaxed);
+  return sizes;
+}
+
+TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t tag) {
   base::count(kCacheMisses);
   widen_first_level(base::header().coverage[kStacks]);
   uint32_t leaf = walk(k.pc, k.sp, k.rbp);
@@ -53,7 +60,8 @@ static uint32_t ask_other(Lookup& k, uint64_t entry) {
 
 // Follows redirects. Where stacks come that were never seen, they lead nowhere: after some vain searches only a few are followed, until one
 // of the longer searches that are still made now and then finds something.
-static uint32_t ask_cache(Lookup& k, uint32_t& tag) {
+static uint32_t ask_cache(Lookup& k, uint32_t sizes, uint32_t& tag) {
+  tag = leaf_key(k.place, k.sp, sizes);
   base::ThreadState& t = base::thread_state;
   uint32_t most = t.luck || !(++t.victim & 31) ? kMaxHops : kFewHops, left = most, asked = tag;
   uint32_t leaf = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, left);
@@ -75,15 +83,15 @@ static void note_leaf(Lookup& k, uint64_t entry, uint32_t leaf) {
 __attribute__((noinline)) uint32_t find_leaf(Lookup& k) {
   uint64_t entry = k.first->leaves.load(std::memory_order_relaxed);
   if (uint32_t leaf = ask_other(k, entry)) return leaf;
-  uint32_t leaf = 0, sizes = ~0u, tag = 0;
-  uint64_t guess = k.first->sizes.load(std::memory_order_relaxed);
-  if (TIDEMARK_LIKELY(uint32_t(guess >> 32) == uint32_t(k.place >> 16))) {
-    sizes = uint32_t(guess);
-    if (!may_read_key(k.sp, sizes)) sizes = 0;
-    tag = leaf_key(k.place, k.sp, sizes);
-    leaf = ask_cache(k, tag);
+  uint64_t noted = k.first->sizes.load(std::memory_order_relaxed);
+  bool guessed = same_place(noted, k) && !(noted & kDoubted) && may_read_key(k.sp, uint32_t(noted));
+  uint32_t sizes = guessed ? uint32_t(noted) : look_at_sizes(k);
+  uint32_t tag, leaf = ask_cache(k, sizes, tag);
+  if (TIDEMARK_UNLIKELY(!leaf) && guessed) {
+    uint32_t found = look_at_sizes(k);
+    if (found != sizes) leaf = ask_cache(k, found, tag);
   }
-  if (TIDEMARK_UNLIKELY(!leaf)) leaf = miss(k, sizes, tag);
+  if (TIDEMARK_UNLIKELY(!leaf)) leaf = miss(k, tag);
   if (leaf != kNoNode) note_leaf(k, entry, leaf);
   return leaf;
 }

@@ -18,20 +18,20 @@ constinit base::SpinLock rules_lock;
 constinit uint32_t used = 0;
 
 RuleTable* new_table(uint32_t size) {
-  auto* t = static_cast<RuleTable*>(base::small_table(sizeof(RuleTable) + size * 12ull));
+  auto* t = static_cast<RuleTable*>(base::small_table(sizeof(RuleTable) + size * sizeof(RuleEntry)));
   if (t) t->mask = size - 1;
   return t;
 }
 
 // In the place of a dropped rule if there is one on the way, so that modules that come and go do not fill the table. A reader of
 // the old rule cannot be there any more: its stack would hold a pc of a module that is gone.
-void put(RuleTable* t, uint64_t word, uint32_t side) {
-  uint32_t i = uint32_t(base::mix(word & kPcMask)) & t->mask;
-  uint64_t w;
-  while ((w = t->words[i].load(std::memory_order_relaxed)) && w != kTombstone) i = (i + 1) & t->mask;
+void put(RuleTable* t, uint64_t word, uint32_t offset, uint32_t joins) {
+  uint64_t i = base::mix(word & kPcMask) & t->mask, w;
+  while ((w = t->entries[i].pc_and_low.load(std::memory_order_relaxed)) && w != kTombstone) i = (i + 1) & t->mask;
   if (!w) used++;
-  t->sides()[i] = side;
-  t->words[i].store(word, std::memory_order_release);
+  t->entries[i].offset.store(offset, std::memory_order_relaxed);
+  t->entries[i].joins.store(joins, std::memory_order_relaxed);
+  t->entries[i].pc_and_low.store(word, std::memory_order_release);
 }
 
 bool grow() {
@@ -39,21 +39,15 @@ bool grow() {
   RuleTable* t = new_table((old->mask + 1) * 2);
   if (!t) return false;
   used = 0;
-  for (uint32_t i = 0; i <= old->mask; i++) {
-    uint64_t w = old->words[i].load(std::memory_order_relaxed);
-    if (w && w != kTombstone) put(t, w, old->sides()[i]);
+  for (uint64_t i = 0; i <= old->mask; i++) {
+    const RuleEntry& e = old->entries[i];
+    uint64_t w = e.pc_and_low.load(std::memory_order_relaxed);
+    if (w && w != kTombstone) put(t, w, e.offset.load(std::memory_order_relaxed), e.joins.load(std::memory_order_relaxed));
   }
   rule_table.store(t, std::memory_order_release);
   return true;
 }
 
-bool known(RuleTable* t, address pc) {
-  for (uint32_t i = uint32_t(base::mix(pc)) & t->mask;; i = (i + 1) & t->mask) {
-    uint64_t w = t->words[i].load(std::memory_order_relaxed);
-    if (!((w ^ pc) << 16)) return true;
-    if (!w) return false;
-  }
-}
 }  // namespace
 
 bool start_rules() {
@@ -102,22 +96,21 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
     bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
     if (steps) rule = kRuleEnd | kUncalled;
   }
-  uint64_t size = kind_of(rule) == kRuleRsp ? rule >> 48 : kOdd;
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
-  if (known(t, pc)) return rule;
+  if (find_rule(pc)) return rule;
   if (used * 4 >= t->mask * 3) {
     if (!grow()) return used < t->mask ? rule : Rule{kRuleHard};   // no memory: works on, uncached
     t = rule_table.load(std::memory_order_relaxed);
   }
-  put(t, (pc & kPcMask) | size << 48, uint32_t(rule >> 48 << 16 | (rule & 0xffff)));
+  put(t, (pc & kPcMask) | rule << 48, uint32_t(rule >> 48), 0);
   return rule;
 }
 
 bool has_rules(address start, address end) {
   RuleTable* t = rule_table.load(std::memory_order_acquire);
-  for (uint32_t i = 0; i <= t->mask; i++) {
-    address pc = t->words[i].load(std::memory_order_relaxed) & kPcMask;
+  for (uint64_t i = 0; i <= t->mask; i++) {
+    address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) return true;
   }
   return false;
@@ -126,9 +119,9 @@ bool has_rules(address start, address end) {
 void drop_rules(address start, address end) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
-  for (uint32_t i = 0; i <= t->mask; i++) {
-    address pc = t->words[i].load(std::memory_order_relaxed) & kPcMask;
-    if (pc > start && pc <= end) t->words[i].store(kTombstone, std::memory_order_release);
+  for (uint64_t i = 0; i <= t->mask; i++) {
+    address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
+    if (pc > start && pc <= end) t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
   }
 }
 

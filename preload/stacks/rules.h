@@ -8,17 +8,18 @@
 
 namespace tidemark::stacks {
 
-inline constexpr uint16_t kOdd = 0x8000;   // in the hot word's size field: not a plain CFA = rsp + n frame
-
 // A flag beside the rule's kind: no call instruction ends at this pc, so the frame that seems to have been called from here may have wrong
 // unwind data.
 inline constexpr Rule kUncalled = 8;
 
-// The hot word: pc (48 bits) | frame size in words, or kOdd (16 bits); the whole rule beside it.
+struct RuleEntry {
+  std::atomic<uint64_t> pc_and_low;   // pc (48 bits) | low 16 bits of the rule << 48; 0: free
+  std::atomic<uint32_t> offset;       // of the rule
+  std::atomic<uint32_t> joins;        // a Bloom filter of the stack pointers where this pc is in the join cache: see walk.cpp
+};
 struct RuleTable {
-  uint32_t mask, pad;
-  std::atomic<uint64_t> words[];
-  uint32_t* sides() { return reinterpret_cast<uint32_t*>(words + mask + 1); }   // offset << 16 | low 16 bits of the rule
+  uint64_t mask;   // entries - 1
+  RuleEntry entries[];
 };
 TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 
@@ -26,17 +27,23 @@ TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 // no module and was not called: kRuleGuess | kUncalled, or kRuleHard | kUncalled where nothing can be read.
 Rule add_rule(address pc, bool returned_to);
 
+// nullptr: not known yet, or not stored.
+TIDEMARK_INLINE RuleEntry* find_rule(address pc) {
+  RuleTable* t = rule_table.load(std::memory_order_acquire);
+  for (uint64_t i = base::mix(pc) & t->mask;; i = (i + 1) & t->mask) {
+    uint64_t w = t->entries[i].pc_and_low.load(std::memory_order_acquire);
+    if (TIDEMARK_LIKELY(!((w ^ pc) << 16))) return &t->entries[i];
+    if (!w) return nullptr;
+  }
+}
+inline Rule rule_in(const RuleEntry& e) {
+  return e.pc_and_low.load(std::memory_order_relaxed) >> 48 | uint64_t{e.offset.load(std::memory_order_relaxed)} << 48;
+}
+
 // pc is not 0. returned_to: a return address (of an interrupted instruction, `pc` is one more than it: no return address is).
 TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
-  RuleTable* t = rule_table.load(std::memory_order_acquire);
-  for (uint32_t i = uint32_t(base::mix(pc)) & t->mask;; i = (i + 1) & t->mask) {
-    uint64_t w = t->words[i].load(std::memory_order_acquire);
-    if (!((w ^ pc) << 16)) {
-      uint32_t side = t->sides()[i];
-      return uint64_t(side >> 16) << 48 | (side & 0xffff);
-    }
-    if (!w) return add_rule(pc, returned_to);
-  }
+  const RuleEntry* e = find_rule(pc);
+  return TIDEMARK_LIKELY(e != nullptr) ? rule_in(*e) : add_rule(pc, returned_to);
 }
 
 bool start_rules();                                // the first table; false: no memory

@@ -39,8 +39,20 @@ bool leads_nowhere(uint16_t kind, Rule next) {
   return next == (kRuleHard | kUncalled) || (next == (kRuleGuess | kUncalled) && kind != kRuleGuess);
 }
 
+// Which joins there are at a pc is asked of its rule first: that line is here already, a set of the join cache is mostly not.
+constexpr uint32_t kAnyJoin = ~0u;
+uint32_t join_bit(uint32_t key) { return 1u << (key >> 27); }
+
+void note_join(const Frame& f, uint32_t id) {
+  if (RuleEntry* e = find_rule(f.word & kPcMask)) {
+    uint32_t joins = e->joins.load(std::memory_order_relaxed), bit = join_bit(f.join);
+    if (!(joins & bit)) e->joins.store(joins | bit, std::memory_order_relaxed);   // what two threads lose, another walk finds
+  }
+  cache_put(join_cache, f.join, id, node_count());
+}
+
 // Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
-bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bool& signal) {
+bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp, address& rbp, bool& signal) {
   uint16_t kind = kind_of(rule);
   Frame& f = w.frames[w.count++];
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
@@ -54,7 +66,9 @@ bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bo
   address was = sp;
   bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
   if (!stepped && kind == kRuleGuess) return false;   // no frame pointer to follow: this is all there is
-  Rule next = stepped && pc ? rule_of(pc + signal, !signal) : 0;
+  const RuleEntry* known = stepped && pc ? find_rule(pc + signal) : nullptr;
+  Rule next = known ? rule_in(*known) : stepped && pc ? add_rule(pc + signal, !signal) : 0;
+  joins = known ? known->joins.load(std::memory_order_relaxed) : kAnyJoin;
   if (!stepped || leads_nowhere(kind, next)) {
     f.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
     w.outer = kCutNode;
@@ -81,13 +95,16 @@ bool add_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp, bo
 void collect(Walked& w, address pc, address sp, address rbp) {
   bool signal = false;
   Rule rule = rule_of(pc);
+  uint32_t joins;
   w.frames[0].join = 0;   // of the innermost frame the leaf cache was asked
-  while (add_frame(w, rule, pc, sp, rbp, signal)) {
+  while (add_frame(w, rule, joins, pc, sp, rbp, signal)) {
     uint32_t& join = w.frames[w.count].join;
     join = 0;
     if (signal) continue;
     uint32_t hops = 0;   // redirects lead to a join more slowly than a walk
-    if (uint32_t id = cache_get(join_cache, join = join_key(pc, sp), pc, sp, &rbp, hops)) {
+    join = join_key(pc, sp);
+    if (!(joins & join_bit(join))) continue;
+    if (uint32_t id = cache_get(join_cache, join, pc, sp, &rbp, hops)) {
       w.outer = id;
       return;
     }
@@ -137,7 +154,7 @@ uint32_t insert(const Walked& w) {
     id = put_node(n);
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
-    if (innermost->join && full && !(n.generation & kNodeCut)) cache_put(join_cache, innermost->join, id, node_count());
+    if (innermost->join && full && !(n.generation & kNodeCut)) note_join(*innermost, id);
   }
   return id;
 }
