@@ -62,15 +62,9 @@ class Builder {
 
   Site& site_for(const StackEntry& entry) {
     bool overflow = entry.kind == StackKind::kOverflow;
-    FrameTree::Id leaf = overflow ? FrameTree::kRoot : profile_.tree->add(entry.leaf);
-    auto [place, added] = index_.emplace(uint64_t(leaf) << 1 | overflow, profile_.sites.size());
-    if (added) {
-      Site& site = profile_.sites.emplace_back();
-      site.leaf = leaf;
-      site.overflow = overflow;
-      site.truncated = !overflow && profile_.tree->end_of(leaf) == FrameTree::kCut;
-      site.damaged = !overflow && profile_.tree->end_of(leaf) == FrameTree::kLost;
-    }
+    CallStack stack = overflow ? CallStack{.overflow = true} : call_stack_of(*profile_.tree, entry.leaf);
+    auto [place, added] = index_.emplace(uint64_t(stack.leaf) << 1 | overflow, profile_.sites.size());
+    if (added) static_cast<CallStack&>(profile_.sites.emplace_back()) = stack;
     return profile_.sites[place->second];
   }
 
@@ -165,6 +159,7 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   for (const StackEntry& entry : region.stacks()) builder.add(entry);
   builder.add_young_frees();
   builder.finish();
+  profile->mappings = read_mapping_sites(region, *profile->tree);
 
   const Header& header = region.header();
   raise_peaks(*profile);

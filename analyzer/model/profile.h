@@ -6,8 +6,10 @@
 #include <optional>
 #include <vector>
 
+#include "analyzer/model/call_stack.h"
 #include "analyzer/model/frame_tree.h"
 #include "analyzer/model/lifetimes.h"
+#include "analyzer/model/mapping_sites.h"
 #include "analyzer/model/modules.h"
 #include "analyzer/model/process.h"
 #include "analyzer/model/timeline.h"
@@ -46,13 +48,9 @@ struct Age {
   bool is_bound;  // nothing live is older, but the oldest may be younger
 };
 
-struct Site {
+struct Site : CallStack {
   uint32_t stack_id = 0;  // the smallest one of the records merged here
   uint32_t records = 0;   // how many those are
-  FrameTree::Id leaf = FrameTree::kRoot;
-  bool overflow = false;   // everything that found no room in the stack table: no frames
-  bool truncated = false;  // outermost frames are missing
-  bool damaged = false;    // frames are missing because the file is
 
   Counters counters;
   uint64_t inherited_count = 0, inherited_bytes = 0;  // inherited at fork, still live
@@ -76,7 +74,9 @@ struct Profile {
   std::unique_ptr<FrameTree> tree;
   std::vector<Site> sites;  // by live bytes, then live count, inherited bytes, allocated bytes, stack id
 
-  std::vector<Frame> frames(const Site& site) const { return tree->frames(site.leaf); }
+  std::vector<MappingSite> mappings;
+
+  std::vector<Frame> frames(const CallStack& stack) const { return tree->frames(stack.leaf); }
 };
 
 // `region` must outlive the profile. Never fails: what cannot be read is counted in Profile::damage.

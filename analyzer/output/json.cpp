@@ -115,19 +115,39 @@ class SiteWriter {
   SiteWriter(const Report& report, const ReportOptions& options, symbolize::Symbolizer& symbols)
       : report_(report), profile_(*report.profile), options_(options), symbols_(symbols) {}
 
-  void write(std::ostream& out, const Site& site) {
-    std::string text = dump(site_json(site));
+  void write(std::ostream& out, const Site& site) { write(out, site_json(site), site); }
+  void write(std::ostream& out, const MappingSite& site) { write(out, mapping_json(site), site); }
+
+ private:
+  void write(std::ostream& out, const Json& json, const CallStack& stack) {
+    std::string text = dump(json);
     text.back() = ',';  // its closing brace
     out << text << "\"frames\":[";
     const char* separator = "";
-    for (const Frame& frame : profile_.frames(site)) {
+    for (const Frame& frame : profile_.frames(stack)) {
       out << separator << frame_text(frame);
       separator = ",";
     }
     out << "]}";
   }
 
- private:
+  static void put_stack(Json& json, const CallStack& stack) {
+    json["overflow"] = stack.overflow;
+    json["truncated"] = stack.truncated;
+    json["damaged"] = stack.damaged;
+  }
+
+  static Json mapping_json(const MappingSite& site) {
+    Json json = {{"resident_bytes", site.resident_bytes}, {"baseline_resident_bytes", site.baseline_resident_bytes},
+                 {"live_bytes", site.live_bytes()},       {"mapped_bytes", site.mapped_bytes},
+                 {"unmapped_bytes", site.unmapped_bytes}, {"peak_bytes", site.peak_bytes},
+                 {"calls", site.calls}};
+    json["first_s"] = double(site.first_tick) / format::kTicksPerSecond;
+    json["last_s"] = double(site.last_tick) / format::kTicksPerSecond;
+    put_stack(json, site);
+    return json;
+  }
+
   Json site_json(const Site& site) {
     Json json;
     json["stack_id"] = site.stack_id;
@@ -141,9 +161,7 @@ class SiteWriter {
     put_times(json, site);
     json["expired_count"] = site.expired_count;
     json["expired_bytes"] = site.expired_bytes;
-    json["overflow"] = site.overflow;
-    json["truncated"] = site.truncated;
-    json["damaged"] = site.damaged;
+    put_stack(json, site);
     json["merged"] = site.records;
     if (options_.details) json["details"] = details_json(*report_.region, site);
     return json;
@@ -241,15 +259,21 @@ void write_json(std::ostream& out, const Report& report, const ReportOptions& op
   put_timeline(timeline, profile.timeline);
   put_caches(timeline, find_caches(profile, *report.region, symbols));
   for (const auto& [key, value] : timeline.items()) out << ",\n\"" << key << "\":" << dump(value);
-  out << ",\n\"sites_total\":" << profile.sites.size()
-      << ",\n\"sites\":[";
   SiteWriter writer(report, options, symbols);
-  size_t shown = options.top == 0 ? profile.sites.size() : std::min(options.top, profile.sites.size());
-  for (size_t i = 0; i < shown; ++i) {
-    out << (i == 0 ? "\n" : ",\n");
-    writer.write(out, profile.sites[i]);
-  }
-  out << "],\n\"modules\":" << dump(modules_json(profile, symbols)) << "}";
+  auto write_sites = [&](const char* name, const auto& sites) {
+    out << ",\n\"" << name << "\":[";
+    size_t shown = options.top == 0 ? sites.size() : std::min(options.top, sites.size());
+    for (size_t i = 0; i < shown; ++i) {
+      out << (i == 0 ? "\n" : ",\n");
+      writer.write(out, sites[i]);
+    }
+    out << "]";
+  };
+  out << ",\n\"sites_total\":" << profile.sites.size();
+  write_sites("sites", profile.sites);
+  out << ",\n\"mapping_sites_total\":" << profile.mappings.size();
+  write_sites("mapping_sites", profile.mappings);
+  out << ",\n\"modules\":" << dump(modules_json(profile, symbols)) << "}";
 }
 
 }  // namespace tidemark::output

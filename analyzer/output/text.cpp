@@ -10,6 +10,7 @@
 #include "analyzer/output/human.h"
 #include "analyzer/output/text_frames.h"
 #include "analyzer/output/text_losses.h"
+#include "analyzer/output/text_mappings.h"
 #include "analyzer/output/text_symbols.h"
 #include "analyzer/output/text_timeline.h"
 #include "analyzer/symbolize/symbolizer.h"
@@ -224,6 +225,7 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
   write_caches(out, find_caches(profile, *report.region, symbols));
   write_losses(out, profile);
   write_sites(out, profile, shown, frames);
+  write_mappings(out, profile, options.top, frames);
   write_symbols(out, profile, symbols);
   write_next_steps(out, report, frames, shown);
 }

@@ -10,8 +10,8 @@
 
 namespace tidemark::output {
 
+using model::CallStack;
 using model::Frame;
-using model::Site;
 using symbolize::SourceFrame;
 
 namespace {
@@ -95,9 +95,9 @@ FrameWriter::Line FrameWriter::line_of(const Frame& frame, const SourceFrame& so
   return line;
 }
 
-std::vector<FrameWriter::Line> FrameWriter::lines_of(const Site& site) {
+std::vector<FrameWriter::Line> FrameWriter::lines_of(const CallStack& stack) {
   std::vector<Line> lines;
-  for (const Frame& frame : profile_.frames(site)) {
+  for (const Frame& frame : profile_.frames(stack)) {
     for (const SourceFrame& source : symbols_.find(frame)) {
       Line line = line_of(frame, source);
       if (!full_ && !lines.empty() && lines.back() == line) {
@@ -139,17 +139,17 @@ void FrameWriter::write_lines(std::ostream& out, const std::vector<Line>& lines)
   }
 }
 
-void FrameWriter::write(std::ostream& out, const Site& site) {
-  if (site.overflow) {
+void FrameWriter::write(std::ostream& out, const CallStack& stack) {
+  if (stack.overflow) {
     fmt::print(out, "      (all call stacks that found the stack table full)\n");
     return;
   }
-  std::vector<Line> lines = lines_of(site);
-  bool whole = !site.truncated && !site.damaged;
+  std::vector<Line> lines = lines_of(stack);
+  bool whole = !stack.truncated && !stack.damaged;
   if (!full_ && whole && drop_start_up(lines) != 0) abbreviated_ = true;
   write_lines(out, lines);
-  if (site.truncated) fmt::print(out, "      … outer frames were not kept: the stack is too deep or could not be followed\n");
-  if (site.damaged) fmt::print(out, "      … further frames cannot be read: the file is damaged\n");
+  if (stack.truncated) fmt::print(out, "      … outer frames were not kept: the stack is too deep or could not be followed\n");
+  if (stack.damaged) fmt::print(out, "      … further frames cannot be read: the file is damaged\n");
   if (lines.empty() && whole) fmt::print(out, "      (no frames)\n");
 }
 

@@ -14,7 +14,7 @@ class FrameWriter {
   // Unless `full`, start-up frames, the middle of very deep stacks and the rest of very long names are left out.
   FrameWriter(const model::Profile& profile, symbolize::Symbolizer& symbols, bool full);
 
-  void write(std::ostream& out, const model::Site& site);
+  void write(std::ostream& out, const model::CallStack& stack);
 
   bool abbreviated() const { return abbreviated_; }  // in any stack so far
 
@@ -25,7 +25,7 @@ class FrameWriter {
     bool start_up = false;  // how every thread begins
     bool operator==(const Line& other) const { return function == other.function && place == other.place; }
   };
-  std::vector<Line> lines_of(const model::Site& site);
+  std::vector<Line> lines_of(const model::CallStack& stack);
   Line line_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   std::string name_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   bool is_start_up(const model::Frame& frame, const symbolize::SourceFrame& source) const;

@@ -29,7 +29,8 @@ void write_rss(std::ostream& out, const Timeline& timeline) {
 }
 
 // Where RSS is, largest part first.
-void write_ledger(std::ostream& out, const Timeline& timeline) {
+void write_ledger(std::ostream& out, const Profile& profile) {
+  const Timeline& timeline = profile.timeline;
   if (!timeline.ledger || timeline.ledger->rss == 0) return;
   const format::RssLedger& ledger = *timeline.ledger;
   std::vector<std::pair<uint64_t, const char*>> parts = {{ledger.live, "live blocks"},
@@ -45,23 +46,30 @@ void write_ledger(std::ostream& out, const Timeline& timeline) {
   uint64_t residual = uint64_t(std::abs(ledger.residual));
   fmt::print(out, "    {:>10}  {:>6}  not explained\n", (ledger.residual < 0 ? "-" : "") + human_bytes(residual),
              human_share(residual, ledger.rss));
+  uint64_t own = 0;
+  for (const MappingSite& site : profile.mappings) own += site.resident_bytes;
+  if (own != 0) fmt::print(out, "    of the mappings, {} are the program's own calls of mmap and its like (call stacks below)\n", human_bytes(own));
   if (ledger.live_untouched != 0) fmt::print(out, "    live blocks hold {} more that was never touched\n", human_bytes(ledger.live_untouched));
 }
 
 // In words, where RSS grew since the baseline: parts of a tenth and more.
-void write_growth(std::ostream& out, const Timeline& timeline) {
+void write_growth(std::ostream& out, const Profile& profile) {
+  const Timeline& timeline = profile.timeline;
   if (!timeline.ledger || !timeline.baseline_ledger || timeline.ledger->rss <= timeline.baseline_ledger->rss) return;
   const format::RssLedger &now = *timeline.ledger, &then = *timeline.baseline_ledger;
-  uint64_t grown = now.rss - then.rss;
+  uint64_t grown = now.rss - then.rss, own = 0;
+  for (const MappingSite& site : profile.mappings) own += site.growth();
+  std::string mapped = own == 0 ? "into mappings that the loader or libc made (libraries, files, threads)"
+                                : fmt::format("into mappings, {} of it by the program's own calls of mmap: the call stacks M1 and on", human_bytes(own));
   struct Part {
     uint64_t now, then;
-    const char* words;
+    std::string words;
   };
   std::vector<std::string> parts;
   for (const Part& part : {Part{now.live, then.live, "into live blocks: the call stacks below"},
                            Part{now.rounding, then.rounding, "into rounding up to size classes"},
                            Part{now.allocator, then.allocator, "into the allocator's cache and fragmentation: a purge gives back the free pages of it (tidemark cleanup)"},
-                           Part{now.mappings, then.mappings, "into mappings that the program made itself or loaded (mmap, libraries)"},
+                           Part{now.mappings, then.mappings, mapped},
                            Part{now.thread_stacks, then.thread_stacks, "into stacks of threads"},
                            Part{now.tidemark, then.tidemark, "into tidemark's own tables"}})
     if (part.now > part.then && (part.now - part.then) * 10 >= grown) parts.push_back(fmt::format("{} {}", human_bytes(part.now - part.then), part.words));
@@ -114,8 +122,8 @@ void write_memory(std::ostream& out, const Profile& profile) {
   const char* when = profile.process.runs_now() ? "now" : "at the last sample";
   fmt::print(out, "\nProcess, {}{}\n", when, timeline.points.empty() ? "" : fmt::format(" ({} after the start)", human_duration(timeline.points.back().until_s)));
   write_rss(out, timeline);
-  write_growth(out, timeline);
-  write_ledger(out, timeline);
+  write_growth(out, profile);
+  write_ledger(out, profile);
   write_allocator(out, timeline);
   write_cgroup(out, timeline);
   write_purges(out, timeline);

@@ -191,6 +191,9 @@ std::vector<Event> Region::events() const {
 std::vector<MarkRecord> Region::marks() const {
   return all<MarkRecord>(PageKind::kMarks, [](const MarkRecord& mark) { return mark.count != 0; });
 }
+std::vector<MappingStack> Region::mapping_stacks() const {
+  return all<MappingStack>(PageKind::kMappingStacks, [](const MappingStack& stack) { return stack.leaf != 0; });
+}
 
 std::string Region::text(TextRef ref) const {
   uint64_t end = uint64_t(ref.offset) + ref.length;

@@ -61,6 +61,7 @@ class Region {
   std::vector<format::Purge> purges() const;
   std::vector<format::Event> events() const;
   std::vector<format::MarkRecord> marks() const;
+  std::vector<format::MappingStack> mapping_stacks() const;
 
   std::string text(format::TextRef ref) const;
 

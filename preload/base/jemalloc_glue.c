@@ -3,7 +3,9 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 // Instead of secure_getenv and readlink: a MALLOC_CONF or an /etc/malloc.conf is meant for the host's own jemalloc, and could
 // make ours print, profile or abort.
@@ -90,7 +92,7 @@ void tidemark_note_unmapping(const void* start, size_t bytes);
 // the machine can hold fails, and programs count on that.
 void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset);
 void* tmje_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset) {
-  void* at = mmap(address, length, protection, flags & ~MAP_NORESERVE, file, offset);
+  void* at = (void*)syscall(SYS_mmap, address, length, protection, flags & ~MAP_NORESERVE, file, offset);   // past our own hook
   if (at != MAP_FAILED) tidemark_note_mapping(at, length);
   return at;
 }
@@ -98,7 +100,7 @@ void* tmje_mmap(void* address, size_t length, int protection, int flags, int fil
 int tmje_munmap(void* address, size_t length);
 int tmje_munmap(void* address, size_t length) {
   tidemark_note_unmapping(address, length);   // before it: the next moment the addresses may be somebody else's
-  return munmap(address, length);
+  return (int)syscall(SYS_munmap, address, length);
 }
 
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.

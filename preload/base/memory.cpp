@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/base/own_mappings.h"
 #include "preload/base/ranges.h"
 #include "preload/base/spin_lock.h"
 
@@ -17,7 +18,7 @@ constinit char *tables = nullptr, *tables_end = nullptr;
 
 void* map(size_t bytes, int protection) {
   int saved = errno;
-  void* p = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = own_mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   errno = saved;
   if (p == MAP_FAILED) return nullptr;
   note_mapping(Owner::kTidemark, p, bytes);
@@ -38,7 +39,7 @@ bool open_memory(void* start, size_t bytes) {
 void unmap(void* start, size_t bytes) {
   int saved = errno;
   note_unmapping(start, bytes);
-  munmap(start, bytes);
+  own_munmap(start, bytes);
   errno = saved;
 }
 

@@ -19,13 +19,14 @@
 #include "preload/format/coverage.h"
 #include "preload/format/ledger.h"
 #include "preload/format/mailbox.h"
+#include "preload/format/mappings.h"
 #include "preload/format/marks.h"
 #include "preload/format/timeline.h"
 
 namespace tidemark::format {
 
 inline constexpr char kMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint32_t kVersion = 3;
+inline constexpr uint32_t kVersion = 4;
 inline constexpr uint32_t kEndianMark = 0x01020304;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint32_t kLineBytes = 64;
@@ -50,7 +51,8 @@ enum class PageKind : uint8_t {
   kPurges = 11,     // Purge[16]
   kEvents = 12,     // Event[64]
   kMarks = 13,      // MarkRecord[4]
-  // 14 and up: rooms for locks, pools. A reader skips kinds it does not know.
+  kMappingStacks = 14,   // MappingStack[64]
+  // 15 and up: rooms for locks, pools. A reader skips kinds it does not know.
 };
 
 // A string in the region: bytes [offset, offset + length) from the start of the file, no terminating zero. {0, 0}: none.
@@ -317,6 +319,7 @@ inline constexpr RecordInfo kRecords[] = {
     {uint16_t(PageKind::kPurges), kPageBytes / sizeof(Purge), sizeof(Purge)},
     {uint16_t(PageKind::kEvents), kLinesPerPage, sizeof(Event)},
     {uint16_t(PageKind::kMarks), kPageBytes / sizeof(MarkRecord), sizeof(MarkRecord)},
+    {uint16_t(PageKind::kMappingStacks), kLinesPerPage, sizeof(MappingStack)},
 };
 
 // ---------------------------------------------------------------------------------------------------- lifetimes

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -31,6 +32,11 @@
   X(setns)                         \
   X(dlopen)                        \
   X(prctl)                         \
+  X(brk)                           \
+  X(sbrk)                          \
+  X(mmap)                          \
+  X(munmap)                        \
+  X(mremap)                        \
   X(fopen)                         \
   X(fopen64)
 
@@ -55,5 +61,13 @@ TIDEMARK_REAL_FUNCTIONS(TIDEMARK_DECLARE_SLOT)
   }
 TIDEMARK_REAL_FUNCTIONS(TIDEMARK_DEFINE_ACCESSOR)
 #undef TIDEMARK_DEFINE_ACCESSOR
+
+// For what may be called where the loader must not be: nullptr until the constructor has run.
+#define TIDEMARK_DEFINE_KNOWN(name) \
+  inline auto* known_##name() { return reinterpret_cast<decltype(&::name)>(__atomic_load_n(&detail::name##_slot, __ATOMIC_RELAXED)); }
+TIDEMARK_DEFINE_KNOWN(mmap)
+TIDEMARK_DEFINE_KNOWN(munmap)
+TIDEMARK_DEFINE_KNOWN(mremap)
+#undef TIDEMARK_DEFINE_KNOWN
 
 }  // namespace tidemark::hooks::real

@@ -12,6 +12,7 @@
 #include "preload/base/ranges.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
+#include "preload/heap/mappings.h"
 #include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
 #include "preload/keeper/errand.h"
@@ -139,6 +140,7 @@ bool inside_allocator() { return base::thread_state.busy; }
 
 void after_fork_child() {
   base::reset_ranges_lock();
+  heap::reset_mappings_lock();
   forget_keeper();
   if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
   heap::reset_thread_locks();

@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "preload/base/own_mappings.h"
 #include "preload/platform/procfs.h"
 
 namespace tidemark::keeper {
@@ -102,7 +103,7 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
     drop(fd, named);
     return refuse(Refusal::kAllocateFile, error);
   }
-  void* p = mmap(nullptr, bytes, PROT_NONE, MAP_SHARED, fd, 0);
+  void* p = base::own_mmap(nullptr, bytes, PROT_NONE, MAP_SHARED, fd, 0);
   if (p == MAP_FAILED) {
     error = errno;
     drop(fd, named);
@@ -142,7 +143,7 @@ bool publish_region_file(RegionFile& f) {
 }
 
 void discard_region_file(RegionFile& f) {
-  munmap(f.memory, f.bytes);
+  base::own_munmap(f.memory, f.bytes);
   if (f.fd >= 0) close(f.fd);
   else if (f.path[0]) unlink(f.path);
   f.memory = nullptr;

@@ -9,6 +9,7 @@
 
 #include "preload/base/ranges.h"
 #include "preload/base/store.h"
+#include "preload/heap/mappings.h"
 #include "preload/heap/residency.h"
 #include "preload/heap/threads.h"
 #include "preload/platform/mappings.h"
@@ -41,7 +42,7 @@ void sort_in(void* sums, const platform::Mapping& m) {
   if (m.start >= region && m.end <= region + base::store.bytes) s.region += m.rss;
   else if (std::string_view(m.path).ends_with("/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
   else if (strcmp(m.path, "[stack]") == 0) s.main_stack += m.rss;
-  else s.rest += m.rss;
+  else s.rest += m.rss, heap::add_resident_mapping(m.start, m.end, m.rss);
 }
 
 // What lies outside of the region: its pages are the file's, of which the kernel would tell whether they are in the page cache.
@@ -60,7 +61,10 @@ uint64_t own_tables() {
 uint64_t stacks_of_threads() {
   static heap::StackBounds bounds[heap::kMostStacks];   // one thread of ours
   uint64_t bytes = 0;
-  for (uint32_t i = 0, n = heap::copy_stack_bounds(bounds); i < n; i++) bytes += heap::resident_in(bounds[i].low, bounds[i].top);
+  for (uint32_t i = 0, n = heap::copy_stack_bounds(bounds); i < n; i++) {
+    bytes += heap::resident_in(bounds[i].low, bounds[i].top);
+    heap::exclude_from_mappings(bounds[i].low, bounds[i].top);   // a stack that the program mapped for its thread
+  }
   return bytes;
 }
 
@@ -102,7 +106,9 @@ bool measure_ledger() {
   now.residual = int64_t(now.rss) - int64_t(known);
 
   publish(base::header().rss_ledger, now);
-  if (base::header().baseline_tick && !base::header().baseline_ledger.sequence) publish(base::header().baseline_ledger, now);
+  bool first = base::header().baseline_tick && !base::header().baseline_ledger.sequence;
+  if (first) publish(base::header().baseline_ledger, now);
+  heap::publish_resident_mappings(first);
   return true;
 }
 

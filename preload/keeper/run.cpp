@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/base/own_mappings.h"
 #include "preload/heap/inherited.h"
 #include "preload/platform/procfs.h"
 
@@ -33,7 +34,7 @@ void* map_first_page(const char* path) {
   struct stat s;
   void* p = MAP_FAILED;
   if (fstat(fd, &s) == 0 && s.st_size >= off_t(sizeof(RunLedger)))
-    p = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    p = base::own_mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   return p == MAP_FAILED ? nullptr : p;
 }
@@ -78,10 +79,10 @@ Header* find_region(const char* dir, int32_t pid) {
     auto* h = static_cast<Header*>(map_first_page(path));
     bool ours = h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->pid == pid && h->run_id == run.id && !h->snapshot_realtime_ns;
     if (ours && (!found || h->started_realtime_ns > found->started_realtime_ns)) {
-      if (found) munmap(found, kPageBytes);
+      if (found) base::own_munmap(found, kPageBytes);
       found = h;
     } else if (h) {
-      munmap(h, kPageBytes);
+      base::own_munmap(h, kPageBytes);
     }
   }
   closedir(d);
@@ -106,7 +107,7 @@ void read_run(const char* value) {
 RunLedger* open_ledger() {
   if (ledger || !run.ledger_path[0]) return ledger;
   void* page = map_first_page(run.ledger_path);
-  if (page && !(ledger = ledger_in(page))) munmap(page, kPageBytes);
+  if (page && !(ledger = ledger_in(page))) base::own_munmap(page, kPageBytes);
   return ledger;
 }
 

@@ -13,9 +13,11 @@
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/base/own_mappings.h"
 #include "preload/base/ranges.h"
 #include "preload/heap/allocator.h"
 #include "preload/heap/inherited.h"
+#include "preload/heap/mappings.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
 #include "preload/keeper/follow.h"
@@ -189,6 +191,7 @@ void forget_inherited_blocks(uint64_t& bytes) {
 
 void reset_locks_in_child() {
   base::reset_ranges_lock();
+  heap::forget_mappings();
   base::forget_small_tables();
   base::forget_store_cursors();
   heap::forget_threads();
@@ -221,10 +224,10 @@ bool replace_memory(RegionFile& file) {
   if (mprotect(file.memory + s.opened, file.bytes - s.opened, PROT_NONE) != 0 && s.opened < file.bytes) return false;
   // Two mappings of unlike protection cannot be moved by one call.
   uint64_t opened = s.opened;
-  if (mremap(file.memory, opened, opened, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED) return false;
+  if (base::own_mremap(file.memory, opened, opened, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED) return false;
   file.memory += opened;
   file.bytes -= opened;
-  return !file.bytes || mremap(file.memory, file.bytes, file.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start + opened) != MAP_FAILED;
+  return !file.bytes || base::own_mremap(file.memory, file.bytes, file.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start + opened) != MAP_FAILED;
 }
 
 void count_refused_child(Refusal reason, int error) {

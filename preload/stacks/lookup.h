@@ -25,16 +25,22 @@ TIDEMARK_OWN uint32_t check_every;
 void check_stack(uint32_t leaf, address pc);
 void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 
-TIDEMARK_INLINE uint32_t find_stack(Lookup& k) {
+// The leaf alone; kNoNode: no room.
+TIDEMARK_INLINE uint32_t find_leaf_of(Lookup& k) {
   uint64_t entry = k.first->leaves.load(std::memory_order_relaxed);
   uint32_t leaf = uint32_t(entry & 0xffffff);
   Difference at;
   if (!(entry >> 48 == mark_of(k.place) && leaf && prove(leaf, k.pc, k.sp, &k.rbp, at))) {
     leaf = find_leaf(k);
-    if (TIDEMARK_UNLIKELY(leaf == kNoNode)) return base::header().overflow_stack;
+    if (TIDEMARK_UNLIKELY(leaf == kNoNode)) return kNoNode;
   }
   if (TIDEMARK_UNLIKELY(check_every != 0)) check_stack(leaf, k.pc);
-  return stack_of(leaf);
+  return leaf;
+}
+
+TIDEMARK_INLINE uint32_t find_stack(Lookup& k) {
+  uint32_t leaf = find_leaf_of(k);
+  return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
 }
 
 }  // namespace tidemark::stacks

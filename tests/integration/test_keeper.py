@@ -341,6 +341,86 @@ class Ledger(support.TestCase):
         self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")
 
 
+class Mappings(support.TestCase):
+    @staticmethod
+    def function(site):
+        return support.bare(site["frames"][0]["function"].removeprefix("(anonymous namespace)::"))
+
+    def test_each_call_stack(self):
+        grower = Grower(self, **FAST)
+        grower.wait_for_baseline()
+        pid = str(grower.report().pid)
+
+        def sites(*functions):
+            support.execute([support.TIDEMARK, "stats", pid, "--json"], env=support.clean_environment())   # measures
+            raw = support.read_report(grower.path()).raw
+            return [site for function in functions for site in raw["mapping_sites"] if self.function(site) == function]
+        grower.tell(f"map {25 * MIB}")
+        site, = sites("map")
+        self.assertEqual((1, 25 * MIB, 25 * MIB, 0), (site["calls"], site["live_bytes"], site["resident_bytes"], site["baseline_resident_bytes"]))
+        grower.tell(f"unmap {5 * MIB}")
+        site, = sites("map")
+        self.assertEqual((20 * MIB, 20 * MIB, 25 * MIB), (site["live_bytes"], site["resident_bytes"], site["peak_bytes"]))
+        grower.tell(f"remap {30 * MIB}")
+        old, new = sites("map", "remap")
+        self.assertEqual((0, 0, 30 * MIB, 30 * MIB), (old["live_bytes"], old["resident_bytes"], new["live_bytes"], new["resident_bytes"]))
+        grower.tell(f"break {3 * MIB}")
+        site, = sites("raise_break")
+        self.assertEqual((3 * MIB, 3 * MIB), (site["live_bytes"], site["resident_bytes"]))
+
+        text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
+        self.assertRegex(text, r"growth .*3\d.\d MiB into mappings, 33.0 MiB of it by the program's own calls of mmap: the call stacks M1 and on")
+        self.assertIn("of the mappings, 33.0 MiB are the program's own calls", text)
+        self.assertRegex(text, r"M1  30.0 MiB resident of 30.0 MiB mapped, 30.0 MiB more than at the baseline\n.*\n +.*remap\(")
+        self.assertRegex(text, r"M2  3.0 MiB resident of 3.0 MiB mapped")
+        report = grower.quit()
+        self.assertEqual({}, report.losses())
+        self.assertEqual([], [f for site in report.raw["mapping_sites"] for f in site["frames"] if "libtidemark" in (f["module"] or "")])
+
+    def test_threads_that_map_and_unmap(self):
+        run = self.tracked([support.victim("mappings")])
+        said = json.loads(run.out)
+        self.assertLess(said["failures"], 1_000_000)
+        report = run.report()
+        own = [site for site in report.raw["mapping_sites"] if any(support.bare(f["function"]) == "work" for f in site["frames"])]
+        self.assertEqual({"calls": said["calls"], "mapped": said["mapped"], "live": said["live"]},
+                         {"calls": sum(s["calls"] for s in own), "mapped": sum(s["mapped_bytes"] for s in own), "live": sum(s["live_bytes"] for s in own)})
+        self.assertEqual({"map", "map_over", "grow"}, {support.bare(support.real_frames(s)[0]["function"]) for s in own})
+        self.assertEqual({}, report.losses())
+
+
+    def test_a_handler_that_maps(self):
+        run = self.tracked([support.victim("mapping_in_handler")])
+        signals, own, kept = map(int, run.out.split())
+        report = run.report()
+        mine = [site for site in report.raw["mapping_sites"] if any(support.bare(f["function"]) == "main" for f in site["frames"])]
+        losses = report.losses()
+        inside = losses.pop("mappings_forgotten", 0)   # the handler's two calls
+        self.assertEqual(signals + own, sum(site["calls"] for site in mine) + inside // 2)
+        self.assertEqual(0, inside % 2)
+        self.assertEqual(kept * 4096, sum(site["live_bytes"] for site in mine))
+        self.assertEqual({}, losses)
+
+    FORK = """
+import mmap, os, time
+kept = mmap.mmap(-1, 4 << 20)
+if os.fork() == 0:
+    kept.close()
+    own = mmap.mmap(-1, 8 << 20)
+    time.sleep(1)   # more than its grace
+    os._exit(0)
+os.wait()
+os._exit(0)
+"""
+
+    def test_a_child_of_fork_has_mappings_of_its_own(self):
+        run = self.tracked(["/usr/bin/python3", "-c", self.FORK])
+        self.assertEqual((0, b""), (run.status, run.err))
+        def live(report):
+            return [site["live_bytes"] for site in report.raw["mapping_sites"] if site["live_bytes"] >= 4 * MIB]
+        self.assertEqual({"launched": [4 * MIB], "forked": [8 * MIB]}, {r.process["origin"]: live(r) for r in run.reports()})
+
+
 class AllocatorOptions(support.TestCase):
     ASK = """
 import ctypes, time

@@ -5,6 +5,9 @@
 //   untouched BYTES   one block, never written to
 //   rounded BYTES     in blocks of 13 KiB, for which jemalloc takes 14
 //   map BYTES         an anonymous mapping of its own, written to
+//   unmap BYTES       the last so many bytes of the latest of these
+//   remap BYTES       the latest of these takes so many, all written to
+//   break BYTES       the program's break goes up by so many, written to
 //   stack BYTES       a thread that writes to so much of its stack, and stays
 //   stacks COUNT      one block from each of so many call stacks
 //   quit
@@ -52,10 +55,27 @@ void rounded(size_t bytes) {
   for (size_t done = 0; done < bytes; done += 13 << 10) blocks.push_back(allocate(13 << 10));
 }
 
-void map(size_t bytes) {
-  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  memset(at, 1, bytes);
+char* mapping;
+size_t mapping_bytes;
+
+__attribute__((noinline)) void map(size_t bytes) {
+  mapping = static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  mapping_bytes = bytes;
+  memset(mapping, 1, bytes);
 }
+
+__attribute__((noinline)) void unmap(size_t bytes) {
+  mapping_bytes -= bytes;
+  munmap(mapping + mapping_bytes, bytes);
+}
+
+__attribute__((noinline)) void remap(size_t bytes) {
+  mapping = static_cast<char*>(mremap(mapping, mapping_bytes, bytes, MREMAP_MAYMOVE));
+  mapping_bytes = bytes;
+  memset(mapping, 2, bytes);
+}
+
+__attribute__((noinline)) void raise_break(size_t bytes) { memset(sbrk(intptr_t(bytes)), 1, bytes); }
 
 // The path is the number, bit by bit.
 __attribute__((noinline)) void path(size_t number, int bits) {
@@ -108,6 +128,9 @@ int main() {
     else if (command == "untouched") blocks.push_back(malloc(bytes));
     else if (command == "rounded") rounded(bytes);
     else if (command == "map") map(bytes);
+    else if (command == "unmap") unmap(bytes);
+    else if (command == "remap") remap(bytes);
+    else if (command == "break") raise_break(bytes);
     else if (command == "stack") stack(bytes);
     else if (command == "stacks") stacks(bytes);
     else if (command == "quit") break;

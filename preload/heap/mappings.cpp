@@ -1,0 +1,209 @@
+#include "preload/heap/mappings.h"
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "preload/base/spin_lock.h"
+#include "preload/heap/residency.h"
+#include "preload/heap/tracker.h"
+
+namespace tidemark::heap {
+using namespace format;
+namespace {
+
+constexpr uintptr_t kPage = kPageBytes;
+
+// A call stack that mapped something. Its place here is what ranges name it by.
+struct MappingOwner {
+  uint32_t leaf;
+  uint32_t record;   // MappingStack
+  uint64_t resident;
+};
+constexpr uint32_t kMostOwners = 4096, kIndex = 8192, kNoOwner = kMostOwners;
+constinit MappingOwner owners[kMostOwners]{};
+constinit uint16_t owner_index[kIndex]{};   // open addressing, by leaf; 0: free, else 1 + the place
+constinit std::atomic<uint32_t> owner_count{0};
+constinit base::SpinLock lock;   // of all that is here, and of the table; nobody who has it can be interrupted by another hook: see begin
+
+MappingStack& record_of(uint32_t owner) { return *base::line<MappingStack>(owners[owner].record); }
+
+// kNoOwner: no room. The last place is for all that find none.
+uint32_t make_owner(uint32_t leaf) {
+  uint32_t n = owner_count.load(std::memory_order_relaxed);
+  uint32_t id = n < kMostOwners - (leaf != kCutNode) ? base::take_lines(PageKind::kMappingStacks, 1) : 0;
+  if (!id) return kNoOwner;
+  auto* record = base::line<MappingStack>(id);
+  record->first_tick = base::header().tick;
+  __atomic_store_n(&record->leaf, leaf, __ATOMIC_RELEASE);
+  owners[n] = {leaf, id, 0};
+  owner_count.store(n + 1, std::memory_order_release);
+  return n;
+}
+
+uint32_t find_owner(uint32_t leaf) {
+  uint32_t i = leaf * 0x9E3779B1u % kIndex;
+  for (; owner_index[i]; i = (i + 1) % kIndex)
+    if (owners[owner_index[i] - 1].leaf == leaf) return owner_index[i] - 1u;
+  uint32_t made = make_owner(leaf);
+  if (made == kNoOwner) return leaf == kCutNode ? kNoOwner : find_owner(kCutNode);
+  owner_index[i] = uint16_t(made + 1);
+  return made;
+}
+
+void count_unmapped(void*, const MappedRange& part) { record_of(part.owner).unmapped_bytes += part.end - part.start; }
+
+void count_mapped(uint32_t owner, uint64_t bytes) {
+  MappingStack& m = record_of(owner);
+  m.mapped_count++;
+  m.mapped_bytes += bytes;
+  uint64_t now = m.mapped_bytes - m.unmapped_bytes;
+  if (now > m.peak_bytes) m.peak_bytes = now;
+  m.last_tick = base::header().tick;
+}
+
+void forget(bool really) {
+  if (really) base::count(kMappingsForgotten);
+}
+
+// Enters as malloc does (tracker.h). False: nothing is recorded here, or not now.
+bool begin(base::ThreadState& t) {
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) {
+    forget(!t.internal && base::store.start);
+    return false;
+  }
+  return enter(t) || pass_gate() == Gate::kTrack;
+}
+
+struct Pages {
+  uintptr_t start, end;
+};
+Pages pages_of(const void* start, size_t bytes) {
+  auto from = reinterpret_cast<uintptr_t>(start);
+  if (!bytes || from % kPage || from + bytes < from || from + bytes > ~kPage) return {0, 0};   // the kernel takes none of these
+  return {from, (from + bytes + kPage - 1) & ~(kPage - 1)};
+}
+}  // namespace
+
+void note_mapped(const void* start, size_t bytes, const Caller& caller) {
+  Pages pages = pages_of(start, bytes);
+  base::ThreadState& t = base::thread_state;
+  int saved = errno;
+  if (pages.end && begin(t)) {
+    stacks::Lookup lookup = stacks::begin_lookup(caller);
+    uint32_t leaf = stacks::find_leaf_of(lookup);
+    {
+      base::SpinGuard guard(lock);
+      bool whole = cut_mapped(pages.start, pages.end, count_unmapped, nullptr);
+      uint32_t owner = find_owner(leaf == stacks::kNoNode ? kCutNode : leaf);
+      bool noted = owner != kNoOwner && put_mapped({pages.start, pages.end, owner});
+      if (noted) count_mapped(owner, pages.end - pages.start);
+      forget(!noted || !whole);
+    }
+    leave(t);
+  }
+  errno = saved;
+}
+
+void Unmapping::take(void* unmapping, const MappedRange& part) {
+  auto& u = *static_cast<Unmapping*>(unmapping);
+  if (u.count_ < kKept) u.parts_[u.count_++] = part;
+  count_unmapped(nullptr, part);
+}
+
+Unmapping::Unmapping(const void* start, size_t bytes) {
+  Pages pages = pages_of(start, bytes);
+  base::ThreadState& t = base::thread_state;
+  int saved = errno;
+  if (pages.end && begin(t)) {
+    {
+      base::SpinGuard guard(lock);
+      forget(!cut_mapped(pages.start, pages.end, take, this));
+    }
+    leave(t);
+  }
+  errno = saved;
+}
+
+void Unmapping::failed() {
+  base::ThreadState& t = base::thread_state;
+  int saved = errno;
+  if (count_ && begin(t)) {
+    {
+      base::SpinGuard guard(lock);
+      for (uint32_t i = 0; i < count_; i++) {
+        bool put = put_mapped(parts_[i]);
+        if (put) record_of(parts_[i].owner).unmapped_bytes -= parts_[i].end - parts_[i].start;
+        forget(!put);
+      }
+    }
+    leave(t);
+  }
+  errno = saved;
+}
+
+namespace {
+
+constexpr uint32_t kPartsAtOnce = 64;
+
+// Calls visit(part) for each part of the program's mappings in [start, end).
+template <class Visit>
+void for_each_part(uintptr_t start, uintptr_t end, Visit visit) {
+  MappedRange parts[kPartsAtOnce];
+  for (uint32_t n = kPartsAtOnce; n == kPartsAtOnce;) {
+    {
+      base::SpinGuard guard(lock);
+      n = copy_mapped(start, end, parts, kPartsAtOnce);
+    }
+    for (uint32_t i = 0; i < n; i++) visit(parts[i]);
+    if (n) end = parts[n - 1].start;
+  }
+}
+}  // namespace
+
+// The kernel joins neighbours, so that a mapping may have several owners: then each page is asked for, but for ranges of terabytes of which little is
+// used: one of those has what the others have not.
+void add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss) {
+  constexpr uint64_t kMostAsked = uint64_t{1} << 30;
+  if (!rss) return;
+  uint32_t vast = kNoOwner;
+  uint64_t left = rss, vast_bytes = 0;
+  for_each_part(start, end, [&](const MappedRange& part) {
+    uint64_t bytes = part.end - part.start;
+    if (bytes == end - start || bytes > kMostAsked) {
+      vast = part.owner;
+      vast_bytes = bytes;
+      return;
+    }
+    uint64_t resident = resident_in(part.start, part.end);
+    owners[part.owner].resident += resident;
+    left -= resident < left ? resident : left;
+  });
+  if (vast != kNoOwner) owners[vast].resident += left < vast_bytes ? left : vast_bytes;
+}
+
+void exclude_from_mappings(uintptr_t start, uintptr_t end) {
+  for_each_part(start, end, [](const MappedRange& part) {
+    uint64_t resident = resident_in(part.start, part.end), &sum = owners[part.owner].resident;
+    sum -= resident < sum ? resident : sum;
+  });
+}
+
+void publish_resident_mappings(bool baseline) {
+  for (uint32_t i = 0, n = owner_count.load(std::memory_order_acquire); i < n; i++) {
+    MappingStack& m = record_of(i);
+    if (m.resident_bytes != owners[i].resident) m.resident_bytes = owners[i].resident;   // no page is written without need
+    if (baseline && owners[i].resident) m.baseline_resident_bytes = owners[i].resident;
+    owners[i].resident = 0;
+  }
+}
+
+void reset_mappings_lock() { lock.reset(); }
+
+void forget_mappings() {
+  lock.reset();
+  clear_mapped();
+  if (owner_count.exchange(0)) memset(owner_index, 0, sizeof(owner_index));
+}
+
+}  // namespace tidemark::heap

@@ -1,0 +1,85 @@
+// mmap and its kin: forwarded, and what they did is noted. Called before the constructor has run, they go to the kernel themselves.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdarg>
+
+#include "preload/base/own_mappings.h"
+#include "preload/heap/mappings.h"
+#include "preload/hooks/caller.h"
+#include "preload/hooks/real.h"
+
+namespace base = tidemark::base;
+namespace heap = tidemark::heap;
+namespace real = tidemark::hooks::real;
+using tidemark::Caller;
+
+namespace {
+
+constexpr uintptr_t kPage = 4096;
+
+inline __attribute__((always_inline)) void* map(void* start, size_t bytes, int protection, int flags, int file, off_t offset, const Caller& caller) {
+  auto* next = real::known_mmap();
+  void* at = next ? next(start, bytes, protection, flags, file, offset) : base::own_mmap(start, bytes, protection, flags, file, offset);
+  if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
+  return at;
+}
+
+// The break went from `before` to `after`. Nobody else's mapping can come to lie where it was: other threads' calls of brk would do worse.
+void note_break(uintptr_t before, uintptr_t after, const Caller& caller) {
+  before = (before + kPage - 1) & ~(kPage - 1);
+  after = (after + kPage - 1) & ~(kPage - 1);
+  if (after > before) heap::note_mapped(reinterpret_cast<void*>(before), after - before, caller);
+  else heap::Unmapping(reinterpret_cast<void*>(after), before - after);
+}
+
+}  // namespace
+
+TIDEMARK_HOOK void* mmap(void* start, size_t bytes, int protection, int flags, int file, off_t offset) {
+  const Caller caller = TIDEMARK_CALLER();
+  return map(start, bytes, protection, flags, file, offset, caller);
+}
+
+TIDEMARK_HOOK void* mmap64(void* start, size_t bytes, int protection, int flags, int file, off64_t offset) {
+  const Caller caller = TIDEMARK_CALLER();
+  return map(start, bytes, protection, flags, file, offset, caller);
+}
+
+TIDEMARK_HOOK int munmap(void* start, size_t bytes) {
+  heap::Unmapping unmapping(start, bytes);
+  auto* next = real::known_munmap();
+  int result = next ? next(start, bytes) : base::own_munmap(start, bytes);
+  if (result != 0) unmapping.failed();
+  return result;
+}
+
+TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags, ...) {
+  const Caller caller = TIDEMARK_CALLER();
+  va_list list;
+  va_start(list, flags);
+  void* start = va_arg(list, void*);   // read by the kernel where flags ask for it
+  va_end(list);
+  bool stays = old_bytes == 0 || flags & MREMAP_DONTUNMAP;
+  heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
+  auto* next = real::known_mremap();
+  void* at = next ? next(old, old_bytes, bytes, flags, start) : base::own_mremap(old, old_bytes, bytes, flags, start);
+  if (at == MAP_FAILED) unmapping.failed();
+  else heap::note_mapped(at, bytes, caller);
+  return at;
+}
+
+TIDEMARK_HOOK int brk(void* end) {
+  const Caller caller = TIDEMARK_CALLER();
+  auto before = uintptr_t(syscall(SYS_brk, 0));
+  int result = real::brk()(end);
+  if (result == 0) note_break(before, reinterpret_cast<uintptr_t>(end), caller);
+  return result;
+}
+
+TIDEMARK_HOOK void* sbrk(intptr_t increment) {
+  const Caller caller = TIDEMARK_CALLER();
+  void* before = real::sbrk()(increment);
+  if (increment != 0 && before != reinterpret_cast<void*>(-1)) note_break(uintptr_t(before), uintptr_t(before) + uintptr_t(increment), caller);
+  return before;
+}
