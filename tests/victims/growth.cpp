@@ -9,11 +9,13 @@
 //   remap BYTES       the latest of these takes so many, all written to
 //   break BYTES       the program's break goes up by so many, written to
 //   stack BYTES       a thread that writes to so much of its stack, and stays
+//   syslog NUMBER     a message by that number, under a name given once
 //   stacks COUNT      one block from each of so many call stacks
 //   quit
 #include <alloca.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -113,6 +115,10 @@ void stack(size_t bytes) {
   while (!stack_written) usleep(1000);
 }
 
+void write_to_syslog(size_t number) {
+  static bool opened = (openlog("the-program", 0, LOG_USER), true);
+  if (opened) syslog(LOG_INFO, "message %zu", number);
+}
 }  // namespace
 
 int main() {
@@ -133,6 +139,7 @@ int main() {
     else if (command == "break") raise_break(bytes);
     else if (command == "stack") stack(bytes);
     else if (command == "stacks") stacks(bytes);
+    else if (command == "syslog") write_to_syslog(bytes);
     else if (command == "quit") break;
     puts("ok");
     fflush(stdout);
