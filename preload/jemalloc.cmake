@@ -21,7 +21,8 @@ set(jemalloc_renames ${jemalloc_directory}/renames)
 set(renames "")
 foreach(name malloc calloc realloc free memalign aligned_alloc posix_memalign valloc malloc_usable_size
              mallocx rallocx xallocx sallocx dallocx sdallocx nallocx mallctl mallctlnametomib mallctlbymib
-             malloc_stats_print malloc_conf malloc_conf_2_conf_harder malloc_message secure_getenv readlink mmap munmap pthread_atfork)
+             malloc_stats_print malloc_conf malloc_conf_2_conf_harder malloc_message secure_getenv readlink mmap munmap sbrk
+             pthread_atfork)
   string(APPEND renames "${name} tmje_${name}\n")
 endforeach()
 # A helper of libgcc_s that compilers call for processors older than 2008: not worth loading that library into every program.

@@ -65,6 +65,8 @@ struct Timeline {
   std::optional<format::RssLedger> ledger, baseline_ledger;
   std::string cgroup;              // folder of the memory controller's files; empty: none
 
+  // Of RSS since the baseline's ledger; 0: none, or not known.
+  uint64_t growth() const { return ledger && baseline_ledger && ledger->rss > baseline_ledger->rss ? ledger->rss - baseline_ledger->rss : 0; }
   // Of the latest sample that knows it.
   Bytes last(format::Gauge gauge) const;
   // Over all points.

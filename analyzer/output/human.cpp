@@ -125,4 +125,9 @@ std::string printable(std::string_view text) {
   return result;
 }
 
+const char* before_what(const model::Process& process) {
+  if (process.runs_now()) return "ago";
+  return process.ending == model::Ending::kRunning ? "before that" : "before the end";
+}
+
 }  // namespace tidemark::output

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "analyzer/model/process.h"
+
 namespace tidemark::output {
 
 std::string human_bytes(uint64_t bytes);                                          // 1.5 MiB
@@ -27,5 +29,8 @@ std::string refusal_text(uint32_t reason);  // of format::Refusal
 
 // Text from a region or a binary, safe to print: what could steer a terminal is shown as \xNN.
 std::string printable(std::string_view text);
+
+// Behind a duration, how long before the report's moment something was.
+const char* before_what(const model::Process& process);
 
 }  // namespace tidemark::output

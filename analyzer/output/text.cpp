@@ -116,8 +116,7 @@ std::string age_sentence(const Site& site, const Process& process) {
     text = fmt::format("oldest {}{}", site.oldest_live->is_bound ? "at most " : "", human_duration(site.oldest_live->seconds));
   if (site.last_tick) {
     double ago = process.seconds_since(*site.last_tick);
-    text += fmt::format("{}last allocation {} {}", text.empty() ? "" : ", ", human_duration(ago),
-                        process.runs_now() ? "ago" : process.ending == Ending::kRunning ? "before that" : "before the end");
+    text += fmt::format("{}last allocation {} {}", text.empty() ? "" : ", ", human_duration(ago), before_what(process));
   }
   return text;
 }

@@ -6,7 +6,7 @@
 
 namespace tidemark::output {
 
-// Those with a hundredth of RSS and more, `top` at most (0: all that have any). Nothing where there are none.
+// Those with a hundredth of RSS or a tenth of its growth and more, `top` at most (0: all that hold anything). Nothing where there are none.
 void write_mappings(std::ostream& out, const model::Profile& profile, size_t top, FrameWriter& frames);
 
 }  // namespace tidemark::output

@@ -10,10 +10,13 @@
 #include <vector>
 
 #include "analyzer/output/human.h"
+#include "analyzer/region/arithmetic.h"
 
 namespace tidemark::output {
 
 using namespace model;
+using region::accumulate;
+using region::saturating_sub;
 
 namespace {
 
@@ -47,20 +50,28 @@ void write_ledger(std::ostream& out, const Profile& profile) {
   fmt::print(out, "    {:>10}  {:>6}  not explained\n", (ledger.residual < 0 ? "-" : "") + human_bytes(residual),
              human_share(residual, ledger.rss));
   uint64_t own = 0;
-  for (const MappingSite& site : profile.mappings) own += site.resident_bytes;
-  if (own != 0) fmt::print(out, "    of the mappings, {} are the program's own calls of mmap and its like (call stacks below)\n", human_bytes(own));
+  for (const MappingSite& site : profile.mappings) accumulate(own, site.resident_bytes);
+  if (own != 0) fmt::print(out, "    of the mappings, {} were made by the program's own calls of mmap and its like\n", human_bytes(own));
   if (ledger.live_untouched != 0) fmt::print(out, "    live blocks hold {} more that was never touched\n", human_bytes(ledger.live_untouched));
+}
+
+// What one call stack gave up, another one may have taken over.
+uint64_t own_growth(const Profile& profile) {
+  uint64_t now = 0, then = 0;
+  for (const MappingSite& site : profile.mappings) accumulate(now, site.resident_bytes), accumulate(then, site.baseline_resident_bytes);
+  uint64_t mappings = saturating_sub(profile.timeline.ledger->mappings, profile.timeline.baseline_ledger->mappings);
+  return std::min(saturating_sub(now, then), mappings);
 }
 
 // In words, where RSS grew since the baseline: parts of a tenth and more.
 void write_growth(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
-  if (!timeline.ledger || !timeline.baseline_ledger || timeline.ledger->rss <= timeline.baseline_ledger->rss) return;
+  uint64_t grown = timeline.growth();
+  if (grown == 0) return;
   const format::RssLedger &now = *timeline.ledger, &then = *timeline.baseline_ledger;
-  uint64_t grown = now.rss - then.rss, own = 0;
-  for (const MappingSite& site : profile.mappings) own += site.growth();
-  std::string mapped = own == 0 ? "into mappings that the loader or libc made (libraries, files, threads)"
-                                : fmt::format("into mappings, {} of it by the program's own calls of mmap: the call stacks M1 and on", human_bytes(own));
+  uint64_t own = own_growth(profile);
+  std::string mapped = own == 0 ? "into mappings without a call stack (libraries, files, threads, what a parent process mapped)"
+                                : fmt::format("into mappings, {} of it by the program's own calls of mmap (see Mappings)", human_bytes(own));
   struct Part {
     uint64_t now, then;
     std::string words;

@@ -103,6 +103,15 @@ int tmje_munmap(void* address, size_t length) {
   return (int)syscall(SYS_munmap, address, length);
 }
 
+// Where mmap has failed. libc's other name for it: no hook of ours, nothing to look up.
+void* __sbrk(intptr_t increment);
+void* tmje_sbrk(intptr_t increment);
+void* tmje_sbrk(intptr_t increment) {
+  void* at = __sbrk(increment);
+  if (at != (void*)-1 && increment > 0) tidemark_note_mapping(at, (size_t)increment);
+  return at;
+}
+
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.
 int tmje_no_backtrace(void* visit, void* argument);
 int tmje_no_backtrace(void* visit, void* argument) {

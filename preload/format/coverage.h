@@ -36,6 +36,7 @@ namespace tidemark::format {
   X(kMarksLost, marks_lost, "% {mark|marks} of the program found no room")                                                                  \
   X(kRangesForgotten, ranges_forgotten, "% {mapping|mappings} of the allocator or of tidemark found no place in the ledger's table: they count as the program's")                       \
   X(kMappingsForgotten, mappings_forgotten, "% {mapping|mappings} of the program found no place in the table, or came inside the allocator: no call stack has {it|them}") \
+  X(kUnmappingsMissed, unmappings_missed, "% {call|calls} of munmap or mremap came inside the allocator: what they unmapped, if any of it was known, still counts as mapped") \
   X(kLogFailures, log_failures, "% {line|lines} could not be written to the log (option log)")                                              \
   X(kSwitchTimeouts, switch_timeouts, "% {time|times} the move into the region waited in vain for a thread")                                \
   X(kChecksDisagreed, checks_disagreed, "% checked {stack differs|stacks differ} from libunwind's")

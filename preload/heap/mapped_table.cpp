@@ -56,8 +56,13 @@ bool cut_mapped(uintptr_t start, uintptr_t end, void (*cut)(void*, const MappedR
   MappedRange highest = ranges[first], lowest = ranges[last - 1];
   erase(first, last);
   bool room = true;   // two of them may stay of one
-  if (lowest.start < start) room = insert(first, {lowest.start, start, lowest.owner});
-  if (highest.end > end) room = insert(first, {end, highest.end, highest.owner}) && room;
+  auto keep = [&](const MappedRange& rest) {
+    if (insert(first, rest)) return;
+    cut(argument, rest);
+    room = false;
+  };
+  if (lowest.start < start) keep({lowest.start, start, lowest.owner});
+  if (highest.end > end) keep({end, highest.end, highest.owner});
   return room;
 }
 

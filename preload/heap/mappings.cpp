@@ -1,11 +1,17 @@
 #include "preload/heap/mappings.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "preload/base/spin_lock.h"
 #include "preload/heap/residency.h"
+#include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
 
 namespace tidemark::heap {
@@ -24,7 +30,26 @@ constexpr uint32_t kMostOwners = 4096, kIndex = 8192, kNoOwner = kMostOwners;
 constinit MappingOwner owners[kMostOwners]{};
 constinit uint16_t owner_index[kIndex]{};   // open addressing, by leaf; 0: free, else 1 + the place
 constinit std::atomic<uint32_t> owner_count{0};
-constinit base::SpinLock lock;   // of all that is here, and of the table; nobody who has it can be interrupted by another hook: see begin
+constinit base::SpinLock lock;   // of all that is here, and of the table
+
+// Whoever has the lock takes no signal: a handler that leaves by siglongjmp or pthread_exit would leave it locked for ever. A bare mmap may be left so.
+// All signals, also those that libc keeps for itself; libc's function would spare them.
+class Guard {
+ public:
+  Guard() {
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_, &before_, sizeof(before_));
+    lock.lock();
+  }
+  ~Guard() {
+    lock.unlock();
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+
+ private:
+  uint64_t all_ = ~uint64_t{0}, before_ = 0;   // the kernel's set (asm/signal.h)
+};
 
 MappingStack& record_of(uint32_t owner) { return *base::line<MappingStack>(owners[owner].record); }
 
@@ -66,10 +91,10 @@ void forget(bool really) {
   if (really) base::count(kMappingsForgotten);
 }
 
-// Enters as malloc does (tracker.h). False: nothing is recorded here, or not now.
-bool begin(base::ThreadState& t) {
+// Enters as malloc does (tracker.h). False: nothing is recorded here, or not now: then the loss is counted.
+bool begin(base::ThreadState& t, Coverage loss) {
   if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) {
-    forget(!t.internal && base::store.start);
+    if (!t.internal && base::store.start) base::count(loss);
     return false;
   }
   return enter(t) || pass_gate() == Gate::kTrack;
@@ -89,11 +114,11 @@ void note_mapped(const void* start, size_t bytes, const Caller& caller) {
   Pages pages = pages_of(start, bytes);
   base::ThreadState& t = base::thread_state;
   int saved = errno;
-  if (pages.end && begin(t)) {
+  if (pages.end && begin(t, kMappingsForgotten)) {
     stacks::Lookup lookup = stacks::begin_lookup(caller);
     uint32_t leaf = stacks::find_leaf_of(lookup);
     {
-      base::SpinGuard guard(lock);
+      Guard guard;
       bool whole = cut_mapped(pages.start, pages.end, count_unmapped, nullptr);
       uint32_t owner = find_owner(leaf == stacks::kNoNode ? kCutNode : leaf);
       bool noted = owner != kNoOwner && put_mapped({pages.start, pages.end, owner});
@@ -107,7 +132,8 @@ void note_mapped(const void* start, size_t bytes, const Caller& caller) {
 
 void Unmapping::take(void* unmapping, const MappedRange& part) {
   auto& u = *static_cast<Unmapping*>(unmapping);
-  if (u.count_ < kKept) u.parts_[u.count_++] = part;
+  if (u.count_ < kKept) u.parts_[u.count_] = part;
+  u.count_++;
   count_unmapped(nullptr, part);
 }
 
@@ -115,9 +141,10 @@ Unmapping::Unmapping(const void* start, size_t bytes) {
   Pages pages = pages_of(start, bytes);
   base::ThreadState& t = base::thread_state;
   int saved = errno;
-  if (pages.end && begin(t)) {
+  if (pages.end && begin(t, kUnmappingsMissed)) {
+    session_ = session_serial;
     {
-      base::SpinGuard guard(lock);
+      Guard guard;
       forget(!cut_mapped(pages.start, pages.end, take, this));
     }
     leave(t);
@@ -128,11 +155,11 @@ Unmapping::Unmapping(const void* start, size_t bytes) {
 void Unmapping::failed() {
   base::ThreadState& t = base::thread_state;
   int saved = errno;
-  if (count_ && begin(t)) {
-    {
-      base::SpinGuard guard(lock);
+  if (count_ && begin(t, kMappingsForgotten)) {
+    if (session_ == session_serial) {   // else this is a child that a signal handler forked meanwhile: it has forgotten them
+      Guard guard;
       for (uint32_t i = 0; i < count_; i++) {
-        bool put = put_mapped(parts_[i]);
+        bool put = i < kKept && put_mapped(parts_[i]);
         if (put) record_of(parts_[i].owner).unmapped_bytes -= parts_[i].end - parts_[i].start;
         forget(!put);
       }
@@ -152,7 +179,7 @@ void for_each_part(uintptr_t start, uintptr_t end, Visit visit) {
   MappedRange parts[kPartsAtOnce];
   for (uint32_t n = kPartsAtOnce; n == kPartsAtOnce;) {
     {
-      base::SpinGuard guard(lock);
+      Guard guard;
       n = copy_mapped(start, end, parts, kPartsAtOnce);
     }
     for (uint32_t i = 0; i < n; i++) visit(parts[i]);
@@ -161,25 +188,30 @@ void for_each_part(uintptr_t start, uintptr_t end, Visit visit) {
 }
 }  // namespace
 
-// The kernel joins neighbours, so that a mapping may have several owners: then each page is asked for, but for ranges of terabytes of which little is
-// used: one of those has what the others have not.
+// The kernel joins neighbours, so that a mapping may be of several owners, the allocator and tidemark among them: then each page is asked for. But not
+// those of a range of terabytes, of which little is used: it has what the rest of the mapping has not.
 void add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss) {
-  constexpr uint64_t kMostAsked = uint64_t{1} << 30;
+  constexpr uint64_t kMostAsked = uint64_t{16} << 30;
   if (!rss) return;
-  uint32_t vast = kNoOwner;
-  uint64_t left = rss, vast_bytes = 0;
+  uint64_t left = rss;
+  MappedRange vast{};
+  uintptr_t above = end;
+  bool all_asked = end - start <= kMostAsked;
+  auto take = [&left](uintptr_t from, uintptr_t to) {
+    uint64_t resident = to - from <= kMostAsked ? std::min(left, resident_in(from, to)) : 0;
+    left -= resident;
+    return resident;
+  };
   for_each_part(start, end, [&](const MappedRange& part) {
     uint64_t bytes = part.end - part.start;
-    if (bytes == end - start || bytes > kMostAsked) {
-      vast = part.owner;
-      vast_bytes = bytes;
-      return;
-    }
-    uint64_t resident = resident_in(part.start, part.end);
-    owners[part.owner].resident += resident;
-    left -= resident < left ? resident : left;
+    if (!all_asked && part.end < above) take(part.end, above);   // not the program's
+    above = part.start;
+    if (bytes == end - start || bytes > kMostAsked) vast = part;
+    else owners[part.owner].resident += take(part.start, part.end);
   });
-  if (vast != kNoOwner) owners[vast].resident += left < vast_bytes ? left : vast_bytes;
+  if (!vast.end) return;
+  if (start < above) take(start, above);
+  owners[vast.owner].resident += std::min(left, vast.end - vast.start);
 }
 
 void exclude_from_mappings(uintptr_t start, uintptr_t end) {

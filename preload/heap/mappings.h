@@ -21,7 +21,7 @@ class Unmapping {
   static constexpr uint32_t kKept = 16;   // more parts than these are not put back
   static void take(void* unmapping, const MappedRange& part);
   MappedRange parts_[kKept];
-  uint32_t count_ = 0;
+  uint32_t count_ = 0, session_ = 0;
 };
 
 // Where the resident bytes of mappings are: for a thread of ours, in this order, once for each ledger.

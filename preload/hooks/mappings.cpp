@@ -77,9 +77,11 @@ TIDEMARK_HOOK int brk(void* end) {
   return result;
 }
 
+extern "C" void* __sbrk(intptr_t increment);   // libc's other name for it
+
 TIDEMARK_HOOK void* sbrk(intptr_t increment) {
   const Caller caller = TIDEMARK_CALLER();
-  void* before = real::sbrk()(increment);
+  void* before = __sbrk(increment);
   if (increment != 0 && before != reinterpret_cast<void*>(-1)) note_break(uintptr_t(before), uintptr_t(before) + uintptr_t(increment), caller);
   return before;
 }

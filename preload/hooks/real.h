@@ -33,7 +33,6 @@
   X(dlopen)                        \
   X(prctl)                         \
   X(brk)                           \
-  X(sbrk)                          \
   X(mmap)                          \
   X(munmap)                        \
   X(mremap)                        \

@@ -12,7 +12,7 @@ namespace tidemark::stacks {
 // unwind data.
 inline constexpr Rule kUncalled = 8;
 
-struct RuleEntry {
+struct alignas(16) RuleEntry {   // none lies in two lines
   std::atomic<uint64_t> pc_and_low;   // pc (48 bits) | low 16 bits of the rule << 48; 0: free
   std::atomic<uint32_t> offset;       // of the rule
   std::atomic<uint32_t> joins;        // a Bloom filter of the stack pointers where this pc is in the join cache: see walk.cpp

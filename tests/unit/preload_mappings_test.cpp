@@ -7,6 +7,7 @@
 
 #include "preload/heap/mapped_table.h"
 #include "preload/heap/mappings.h"
+#include "preload/heap/session.h"
 #include "preload/platform/kept_file.h"
 #include "tests/unit/preload_fixture.h"
 
@@ -74,8 +75,9 @@ TEST_F(MappedTable, ACutLeavesBothEnds) {
 TEST_F(MappedTable, FullIsSaid) {
   for (uint32_t i = 0; i < heap::kMostMapped; i++) EXPECT_TRUE(heap::put_mapped({i * 10, i * 10 + 3, i}));
   EXPECT_FALSE(heap::put_mapped({5, 6, 1}));
-  bool whole = heap::cut_mapped(1, 2, [](void*, const MappedRange&) {}, nullptr);   // two ends of one
-  EXPECT_FALSE(whole);
+  std::vector<MappedRange> parts;   // two ends of one should stay
+  EXPECT_FALSE(heap::cut_mapped(1, 2, [](void* p, const MappedRange& part) { static_cast<std::vector<MappedRange>*>(p)->push_back(part); }, &parts));
+  EXPECT_EQ((Parts{{1, 2, 0}, {2, 3, 0}}), list(parts));
 }
 
 class MappingsTest : public CoreTest {
@@ -186,6 +188,27 @@ TEST_F(MappingsTest, ManyStacksShareTheLastPlace) {
   EXPECT_EQ(0u, base::header().coverage[format::kMappingsForgotten]);
 }
 
+TEST_F(MappingsTest, WhatIsNotPutBackIsCounted) {
+  constexpr uint32_t kParts = 20, kPutBack = 16;
+  Call calls[kParts];
+  for (uint32_t i = 0; i < kParts; i++) calls[i] = {i % 2 ? map_by_one : map_by_other, 0x10000000 + i * kPage, kPage};
+  make(calls);
+  unmap(0x10000000, kParts * kPage).failed();
+  uint64_t live = 0;
+  for (const auto* s : stacks()) live += s->mapped_bytes - s->unmapped_bytes;
+  EXPECT_EQ(kPutBack * kPage, live);
+  EXPECT_EQ(kParts - kPutBack, base::header().coverage[format::kMappingsForgotten]);
+}
+
+TEST_F(MappingsTest, AChildThatAHandlerForkedPutsNothingBack) {
+  map(0x10000000, kPage);
+  heap::Unmapping unmapping(reinterpret_cast<void*>(0x10000000), kPage);
+  heap::session_serial++;
+  heap::forget_mappings();
+  unmapping.failed();
+  EXPECT_EQ(kPage, stacks()[0]->unmapped_bytes);
+}
+
 TEST_F(MappingsTest, InsideTheAllocatorItIsCounted) {
   base::thread_state.busy = reinterpret_cast<address>(__builtin_frame_address(0)) - 65536;   // a hook further in
   base::thread_state.stack_low = 1, base::thread_state.stack_top = 2;
@@ -232,6 +255,24 @@ TEST_F(MappingsTest, ResidentPagesGoToWhoMappedThem) {
   heap::publish_resident_mappings(false);
   EXPECT_EQ(6 * kPage, stacks()[0]->resident_bytes);
   munmap(memory, 32 * kPage);
+}
+
+// Joined by the kernel with pages that are nobody's, or the allocator's.
+TEST_F(MappingsTest, AVastMappingHasWhatTheOthersHaveNot) {
+  constexpr size_t kVast = (size_t{16} << 30) + 4096, kOthers = 64 * kPage;
+  platform::begin_kept_files(true);
+  void* memory = mmap(nullptr, kVast + kOthers, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(MAP_FAILED, memory);
+  auto at = reinterpret_cast<uintptr_t>(memory);
+  const Call calls[] = {{map_by_one, at + kOthers, kVast}};
+  make(calls);
+  madvise(memory, kVast + kOthers, MADV_NOHUGEPAGE);
+  memset(memory, 1, 5 * kPage);
+  memset(reinterpret_cast<void*>(at + kOthers + kPage), 1, 10 * kPage);
+  heap::add_resident_mapping(at, at + kVast + kOthers, 15 * kPage);
+  heap::publish_resident_mappings(false);
+  EXPECT_EQ(10 * kPage, stacks()[0]->resident_bytes);
+  munmap(memory, kVast + kOthers);
 }
 
 }  // namespace
