@@ -63,29 +63,51 @@ uint64_t own_growth(const Profile& profile) {
   return std::min(saturating_sub(now, then), mappings);
 }
 
-// In words, where RSS grew since the baseline: parts of a tenth and more.
-void write_growth(std::ostream& out, const Profile& profile) {
-  const Timeline& timeline = profile.timeline;
-  uint64_t grown = timeline.growth();
-  if (grown == 0) return;
-  const format::RssLedger &now = *timeline.ledger, &then = *timeline.baseline_ledger;
+std::string free_pages_sentence(const Profile& profile) {
+  double measured = double(profile.timeline.ledger->tick) / format::kTicksPerSecond;
+  std::string text = "into the allocator's free pages";
+  for (const PurgeEntry& purge : profile.timeline.purges)
+    if (purge.at_s > measured) return fmt::format("{}: the purge at {} gave back {}", text, human_duration(purge.at_s), human_bytes(purge.bytes_returned));
+  return text + (profile.process.runs_now() ? ", which the next purge gives back (or `tidemark cleanup`)" : ", which a purge would have given back");
+}
+
+// Of what jemalloc holds, the part that is neither free pages nor fragmentation.
+uint64_t allocator_rest(const format::RssLedger& ledger) {
+  return saturating_sub(saturating_sub(ledger.allocator, ledger.allocator_free), ledger.allocator_fragmentation);
+}
+
+struct GrowthPart {
+  uint64_t now, then;
+  std::string words;
+};
+
+std::vector<GrowthPart> growth_parts(const Profile& profile) {
+  const format::RssLedger &now = *profile.timeline.ledger, &then = *profile.timeline.baseline_ledger;
   uint64_t own = own_growth(profile);
   std::string mapped = own == 0 ? "into mappings without a call stack (libraries, files, threads, what a parent process mapped)"
                                 : fmt::format("into mappings, {} of it by the program's own calls of mmap (see Mappings)", human_bytes(own));
-  struct Part {
-    uint64_t now, then;
-    std::string words;
-  };
-  std::vector<std::string> parts;
-  for (const Part& part : {Part{now.live, then.live, "into live blocks: the call stacks below"},
-                           Part{now.rounding, then.rounding, "into rounding up to size classes"},
-                           Part{now.allocator, then.allocator, "into the allocator's cache and fragmentation: a purge gives back the free pages of it (tidemark cleanup)"},
-                           Part{now.mappings, then.mappings, mapped},
-                           Part{now.thread_stacks, then.thread_stacks, "into stacks of threads"},
-                           Part{now.tidemark, then.tidemark, "into tidemark's own tables"}})
-    if (part.now > part.then && (part.now - part.then) * 10 >= grown) parts.push_back(fmt::format("{} {}", human_bytes(part.now - part.then), part.words));
-  if (grown < (1 << 20) || parts.empty()) return;
-  fmt::print(out, "  growth       {} since the baseline: {}\n", human_bytes(grown), fmt::join(parts, ", and\n               "));
+  return {{now.live, then.live, "into live blocks: the call stacks below"},
+          {now.rounding, then.rounding, "into rounding up to size classes"},
+          {now.allocator_fragmentation, then.allocator_fragmentation, "into fragmentation: partly used pages, which no purge gives back"},
+          {now.allocator_free, then.allocator_free, free_pages_sentence(profile)},
+          {allocator_rest(now), allocator_rest(then), "into the allocator's caches of threads, and its metadata"},
+          {now.mappings, then.mappings, mapped},
+          {now.thread_stacks, then.thread_stacks, "into stacks of threads"},
+          {now.tidemark, then.tidemark, "into tidemark's own tables"}};
+}
+
+// In words, where RSS grew since the baseline: parts of a tenth and more, largest first.
+void write_growth(std::ostream& out, const Profile& profile) {
+  constexpr uint64_t kWorthWords = 1 << 20;
+  uint64_t grown = profile.timeline.growth();
+  if (grown < kWorthWords) return;
+  std::vector<std::pair<uint64_t, std::string>> parts;
+  for (const GrowthPart& part : growth_parts(profile))
+    if (uint64_t bytes = saturating_sub(part.now, part.then); bytes >= grown / 10) parts.emplace_back(bytes, part.words);
+  std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<std::string> words;
+  for (const auto& [bytes, text] : parts) words.push_back(human_bytes(bytes) + " " + text);
+  if (!words.empty()) fmt::print(out, "  growth       {} since the baseline: {}\n", human_bytes(grown), fmt::join(words, ", and\n               "));
 }
 
 void write_allocator(std::ostream& out, const Timeline& timeline) {

@@ -75,8 +75,10 @@ struct Purge {
 // requested; of what size classes add to them; of jemalloc's other pages (free, partly used, metadata); of what the program or its loader
 // mapped; of its threads' stacks (a thread that never
 // called malloc is not known: its stack is a mapping); of tidemark's own. live_untouched: of live blocks on pages that were never touched, not in the sum.
+// Of `allocator`, as jemalloc counts them: allocator_free on pages without a block (dirty and muzzy), which a purge gives back; allocator_fragmentation
+// between blocks on partly used pages.
 #define TIDEMARK_LEDGER(X) \
-  X(rss) X(live) X(live_untouched) X(rounding) X(allocator) X(mappings) X(thread_stacks) X(tidemark)
+  X(rss) X(live) X(live_untouched) X(rounding) X(allocator) X(mappings) X(thread_stacks) X(tidemark) X(allocator_free) X(allocator_fragmentation)
 struct RssLedger {
   uint32_t sequence;   // odd while it is being written; 0: never
   uint32_t tick;

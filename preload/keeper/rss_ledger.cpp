@@ -9,6 +9,7 @@
 
 #include "preload/base/ranges.h"
 #include "preload/base/store.h"
+#include "preload/heap/allocator.h"
 #include "preload/heap/mappings.h"
 #include "preload/heap/residency.h"
 #include "preload/heap/threads.h"
@@ -99,6 +100,10 @@ bool measure_ledger() {
   now.live_untouched = heap.untouched;
   now.rounding = heap.rounding;
   now.allocator = less(heap.resident, heap.live + heap.rounding);
+  HeapFigures figures{};
+  heap::read_allocator(figures);
+  now.allocator_free = std::min(now.allocator, figures.dirty + figures.muzzy);
+  now.allocator_fragmentation = std::min(now.allocator - now.allocator_free, less(figures.active, figures.allocated));
   now.thread_stacks = sums.main_stack + stacks;
   now.tidemark = sums.region + sums.library + tables;
   now.mappings = less(sums.rest, heap.resident + tables + stacks);

@@ -3,6 +3,7 @@ so that a slow machine only makes them slower."""
 import glob
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -385,6 +386,28 @@ class Ledger(support.TestCase):
         self.assertGreater(measured[0]["ledger_tidemark"], 0)
         text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
         self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")
+
+
+    def growth_after(self, *commands, **options):
+        grower = Grower(self, **FAST, **options)
+        grower.wait_for_baseline()
+        for command in commands:
+            grower.tell(command)
+        self.ledger_of(grower.report().pid)
+        text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
+        return re.search(r"growth +(.*?since the baseline: .*?)\n  of RSS", text, re.DOTALL)[1]
+
+    def test_growth_into_live_blocks(self):
+        self.assertRegex(self.growth_after(f"leak {40 * MIB}"), r"since the baseline: 4\d\.\d MiB into live blocks: the call stacks below$")
+
+    def test_growth_into_fragmentation(self):
+        growth = self.growth_after(f"scatter {40 * MIB}")
+        self.assertRegex(growth, r"\b[34]\d\.\d MiB into live blocks")
+        self.assertRegex(growth, r"\b[34]\d\.\d MiB into fragmentation: partly used pages, which no purge gives back")
+
+    def test_growth_into_free_pages(self):
+        growth = self.growth_after(f"leak {40 * MIB}", "drop", dirty_decay_ms="4000000")
+        self.assertRegex(growth, r"since the baseline: [34]\d\.\d MiB into the allocator's free pages, which the next purge gives back")
 
 
 class Mappings(support.TestCase):
