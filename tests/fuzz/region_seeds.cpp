@@ -35,6 +35,10 @@ void fill(RegionBuilder& builder) {
   builder.stack(outer, {.allocated_count = 7, .allocated_bytes = 70, .kind = StackKind::kInherited});
   builder.stack(kRootNode, {.allocated_count = 2, .allocated_bytes = 20, .kind = StackKind::kOverflow});
   builder.thread(1);
+  uint64_t page = builder.page(PageKind::kMappingStacks);
+  auto& mapping = builder.at<MappingStack>(uint32_t(builder.header().first_line + page * kLinesPerPage));
+  mapping = {.mapped_count = 1, .mapped_bytes = 8192, .resident_bytes = 4096, .leaf = leaf};
+  builder.header().rss_ledger = {.sequence = 2, .tick = 16, .rss = 100};
 }
 
 }  // namespace
