@@ -104,7 +104,7 @@ void put_allocator(uint64_t (&gauges)[kGauges]) {
 }
 
 void put_ledger(uint64_t (&gauges)[kGauges], bool at_once) {
-  bool measured = at_once ? measure_ledger() : measure_ledger_now_and_then(platform::monotonic_ns());
+  bool measured = at_once ? measure_ledger() : measure_ledger_now_and_then(platform::monotonic_ns(), gauges[kRss]);
   const RssLedger& ledger = base::header().rss_ledger;
   gauges[kLedgerLive] = measured ? ledger.live : kUnknown;
   gauges[kLedgerUntouched] = measured ? ledger.live_untouched : kUnknown;
@@ -170,7 +170,7 @@ void prepare() {
   uint64_t gauges[kGauges], counters[kCounters];
   put_cgroup(gauges, counters);
   note_own_stack(1);
-  measure_ledger_now_and_then(platform::monotonic_ns());
+  measure_ledger_now_and_then(platform::monotonic_ns(), usage.rss);
   read_rules();
 }
 

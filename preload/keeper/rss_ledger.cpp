@@ -25,8 +25,9 @@ using namespace format;
 namespace {
 
 constexpr int64_t kCostFactor = 200;
-constexpr int64_t kLeastInterval = 10'000'000'000;
-constinit int64_t next = 0;
+constexpr int64_t kInterval = 10'000'000'000;
+constexpr uint64_t kFar = 16;   // a sixteenth of RSS
+constinit int64_t affordable = 0, next = 0;   // CLOCK_MONOTONIC
 constinit heap::StackBounds own_stacks[2]{};
 
 struct Sums {
@@ -117,14 +118,21 @@ bool measure_ledger() {
   return true;
 }
 
-bool measure_ledger_now_and_then(int64_t now) {
-  if (now < next) return false;
+// Whether RSS is far from that of the latest ledger.
+static bool is_far(uint64_t rss) {
+  uint64_t last = base::header().rss_ledger.rss;
+  return rss != platform::kNotKnown && (rss > last ? rss - last : last - rss) > last / kFar;
+}
+
+bool measure_ledger_now_and_then(int64_t now, uint64_t rss) {
+  if (now < affordable || (now < next && !is_far(rss))) return false;
   timespec before{}, after{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
   bool measured = measure_ledger();
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
   int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;
-  next = now + (cost * kCostFactor > kLeastInterval ? cost * kCostFactor : kLeastInterval);
+  affordable = now + cost * kCostFactor;
+  next = now + kInterval;
   return measured;
 }
 
@@ -139,7 +147,7 @@ void note_own_stack(uint32_t slot) {
 }
 
 void forget_ledger() {
-  next = 0;
+  affordable = next = 0;
   own_stacks[0] = own_stacks[1] = {};
 }
 

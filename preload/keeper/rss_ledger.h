@@ -6,8 +6,8 @@ namespace tidemark::keeper {
 
 // Measures at once. Takes time in proportion to the heap's pages and to the number of mappings. From an errand.
 bool measure_ledger();   // false: it could not be
-// The same, if the last time was long enough ago that it costs at most half a percent of a processor.
-bool measure_ledger_now_and_then(int64_t now);   // false: not now
+// The same, every ten seconds, or sooner where `rss` is far from the last one's; but not so often that it costs more than half a percent of a processor.
+bool measure_ledger_now_and_then(int64_t now, uint64_t rss);   // false: not now
 // The calling thread is one of ours: its stack counts as tidemark's. slot: 0 keeper, 1 errands.
 void note_own_stack(uint32_t slot);
 void forget_ledger();   // child of fork
