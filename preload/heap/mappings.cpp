@@ -32,20 +32,14 @@ constinit uint16_t owner_index[kIndex]{};   // open addressing, by leaf; 0: free
 constinit std::atomic<uint32_t> owner_count{0};
 constinit base::SpinLock lock;   // of all that is here, and of the table
 
-// Whoever has the lock takes no signal: a handler that leaves by siglongjmp or pthread_exit would leave it locked for ever. A bare mmap may be left so.
-// All signals, also those that libc keeps for itself; libc's function would spare them.
-class Guard {
+// Whoever is here takes no signal: a handler that leaves by siglongjmp or pthread_exit would leave a lock locked for ever. A bare mmap may be left
+// so. All signals, also those that libc keeps for itself; libc's function would spare them.
+class NoSignals {
  public:
-  Guard() {
-    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_, &before_, sizeof(before_));
-    lock.lock();
-  }
-  ~Guard() {
-    lock.unlock();
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
-  }
-  Guard(const Guard&) = delete;
-  Guard& operator=(const Guard&) = delete;
+  NoSignals() { syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_, &before_, sizeof(before_)); }
+  ~NoSignals() { syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_)); }
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
 
  private:
   uint64_t all_ = ~uint64_t{0}, before_ = 0;   // the kernel's set (asm/signal.h)
@@ -115,10 +109,11 @@ void note_mapped(const void* start, size_t bytes, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
   int saved = errno;
   if (pages.end && begin(t, kMappingsForgotten)) {
-    stacks::Lookup lookup = stacks::begin_lookup(caller);
-    uint32_t leaf = stacks::find_leaf_of(lookup);
     {
-      Guard guard;
+      NoSignals held_back;
+      stacks::Lookup lookup = stacks::begin_lookup(caller);
+      uint32_t leaf = stacks::find_leaf_of(lookup);
+      base::SpinGuard guard(lock);
       bool whole = cut_mapped(pages.start, pages.end, count_unmapped, nullptr);
       uint32_t owner = find_owner(leaf == stacks::kNoNode ? kCutNode : leaf);
       bool noted = owner != kNoOwner && put_mapped({pages.start, pages.end, owner});
@@ -144,7 +139,8 @@ Unmapping::Unmapping(const void* start, size_t bytes) {
   if (pages.end && begin(t, kUnmappingsMissed)) {
     session_ = session_serial;
     {
-      Guard guard;
+      NoSignals held_back;
+      base::SpinGuard guard(lock);
       forget(!cut_mapped(pages.start, pages.end, take, this));
     }
     leave(t);
@@ -157,7 +153,8 @@ void Unmapping::failed() {
   int saved = errno;
   if (count_ && begin(t, kMappingsForgotten)) {
     if (session_ == session_serial) {   // else this is a child that a signal handler forked meanwhile: it has forgotten them
-      Guard guard;
+      NoSignals held_back;
+      base::SpinGuard guard(lock);
       for (uint32_t i = 0; i < count_; i++) {
         bool put = i < kKept && put_mapped(parts_[i]);
         if (put) record_of(parts_[i].owner).unmapped_bytes -= parts_[i].end - parts_[i].start;
@@ -179,7 +176,7 @@ void for_each_part(uintptr_t start, uintptr_t end, Visit visit) {
   MappedRange parts[kPartsAtOnce];
   for (uint32_t n = kPartsAtOnce; n == kPartsAtOnce;) {
     {
-      Guard guard;
+      base::SpinGuard guard(lock);
       n = copy_mapped(start, end, parts, kPartsAtOnce);
     }
     for (uint32_t i = 0; i < n; i++) visit(parts[i]);
