@@ -84,7 +84,7 @@ struct GrowthPart {
 std::vector<GrowthPart> growth_parts(const Profile& profile) {
   const format::RssLedger &now = *profile.timeline.ledger, &then = *profile.timeline.baseline_ledger;
   uint64_t own = own_growth(profile);
-  std::string mapped = own == 0 ? "into mappings without a call stack (libraries, files, threads, what a parent process mapped)"
+  std::string mapped = own == 0 ? "into mappings without a call stack (libraries, files; in a fork child also what its parent mapped)"
                                 : fmt::format("into mappings, {} of it by the program's own calls of mmap (see Mappings)", human_bytes(own));
   return {{now.live, then.live, "into live blocks: the call stacks below"},
           {now.rounding, then.rounding, "into rounding up to size classes"},
@@ -93,7 +93,9 @@ std::vector<GrowthPart> growth_parts(const Profile& profile) {
           {allocator_rest(now), allocator_rest(then), "into the allocator's caches of threads, and its metadata"},
           {now.mappings, then.mappings, mapped},
           {now.thread_stacks, then.thread_stacks, "into stacks of threads"},
-          {now.tidemark, then.tidemark, "into tidemark's own tables"}};
+          {now.tidemark, then.tidemark, "into tidemark's own tables"},
+          {uint64_t(std::max<int64_t>(now.residual, 0)), uint64_t(std::max<int64_t>(then.residual, 0)),
+           "into what is not explained: stacks of threads that never called malloc, mappings by raw system calls"}};
 }
 
 // In words, where RSS grew since the baseline: parts of a tenth and more, largest first.

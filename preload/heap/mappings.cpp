@@ -30,18 +30,24 @@ constexpr uint32_t kMostOwners = 4096, kIndex = 8192, kNoOwner = kMostOwners;
 constinit MappingOwner owners[kMostOwners]{};
 constinit uint16_t owner_index[kIndex]{};   // open addressing, by leaf; 0: free, else 1 + the place
 constinit std::atomic<uint32_t> owner_count{0};
+constinit std::atomic<bool> confined{false};
 constinit base::SpinLock lock;   // of all that is here, and of the table
 
 // Whoever is here takes no signal: a handler that leaves by siglongjmp or pthread_exit would leave a lock locked for ever. A bare mmap may be left
 // so. All signals, also those that libc keeps for itself; libc's function would spare them.
 class NoSignals {
  public:
-  NoSignals() { syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_, &before_, sizeof(before_)); }
-  ~NoSignals() { syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_)); }
+  NoSignals() : held_back_(!confined.load(std::memory_order_relaxed)) {
+    if (held_back_) syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_, &before_, sizeof(before_));
+  }
+  ~NoSignals() {
+    if (held_back_) syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
   NoSignals(const NoSignals&) = delete;
   NoSignals& operator=(const NoSignals&) = delete;
 
  private:
+  const bool held_back_;
   uint64_t all_ = ~uint64_t{0}, before_ = 0;   // the kernel's set (asm/signal.h)
 };
 
@@ -187,10 +193,10 @@ void for_each_part(uintptr_t start, uintptr_t end, Visit visit) {
 
 // The kernel joins neighbours, so that a mapping may be of several owners, the allocator and tidemark among them: then each page is asked for. But not
 // those of a range of terabytes, of which little is used: it has what the rest of the mapping has not.
-void add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss) {
+uint64_t add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss) {
   constexpr uint64_t kMostAsked = uint64_t{16} << 30;
-  if (!rss) return;
-  uint64_t left = rss;
+  if (!rss) return 0;
+  uint64_t left = rss, sum = 0;
   MappedRange vast{};
   uintptr_t above = end;
   bool all_asked = end - start <= kMostAsked;
@@ -199,23 +205,29 @@ void add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss) {
     left -= resident;
     return resident;
   };
+  auto give = [&sum](uint32_t owner, uint64_t resident) { owners[owner].resident += resident, sum += resident; };
   for_each_part(start, end, [&](const MappedRange& part) {
     uint64_t bytes = part.end - part.start;
     if (!all_asked && part.end < above) take(part.end, above);   // not the program's
     above = part.start;
     if (bytes == end - start || bytes > kMostAsked) vast = part;
-    else owners[part.owner].resident += take(part.start, part.end);
+    else give(part.owner, take(part.start, part.end));
   });
-  if (!vast.end) return;
+  if (!vast.end) return sum;
   if (start < above) take(start, above);
-  owners[vast.owner].resident += std::min(left, vast.end - vast.start);
+  give(vast.owner, std::min(left, vast.end - vast.start));
+  return sum;
 }
 
-void exclude_from_mappings(uintptr_t start, uintptr_t end) {
-  for_each_part(start, end, [](const MappedRange& part) {
-    uint64_t resident = resident_in(part.start, part.end), &sum = owners[part.owner].resident;
-    sum -= resident < sum ? resident : sum;
+uint64_t exclude_from_mappings(uintptr_t start, uintptr_t end) {
+  uint64_t excluded = 0;
+  for_each_part(start, end, [&excluded](const MappedRange& part) {
+    uint64_t& sum = owners[part.owner].resident;
+    uint64_t resident = std::min(resident_in(part.start, part.end), sum);
+    sum -= resident;
+    excluded += resident;
   });
+  return excluded;
 }
 
 void publish_resident_mappings(bool baseline) {
@@ -227,6 +239,7 @@ void publish_resident_mappings(bool baseline) {
   }
 }
 
+void confine_mappings() { confined.store(true, std::memory_order_relaxed); }
 void reset_mappings_lock() { lock.reset(); }
 
 void forget_mappings() {

@@ -24,11 +24,12 @@ class Unmapping {
   uint32_t count_ = 0, session_ = 0;
 };
 
-// Where the resident bytes of mappings are: for a thread of ours, in this order, once for each ledger.
-void add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss);   // one of the kernel's mappings
-void exclude_from_mappings(uintptr_t start, uintptr_t end);                // is another part of the ledger
+// Where the resident bytes of mappings are: for a thread of ours, in this order, once for each ledger. The first two return how many bytes that are.
+uint64_t add_resident_mapping(uintptr_t start, uintptr_t end, uint64_t rss);   // of one of the kernel's mappings, what is the program's own
+uint64_t exclude_from_mappings(uintptr_t start, uintptr_t end);                // is another part of the ledger
 void publish_resident_mappings(bool baseline);
 
+void confine_mappings();      // a seccomp filter comes, which may kill who asks to hold signals back
 void reset_mappings_lock();   // child of fork
 void forget_mappings();       // the same, when it gets a store of its own: what it inherited has no stack there
 

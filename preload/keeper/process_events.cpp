@@ -178,6 +178,7 @@ void note_seccomp() {
   base::InternalScope scope;
   int saved = errno;
   if (base::store.start) end_grace();
+  heap::confine_mappings();
   if (!keeper_of_another_process()) {   // in a vfork child the flag would be the parent's
     confine_monitor();
     // What is under way may still open a file: the filter comes when it is done. What begins from now on sees the flag.

@@ -31,11 +31,44 @@ constinit int64_t affordable = 0, next = 0;   // CLOCK_MONOTONIC
 constinit heap::StackBounds own_stacks[2]{};
 
 struct Sums {
-  uint64_t region, library, main_stack, rest;
+  uint64_t region, library, main_stack;
+  uint64_t files;       // of files, and what the loader maps behind them (.bss)
+  uint64_t own;         // anonymous, by the program's own calls
+  uint64_t rest;        // all that is none of the first three
+  uintptr_t file_end;   // of the mapping before this one, if it was of a file
 };
 
 bool is_our_bss(const platform::Mapping& m) {
   return m.start >= (reinterpret_cast<uintptr_t>(__bss_start) & ~uintptr_t{kPageBytes - 1}) && m.start < reinterpret_cast<uintptr_t>(_end);
+}
+
+bool is_anonymous(const platform::Mapping& m) {
+  std::string_view path(m.path);
+  return path.empty() || path == "[heap]" || path.starts_with("[anon");
+}
+
+base::Range ranges[base::kMaxRanges];   // jemalloc's and ours, as of this ledger; one thread of ours
+uint32_t range_count = 0;
+
+uint64_t known_in(uintptr_t start, uintptr_t end) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < range_count; i++) {
+    uintptr_t from = std::max(start, ranges[i].start), to = std::min(end, ranges[i].end);
+    if (from < to) bytes += heap::resident_in(from, to);
+  }
+  return bytes;
+}
+
+uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+
+void sort_in_others(Sums& s, const platform::Mapping& m) {
+  uint64_t own = heap::add_resident_mapping(m.start, m.end, m.rss);
+  bool anonymous = is_anonymous(m), bss = anonymous && m.start == s.file_end;
+  s.rest += m.rss;
+  s.file_end = anonymous ? 0 : m.end;
+  if (!anonymous) s.files += m.rss;
+  else s.own += own;
+  if (bss) s.files += less(m.rss, own + known_in(m.start, m.end));   // the kernel may have joined it with what is no .bss
 }
 
 void sort_in(void* sums, const platform::Mapping& m) {
@@ -44,15 +77,14 @@ void sort_in(void* sums, const platform::Mapping& m) {
   if (m.start >= region && m.end <= region + base::store.bytes) s.region += m.rss;
   else if (std::string_view(m.path).ends_with("/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
   else if (strcmp(m.path, "[stack]") == 0) s.main_stack += m.rss;
-  else s.rest += m.rss, heap::add_resident_mapping(m.start, m.end, m.rss);
+  else sort_in_others(s, m);
 }
 
 // What lies outside of the region: its pages are the file's, of which the kernel would tell whether they are in the page cache.
 uint64_t own_tables() {
-  static base::Range ranges[base::kMaxRanges];   // one thread of ours
   auto region = reinterpret_cast<uintptr_t>(base::store.start), end = region + base::store.bytes;
   uint64_t bytes = 0;
-  for (uint32_t i = 0, n = base::copy_ranges(ranges); i < n; i++) {
+  for (uint32_t i = 0; i < range_count; i++) {
     const base::Range& r = ranges[i];
     if (r.owner == base::Owner::kTidemark)
       bytes += heap::resident_in(r.start, std::min(r.end, region)) + heap::resident_in(std::max(r.start, end), r.end);
@@ -60,12 +92,12 @@ uint64_t own_tables() {
   return bytes;
 }
 
-uint64_t stacks_of_threads() {
+uint64_t stacks_of_threads(Sums& sums) {
   static heap::StackBounds bounds[heap::kMostStacks];   // one thread of ours
   uint64_t bytes = 0;
   for (uint32_t i = 0, n = heap::copy_stack_bounds(bounds); i < n; i++) {
     bytes += heap::resident_in(bounds[i].low, bounds[i].top);
-    heap::exclude_from_mappings(bounds[i].low, bounds[i].top);   // a stack that the program mapped for its thread
+    sums.own -= std::min(sums.own, heap::exclude_from_mappings(bounds[i].low, bounds[i].top));   // mapped by the program for its thread
   }
   return bytes;
 }
@@ -77,7 +109,10 @@ void publish(RssLedger& kept, RssLedger now) {
   __atomic_add_fetch(&kept.sequence, 1, __ATOMIC_ACQ_REL);
 }
 
-uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+// A fork child does not know what its parent mapped: there all that is nothing else counts.
+uint64_t mappings_of(const Sums& sums, uint64_t others) {
+  return base::header().origin == uint32_t(Origin::kForked) ? less(sums.rest, others) : sums.files + sums.own;
+}
 }  // namespace
 
 bool measure_ledger() {
@@ -85,12 +120,13 @@ bool measure_ledger() {
   platform::read_memory(usage);
   Sums sums{};
   uint64_t entry;
+  range_count = base::copy_ranges(ranges);
   bool readable = platform::read_pagemap(reinterpret_cast<uintptr_t>(&entry), 1, &entry);
   if (usage.rss == platform::kNotKnown || !readable || !platform::for_each_mapping(sort_in, &sums)) return false;
   heap::Residency heap = heap::measure_heap();
   uint64_t tables = own_tables();
   for (const heap::StackBounds& own : own_stacks) tables += own.top ? heap::resident_in(own.low, own.top) : 0;
-  uint64_t stacks = stacks_of_threads();
+  uint64_t stacks = stacks_of_threads(sums);
 
   base::header().coverage[kRangesForgotten] = base::forgotten_ranges();
 
@@ -107,7 +143,7 @@ bool measure_ledger() {
   now.allocator_fragmentation = std::min(now.allocator - now.allocator_free, less(figures.active, figures.allocated));
   now.thread_stacks = sums.main_stack + stacks;
   now.tidemark = sums.region + sums.library + tables;
-  now.mappings = less(sums.rest, heap.resident + tables + stacks);
+  now.mappings = mappings_of(sums, heap.resident + tables + stacks);
   uint64_t known = now.live + now.rounding + now.allocator + now.thread_stacks + now.tidemark + now.mappings;
   now.residual = int64_t(now.rss) - int64_t(known);
 

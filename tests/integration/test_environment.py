@@ -216,6 +216,13 @@ class HardLife(support.TestCase):
                 self.assertEqual((0, b""), (run.status, run.err))
                 self.assertEqual([], run.report().contradictions())
 
+    def test_seccomp_and_mmap(self):
+        run = self.tracked([HARD_LIFE, "seccomp_mappings"])
+        if run.status == SKIP:
+            self.skipTest("not permitted here")
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(20, max(site["calls"] for site in run.report().raw["mapping_sites"]))
+
     def test_seccomp_in_a_child(self):
         """Its region is made before the filter comes, which would kill who makes it."""
         run = self.exact("seccomp_child", None, ("samples_confined",))

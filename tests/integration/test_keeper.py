@@ -355,11 +355,12 @@ cache nothing  match=*never_called*
 
 
 class Ledger(support.TestCase):
-    def ledger_of(self, pid):
+    def ledger_of(self, pid, explained=True):
         done = support.execute([support.TIDEMARK, "stats", str(pid), "--json"], env=support.clean_environment())
         self.assertEqual((0, b""), (done.status, done.err))
         ledger = json.loads(done.out)["ledger"]
-        self.assert_explained(ledger)
+        if explained:
+            self.assert_explained(ledger)
         return ledger
 
     def test_each_part(self):
@@ -388,12 +389,21 @@ class Ledger(support.TestCase):
         self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")
 
 
-    def growth_after(self, *commands, **options):
+    def test_what_nobody_noted_is_not_explained(self):
+        grower = Grower(self, **FAST)
+        pid = grower.report().pid
+        before = self.ledger_of(pid)
+        grower.tell(f"rawmap {20 * MIB}")
+        after = self.ledger_of(pid, explained=False)
+        self.assertAlmostEqual(20 * MIB, after["residual"] - before["residual"], delta=MIB)
+        self.assertAlmostEqual(before["mappings"], after["mappings"], delta=MIB)
+
+    def growth_after(self, *commands, explained=True, **options):
         grower = Grower(self, **FAST, **options)
         grower.wait_for_baseline()
         for command in commands:
             grower.tell(command)
-        self.ledger_of(grower.report().pid)
+        self.ledger_of(grower.report().pid, explained)
         text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
         return re.search(r"growth +(.*?since the baseline: .*?)\n  of RSS", text, re.DOTALL)[1]
 
@@ -404,6 +414,10 @@ class Ledger(support.TestCase):
         growth = self.growth_after(f"scatter {40 * MIB}")
         self.assertRegex(growth, r"\b[34]\d\.\d MiB into live blocks")
         self.assertRegex(growth, r"\b[34]\d\.\d MiB into fragmentation: partly used pages, which no purge gives back")
+
+    def test_growth_into_what_is_not_explained(self):
+        growth = self.growth_after(f"rawmap {40 * MIB}", explained=False)
+        self.assertRegex(growth, r"since the baseline: 40\.\d MiB into what is not explained: ")
 
     def test_growth_into_free_pages(self):
         growth = self.growth_after(f"leak {40 * MIB}", "drop", dirty_decay_ms="4000000")

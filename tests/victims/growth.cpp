@@ -5,6 +5,7 @@
 //   untouched BYTES   one block, never written to
 //   rounded BYTES     in blocks of 13 KiB, for which jemalloc takes 14
 //   map BYTES         an anonymous mapping of its own, written to
+//   rawmap BYTES      the same, by a raw system call
 //   unmap BYTES       the last so many bytes of the latest of these
 //   remap BYTES       the latest of these takes so many, all written to
 //   break BYTES       the program's break goes up by so many, written to
@@ -15,6 +16,7 @@
 #include <alloca.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -64,6 +66,10 @@ __attribute__((noinline)) void map(size_t bytes) {
   mapping = static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   mapping_bytes = bytes;
   memset(mapping, 1, bytes);
+}
+
+void raw_map(size_t bytes) {
+  memset(reinterpret_cast<void*>(syscall(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)), 1, bytes);
 }
 
 __attribute__((noinline)) void unmap(size_t bytes) {
@@ -134,6 +140,7 @@ int main() {
     else if (command == "untouched") blocks.push_back(malloc(bytes));
     else if (command == "rounded") rounded(bytes);
     else if (command == "map") map(bytes);
+    else if (command == "rawmap") raw_map(bytes);
     else if (command == "unmap") unmap(bytes);
     else if (command == "remap") remap(bytes);
     else if (command == "break") raise_break(bytes);

@@ -81,6 +81,12 @@ static void forbid_threads() {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, 1, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0) _exit(77);
 }
 
+static void forbid_signal_masks() {
+  sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), KILL(SYS_rt_sigprocmask), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, 1, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0) _exit(77);
+}
+
 int main(int argc, char** argv) {
   const char* mode = argc > 1 ? argv[1] : "";
   auto is = [mode](const char* name) { return strcmp(mode, name) == 0; };
@@ -97,6 +103,12 @@ int main(int argc, char** argv) {
     sleep_ms(atoi(argv[2]));
     forbid_threads();
     for (int i = 0; i < 4; i++) sleep_ms(50), free(site_later());
+  } else if (is("seccomp_mappings")) {   // calls that were made before go on
+    for (volatile int i = 0; i < 20; i = i + 1) {
+      if (i == 10) forbid_signal_masks();
+      munmap(mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
+    }
+    _exit(0);
   } else if (is("seccomp_child")) {   // a child that confines itself at once, as privilege separation does
     pid_t pid = fork();
     if (pid == 0) {
