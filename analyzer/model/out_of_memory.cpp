@@ -45,7 +45,7 @@ std::optional<OutOfMemory> judge_out_of_memory(const region::Region& region, con
   OutOfMemory found{timeline.last(format::kCgroupLimit), timeline.last(format::kRss), false};
   bool same_boot = std::memcmp(region.header().boot_id, surroundings.boot_id.data(), sizeof(region.header().boot_id)) == 0;
   std::optional<uint64_t> kills;
-  if (same_boot && surroundings.oom_kills && !timeline.cgroup.empty()) kills = surroundings.oom_kills(timeline.cgroup);
+  if (same_boot && surroundings.oom_kills && !timeline.cgroup.empty()) kills = surroundings.oom_kills(timeline.cgroup, timeline.cgroup_inode);
   if (kills) {
     found.seen = *kills > last_counter(timeline, format::kCgroupOomKills).value_or(*kills);
     return found.seen ? std::optional(found) : std::nullopt;

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "analyzer/model/cgroup.h"
+
 namespace tidemark::model {
 
 using format::Header;
@@ -45,16 +47,6 @@ std::optional<uint64_t> start_of_process(int32_t pid) {
   uint64_t start = 0;
   if (!(fields >> start)) return std::nullopt;
   return start;
-}
-
-std::optional<uint64_t> oom_kills_of(const std::string& folder) {
-  for (const char* name : {"/memory.events", "/memory.oom_control"}) {   // cgroup version 2, 1
-    std::ifstream file(folder + name);
-    std::string key;
-    for (uint64_t value; file >> key >> value;)
-      if (key == "oom_kill") return value;
-  }
-  return std::nullopt;
 }
 
 int64_t difference(int64_t a, int64_t b) {
@@ -142,7 +134,7 @@ Surroundings Surroundings::here() {
   clock_gettime(CLOCK_REALTIME, &now);
   result.now_realtime_ns = int64_t(now.tv_sec) * kSecond + now.tv_nsec;
   result.process_start = start_of_process;
-  result.oom_kills = oom_kills_of;
+  result.oom_kills = oom_kills_of_cgroup;
   return result;
 }
 
@@ -181,6 +173,7 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
   process.ended_ns = end_of(header, process.ending, surroundings);
   process.duration_s = duration_until(header, process.ended_ns);
   process.snapshot = header.snapshot_realtime_ns != 0;
+  process.other_pid_namespace = header.pid_namespace != surroundings.pid_namespace;
   process.stopped = header.stopped_realtime_ns != 0;
   if (process.runs_now() && header.heartbeat_realtime_ns != 0)
     process.silent_s = std::max(0.0, double(difference(process.ended_ns, header.heartbeat_realtime_ns)) / kSecond);

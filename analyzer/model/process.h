@@ -29,7 +29,7 @@ struct Surroundings {
   std::function<std::optional<uint64_t>(int32_t pid)> process_start;
 
   // Processes of the cgroup with this folder that were killed for lack of memory; none: there is no such cgroup (any more).
-  std::function<std::optional<uint64_t>(const std::string& folder)> oom_kills;
+  std::function<std::optional<uint64_t>(const std::string& folder, uint64_t inode)> oom_kills;
 
   static Surroundings here();
 };
@@ -61,6 +61,8 @@ struct Process {
   double silent_s = 0;     // running: since the last sign of life
   bool snapshot = false;   // a copy made while it ran, at ended_ns
   bool stopped = false;    // recording was ended by `tidemark stop` at ended_ns; the process went on
+
+  bool other_pid_namespace = false;  // than this program's: its pid is another one here
 
   bool runs_now() const { return ending == Ending::kRunning && !snapshot && !stopped; }
   uint32_t threads_now = 0, threads_peak = 0;

@@ -108,6 +108,7 @@ Timeline read_timeline(const region::Region& region) {
     timeline.baseline_s = seconds(header.baseline_tick);
   }
   timeline.cgroup = region.text(header.cgroup);
+  timeline.cgroup_inode = header.cgroup_inode;
   return timeline;
 }
 

@@ -63,7 +63,8 @@ struct Timeline {
   Bytes baseline_rss, baseline_vms;
   double baseline_s = 0;
   std::optional<format::RssLedger> ledger, baseline_ledger;
-  std::string cgroup;              // folder of the memory controller's files; empty: none
+  std::string cgroup;              // folder of the memory controller's files, as the process saw it; empty: none
+  uint64_t cgroup_inode = 0;       // of that folder
 
   // Of RSS since the baseline's ledger; 0: none, or not known.
   uint64_t growth() const { return ledger && baseline_ledger && ledger->rss > baseline_ledger->rss ? ledger->rss - baseline_ledger->rss : 0; }

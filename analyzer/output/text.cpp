@@ -199,13 +199,16 @@ void write_next_steps(std::ostream& out, const Report& report, const FrameWriter
     fmt::print(out, "  tidemark report --json {}   all {} call stacks, for other tools\n", path,
                human_count(report.profile->sites.size()));
   const Process& process = report.profile->process;
+  std::string pid = process.other_pid_namespace ? "PID" : std::to_string(process.pid);
   if ((process.ending == Ending::kKilled || process.signal == SIGKILL) && !(process.oom && process.oom->seen))
     fmt::print(out, "  dmesg -T | grep -i 'killed process'   was it the OOM killer?\n");
   if (process.runs_now()) {
     fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);
-    fmt::print(out, "  tidemark cleanup {}   what a purge gives back was never one\n", process.pid);
+    fmt::print(out, "  tidemark cleanup {}   what a purge gives back was never one\n", pid);
   }
-  if (process.snapshot) fmt::print(out, "  tidemark snapshot {}   another one in a while: what still grows is the leak\n", process.pid);
+  if (process.snapshot) fmt::print(out, "  tidemark snapshot {}   another one in a while: what still grows is the leak\n", pid);
+  if ((process.runs_now() || process.snapshot) && process.other_pid_namespace)
+    fmt::print(out, "  pgrep -x {}   its PID here: {} is the one in its container\n", printable(shell_quoted(process.name)), process.pid);
 }
 
 }  // namespace

@@ -135,7 +135,8 @@ struct Header {
   // over time, written by the keeper
   TextRef rules;               // of caches: the file that the option `rules` names, as it was at the start
   uint64_t expiry_ms;          // option cache_duration, as of the last walk
-  TextRef cgroup;              // folder of the memory controller's files; none: no cgroup was found
+  TextRef cgroup;              // folder of the memory controller's files, as the process sees it; none: no cgroup was found
+  uint64_t cgroup_inode;       // of that folder: what it is, wherever it is seen
   uint32_t series_ticks;       // width of one ProcessPoint, a power of two; 0: no sample yet
   uint32_t series_first_tick;  // where point 0 begins
   uint32_t series_used;        // points

@@ -63,6 +63,7 @@ const platform::Cgroup& present_cgroup() {
     size_t n = strlen(cgroup.folder);
     if (n != h.cgroup.length || memcmp(base::store.start + h.cgroup.offset, cgroup.folder, n) != 0)
       h.cgroup = base::take_text(cgroup.folder, n);
+    h.cgroup_inode = cgroup.inode;
   }
   return cgroup;
 }

@@ -1,5 +1,6 @@
 #include "preload/platform/cgroup.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -165,6 +166,8 @@ bool find_cgroup(Cgroup& out) {
     for (uint32_t i = 0; i < kept_used; i++) kept[i].file.name(nullptr);
     kept_used = 0;
   }
+  struct stat status;
+  if (found.found && stat(found.folder, &status) == 0) found.inode = status.st_ino;
   out = found;
   return out.found;
 }

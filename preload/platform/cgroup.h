@@ -10,6 +10,7 @@ struct Cgroup {
   bool version_2;
   uint32_t mount_length;   // of `folder`: where the hierarchy is mounted
   char folder[512];        // with the files of this cgroup; a container may see its own as the mount itself
+  uint64_t inode;          // of `folder`: the cgroup's identity within its hierarchy, the same in every mount namespace; 0: unknown
 };
 // `out` is what was found before, or zero; a process can be moved. Opens files. false: there is none to be read.
 bool find_cgroup(Cgroup& out);

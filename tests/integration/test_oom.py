@@ -46,13 +46,17 @@ class OutOfMemory(support.TestCase):
         if os.path.isdir(self.cgroup):
             os.rmdir(self.cgroup)
 
-    def grow_until_killed(self):
-        """By LD_PRELOAD, in the cgroup; what is asked for grows slowly enough to be sampled."""
+    def grow_until_killed(self, contained=False):
+        """By LD_PRELOAD, in the cgroup; what is asked for grows slowly enough to be sampled. contained: it sees its cgroup as the root of all, as
+        programs in containers do."""
         folder = self.new_folder()
         settings = ":".join(f"{k}={v}" for k, v in {"dir": folder, **FAST}.items())
         env = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": settings})
-        enter = f"echo $$ >{self.cgroup}/cgroup.procs; exec {support.victim('growth')}"
-        process = subprocess.Popen(["/bin/sh", "-c", enter], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        enter = f"echo $$ >{self.cgroup}/cgroup.procs; "
+        if contained:
+            enter += f"mount --bind {self.cgroup} {os.path.dirname(self.cgroup)} || exit 77; "
+        unshare = ["unshare", "-m", "--propagation", "private"] if contained else []
+        process = subprocess.Popen([*unshare, "/bin/sh", "-c", enter + f"exec {support.victim('growth')}"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addCleanup(lambda: (process.kill(), process.communicate()))
         process.stdout.readline()
         try:
@@ -82,6 +86,15 @@ class OutOfMemory(support.TestCase):
 
     def test_inferred_when_the_cgroup_is_gone(self):
         path = self.grow_until_killed()
+        self.remove()
+        self.assertEqual("inferred", support.read_report(path).process["oom"]["certainty"])
+
+    def test_in_a_container(self):
+        if support.plain(["unshare", "-m", "true"]).status != 0:
+            self.skipTest("no mount namespaces here")
+        path = self.grow_until_killed(contained=True)
+        report = support.read_report(path)
+        self.assertEqual((os.path.dirname(self.cgroup), "seen"), (report.raw["cgroup"], report.process["oom"]["certainty"]))
         self.remove()
         self.assertEqual("inferred", support.read_report(path).process["oom"]["certainty"])
 

@@ -17,7 +17,7 @@ class AnalyzerOutOfMemory : public testing::Test {
   AnalyzerOutOfMemory() {
     process_.ending = model::Ending::kKilled;
     std::copy_n(RegionBuilder().header().boot_id, surroundings_.boot_id.size(), surroundings_.boot_id.begin());
-    surroundings_.oom_kills = [this](const std::string&) { return kills_now_; };
+    surroundings_.oom_kills = [this](const std::string&, uint64_t) { return kills_now_; };
     timeline_.cgroup = "/sys/fs/cgroup/service";
   }
 
