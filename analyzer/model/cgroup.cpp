@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <unordered_map>
 
 namespace tidemark::model {
 
@@ -12,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kRoots[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};  // version 1, 2
-constexpr int kMostFolders = 50'000;
+constexpr size_t kMostFolders = 10'000;
 
 std::optional<uint64_t> oom_kills_in(const std::string& folder) {
   for (const char* name : {"/memory.events", "/memory.oom_control"}) {  // version 2, 1
@@ -29,24 +30,35 @@ bool has_inode(const std::string& folder, uint64_t inode) {
   return inode != 0 && stat(folder.c_str(), &status) == 0 && status.st_ino == inode;
 }
 
-// Numbers are those of one hierarchy: in another one the folder has none of the memory controller's files.
-std::optional<uint64_t> oom_kills_below(const char* root, uint64_t inode) {
+using Folders = std::unordered_multimap<uint64_t, std::string>;  // by inode
+
+void add_folders_below(const char* root, Folders& folders) {
   std::error_code error;
-  fs::recursive_directory_iterator folders(root, fs::directory_options::skip_permission_denied, error), end;
-  for (int seen = 0; !error && folders != end && seen < kMostFolders; folders.increment(error)) {
-    if (!folders->is_directory(error) || ++seen == 0) continue;
-    if (has_inode(folders->path(), inode))
-      if (auto kills = oom_kills_in(folders->path())) return kills;
+  fs::recursive_directory_iterator entries(root, fs::directory_options::skip_permission_denied, error), end;
+  for (; !error && entries != end && folders.size() < kMostFolders; entries.increment(error)) {
+    struct stat status;
+    if (entries->is_directory(error) && stat(entries->path().c_str(), &status) == 0) folders.emplace(status.st_ino, entries->path());
   }
-  return std::nullopt;
+}
+
+// A folder of a hundred regions asks a hundred times.
+const Folders& folders_here() {
+  static const Folders folders = [] {
+    Folders found;
+    for (const char* root : kRoots) add_folders_below(root, found);
+    return found;
+  }();
+  return folders;
 }
 
 }  // namespace
 
 std::optional<uint64_t> oom_kills_of_cgroup(const std::string& folder, uint64_t inode) {
   if (has_inode(folder, inode)) return oom_kills_in(folder);
-  for (const char* root : kRoots)
-    if (auto kills = inode != 0 ? oom_kills_below(root, inode) : std::nullopt) return kills;
+  if (inode == 0) return std::nullopt;
+  // Inodes are those of one hierarchy: in another one a folder has none of the memory controller's files.
+  for (auto [place, end] = folders_here().equal_range(inode); place != end; ++place)
+    if (auto kills = oom_kills_in(place->second)) return kills;
   return std::nullopt;
 }
 
