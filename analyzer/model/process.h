@@ -28,7 +28,7 @@ struct Surroundings {
   // Start time of a process that lives (a zombie doesn't), in clock ticks since boot.
   std::function<std::optional<uint64_t>(int32_t pid)> process_start;
 
-  // Processes of the cgroup with this folder that were killed for lack of memory; none: there is no such cgroup (any more).
+  // Processes of a cgroup that were killed for lack of memory (cgroup.h); none: there is no such cgroup (any more).
   std::function<std::optional<uint64_t>(const std::string& folder, uint64_t inode)> oom_kills;
 
   static Surroundings here();

@@ -9,7 +9,7 @@ namespace tidemark::base {
 enum class Owner : uint32_t { kNobody = 0, kAllocator = 1, kTidemark = 2 };
 
 // Any context, signal handlers too: no allocation, a lock that is only tried. Neighbours of one owner become one range. What finds no room
-// is forgotten, and counted: it then looks like the program's.
+// is forgotten, and counted: what of it is resident the ledger then cannot explain.
 void note_mapping(Owner owner, const void* start, size_t bytes);
 void note_unmapping(const void* start, size_t bytes);
 void reset_ranges_lock();   // child of fork

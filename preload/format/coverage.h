@@ -34,7 +34,7 @@ namespace tidemark::format {
   X(kEventsLost, events_lost, "% {warning|warnings} found no room")                                                                         \
   X(kRulesUnread, rules_unread, "% rules {file|files} could not be read, or only a part of it (option rules; 4000 bytes are kept)")          \
   X(kMarksLost, marks_lost, "% {mark|marks} of the program found no room")                                                                  \
-  X(kRangesForgotten, ranges_forgotten, "% {mapping|mappings} of the allocator or of tidemark found no place in the ledger's table: they count as the program's")                       \
+  X(kRangesForgotten, ranges_forgotten, "% {mapping|mappings} of the allocator or of tidemark found no place in the ledger's table: what of {it|them} is resident is not explained") \
   X(kMappingsForgotten, mappings_forgotten, "% {mapping|mappings} of the program found no place in the table, or came inside the allocator: no call stack has {it|them}") \
   X(kUnmappingsMissed, unmappings_missed, "% {call|calls} of munmap or mremap came inside the allocator: what they unmapped, if any of it was known, still counts as mapped") \
   X(kLogFailures, log_failures, "% {line|lines} could not be written to the log (option log)")                                              \

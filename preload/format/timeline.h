@@ -73,7 +73,8 @@ struct Purge {
 
 // RSS = live + rounding + allocator + mappings + thread_stacks + tidemark + residual; bytes, as of tick. Resident parts: of live blocks as
 // requested; of what size classes add to them; of jemalloc's other pages (free, partly used, metadata); of files, and what the program
-// mapped by calls that were seen; of its threads' stacks; of tidemark's own. What is left: stacks of threads that never called malloc, mappings by raw system calls. live_untouched: of live blocks on pages that were never touched, not in the sum.
+// mapped by calls that were seen; of its threads' stacks; of tidemark's own. What is left: stacks of threads that never called malloc, mappings by raw
+// system calls. live_untouched: of live blocks on pages that were never touched, not in the sum.
 // Of `allocator`, as jemalloc counts them: allocator_free on pages without a block (dirty and muzzy), which a purge gives back; allocator_fragmentation
 // between blocks on partly used pages.
 #define TIDEMARK_LEDGER(X) \

@@ -10,6 +10,7 @@
 
 #include "analyzer/region/region.h"
 #include "tests/unit/support/region_builder.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::test {
 namespace {
@@ -159,12 +160,6 @@ TEST(AnalyzerRegion, HugeCountsInTheHeaderAreBounded) {
 
 class AnalyzerFile : public testing::Test {
  protected:
-  void SetUp() override {
-    char pattern[] = "/tmp/tidemark-analyzer-XXXXXX";
-    folder_ = mkdtemp(pattern);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string refusal_of(const std::string& path) {
     try {
       Region::open(path);
@@ -174,36 +169,36 @@ class AnalyzerFile : public testing::Test {
     return "read";
   }
 
-  std::string folder_;
+  Scratch scratch_;
 };
 
 TEST_F(AnalyzerFile, OpensRegion) {
   RegionBuilder builder;
   builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
-  builder.save(folder_ + "/a.tide");
-  EXPECT_EQ(Region::open(folder_ + "/a.tide").stacks().size(), 1u);
+  builder.save(scratch_ / "a.tide");
+  EXPECT_EQ(Region::open(scratch_ / "a.tide").stacks().size(), 1u);
   builder.header().ending = uint32_t(Ending::kExited);
-  builder.save(folder_ + "/b.tide");
-  EXPECT_EQ(Region::open(folder_ + "/b.tide").stacks().size(), 1u);
+  builder.save(scratch_ / "b.tide");
+  EXPECT_EQ(Region::open(scratch_ / "b.tide").stacks().size(), 1u);
 }
 
 TEST_F(AnalyzerFile, SaysWhyNot) {
-  EXPECT_EQ(refusal_of(folder_ + "/none"), "no such file");
-  EXPECT_NE(refusal_of(folder_).find("folder"), std::string::npos);
-  mkfifo((folder_ + "/fifo").c_str(), 0600);
-  EXPECT_NE(refusal_of(folder_ + "/fifo").find("not a regular file"), std::string::npos);
-  std::ofstream(folder_ + "/empty").close();
-  EXPECT_NE(refusal_of(folder_ + "/empty").find("empty"), std::string::npos);
-  std::ofstream(folder_ + "/zeros").close();
-  std::filesystem::resize_file(folder_ + "/zeros", 1 << 20);
-  EXPECT_NE(refusal_of(folder_ + "/zeros").find("still being created"), std::string::npos);
+  EXPECT_EQ(refusal_of(scratch_ / "none"), "no such file");
+  EXPECT_NE(refusal_of(scratch_.path()).find("folder"), std::string::npos);
+  mkfifo((scratch_ / "fifo").c_str(), 0600);
+  EXPECT_NE(refusal_of(scratch_ / "fifo").find("not a regular file"), std::string::npos);
+  std::ofstream(scratch_ / "empty").close();
+  EXPECT_NE(refusal_of(scratch_ / "empty").find("empty"), std::string::npos);
+  std::ofstream(scratch_ / "zeros").close();
+  std::filesystem::resize_file(scratch_ / "zeros", 1 << 20);
+  EXPECT_NE(refusal_of(scratch_ / "zeros").find("still being created"), std::string::npos);
 }
 
 TEST_F(AnalyzerFile, AHugeFileCostsOnlyWhatItUses) {
   RegionBuilder builder;
-  builder.save(folder_ + "/a.tide");
-  std::filesystem::resize_file(folder_ + "/a.tide", 1ull << 40);
-  EXPECT_EQ(refusal_of(folder_ + "/a.tide"), "read");
+  builder.save(scratch_ / "a.tide");
+  std::filesystem::resize_file(scratch_ / "a.tide", 1ull << 40);
+  EXPECT_EQ(refusal_of(scratch_ / "a.tide"), "read");
 }
 
 }  // namespace

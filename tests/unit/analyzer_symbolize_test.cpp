@@ -15,6 +15,7 @@
 #include "analyzer/symbolize/symbolizer.h"
 #include "tests/unit/support/known_lines.h"
 #include "tests/unit/support/parsed.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::test {
 namespace {
@@ -183,10 +184,10 @@ TEST(AnalyzerDemangle, CxxRustAndOthers) {
 }
 
 TEST(AnalyzerPackages, FindsTheOwnerAcrossMergedUsr) {
-  char pattern[] = "/tmp/tidemark-dpkg-XXXXXX";
-  std::string folder = mkdtemp(pattern);
-  std::ofstream(folder + "/libx1:amd64.list") << "/.\n/lib/x86_64-linux-gnu/libx-of-test.so.1\n";
-  std::ofstream(folder + "/other.list") << "/usr/bin/other-of-test\n";
+  Scratch scratch;
+  const std::string& folder = scratch.path();
+  std::ofstream(scratch / "libx1:amd64.list") << "/.\n/lib/x86_64-linux-gnu/libx-of-test.so.1\n";
+  std::ofstream(scratch / "other.list") << "/usr/bin/other-of-test\n";
   auto owners = symbolize::owning_packages({"/usr/lib/x86_64-linux-gnu/libx-of-test.so.1", "/nobodys"}, folder);
   EXPECT_EQ(owners, (std::map<std::string, std::string>{{"/usr/lib/x86_64-linux-gnu/libx-of-test.so.1", "libx1"}}));
   std::filesystem::remove_all(folder);

@@ -8,9 +8,11 @@
 #include "analyzer/launch/entry.h"
 #include "analyzer/launch/library.h"
 #include "analyzer/launch/program.h"
-#include "tests/unit/launch_scratch.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::launch {
+
+using test::Scratch;
 namespace {
 
 constexpr const char* kGlibc = "/lib64/ld-linux-x86-64.so.2";

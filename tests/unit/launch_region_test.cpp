@@ -9,9 +9,11 @@
 #include "analyzer/launch/ledger_file.h"
 #include "analyzer/launch/process.h"
 #include "analyzer/launch/region_folder.h"
-#include "tests/unit/launch_scratch.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::launch {
+
+using test::Scratch;
 namespace {
 
 constexpr uint64_t kRun = 0x1234;

@@ -9,9 +9,11 @@
 #include <functional>
 
 #include "analyzer/commands/run.h"
-#include "tests/unit/launch_scratch.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::launch {
+
+using test::Scratch;
 namespace {
 
 constexpr const char* kHarmless = "/lib/x86_64-linux-gnu/libm.so.6";

@@ -7,12 +7,12 @@
 #include <fstream>
 #include <string>
 
-namespace tidemark::launch {
+namespace tidemark::test {
 
 class Scratch {
  public:
   Scratch() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tidemark-launch-XXXXXX").string();
+    std::string pattern = (std::filesystem::temp_directory_path() / "tidemark-test-XXXXXX").string();
     path_ = mkdtemp(pattern.data());
   }
   ~Scratch() {
@@ -33,4 +33,4 @@ class Scratch {
   std::string path_;
 };
 
-}  // namespace tidemark::launch
+}  // namespace tidemark::test
