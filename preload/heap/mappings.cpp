@@ -118,7 +118,7 @@ void note_mapped(const void* start, size_t bytes, const Caller& caller) {
     {
       NoSignals held_back;
       stacks::Lookup lookup = stacks::begin_lookup(caller);
-      uint32_t leaf = stacks::find_leaf_of(lookup);
+      uint32_t leaf = stacks::find_leaf(lookup);
       base::SpinGuard guard(lock);
       bool whole = cut_mapped(pages.start, pages.end, count_unmapped, nullptr);
       uint32_t owner = find_owner(leaf == stacks::kNoNode ? kCutNode : leaf);

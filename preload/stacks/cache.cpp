@@ -3,11 +3,12 @@
 #include <cstring>
 
 #include "preload/base/spin_lock.h"
+#include "preload/stacks/known_stacks.h"
 
 namespace tidemark::stacks {
 
 constinit std::atomic<Cache*> leaf_cache{nullptr}, join_cache{nullptr};
-constinit std::atomic<FirstLevel*> first_level{nullptr};
+constinit std::atomic<Guesses*> guesses{nullptr};
 
 namespace {
 constexpr uint32_t kFirstSets = 32, kMaxSets = 1 << 15;
@@ -43,10 +44,10 @@ void grow(std::atomic<Cache*>& cache, Cache* old) {
   growing.unlock();
 }
 
-FirstLevel* new_first_level(uint32_t places) {
-  auto* f = static_cast<FirstLevel*>(base::small_table(sizeof(FirstLevel) + places * sizeof(Place)));
-  if (f) f->mask = places - 1;
-  return f;
+Guesses* new_guesses(uint32_t number) {
+  auto* g = static_cast<Guesses*>(base::small_table(sizeof(Guesses) + number * sizeof(Guess)));
+  if (g) g->mask = number - 1;
+  return g;
 }
 
 void empty(Cache* c) {
@@ -59,30 +60,32 @@ bool start_caches() {
   growing.reset();
   Cache* leaf = new_cache(kFirstSets);
   Cache* join = new_cache(kFirstSets);
-  FirstLevel* first = new_first_level(kFirstPlaces);
-  if (!leaf || !join || !first) return false;
+  Guesses* first = new_guesses(kFirstGuesses);
+  if (!leaf || !join || !first || !start_places() || !start_known_stacks()) return false;
   leaf_cache.store(leaf);
   join_cache.store(join);
-  first_level.store(first);
+  guesses.store(first);
   return true;
 }
 
-void widen_first_level(uint64_t stacks) {
-  if (stacks < kFirstPlaces / 2 || first_level.load(std::memory_order_relaxed)->mask + 1 == kPlaces || !growing.try_lock()) return;
-  if (first_level.load()->mask + 1 != kPlaces)
-    if (FirstLevel* whole = new_first_level(kPlaces)) first_level.store(whole, std::memory_order_release);
+void widen_guesses(uint64_t stacks) {
+  if (stacks < kFirstGuesses / 2 || guesses.load(std::memory_order_relaxed)->mask + 1 == kGuesses || !growing.try_lock()) return;
+  if (guesses.load()->mask + 1 != kGuesses)
+    if (Guesses* whole = new_guesses(kGuesses)) guesses.store(whole, std::memory_order_release);
   growing.unlock();
 }
 
 void empty_caches() {
   base::SpinGuard guard(growing);   // or a table that is being grown would bring back what is dropped here
-  FirstLevel* first = first_level.load(std::memory_order_acquire);
-  for (uint32_t i = 0; i <= first->mask; i++) {
-    first->places[i].leaves.store(0, std::memory_order_relaxed);
-    first->places[i].sizes.store(0, std::memory_order_relaxed);
+  Guesses* known = guesses.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i <= known->mask; i++) {
+    known->guesses[i].leaves.store(0, std::memory_order_relaxed);
+    known->guesses[i].sizes.store(0, std::memory_order_relaxed);
   }
   empty(leaf_cache.load(std::memory_order_acquire));
   empty(join_cache.load(std::memory_order_acquire));
+  empty_places();
+  forget_known_stacks();
 }
 
 void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted) {

@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "preload/base/common.h"
+#include "preload/stacks/places.h"
 #include "preload/stacks/step.h"
 
 namespace tidemark::stacks {
@@ -23,32 +24,28 @@ struct alignas(64) Cache {
 TIDEMARK_OWN std::atomic<Cache*> leaf_cache;   // key of a stack (its place and four return addresses) -> leaf
 TIDEMARK_OWN std::atomic<Cache*> join_cache;   // place of a full group -> its node; asked on a miss only
 
-// First level, by place (pc, sp) alone.
-struct Place {
+// What was found at a place (places.h) before.
+struct Guess {
   std::atomic<uint64_t> leaves;   // the last two proved here: 16 bits of the place << 48 | leaf << 24 | leaf that is asked first
   std::atomic<uint64_t> sizes;    // of the first four frames, so that a key's words can be read at once: see lookup.cpp
 };
-inline constexpr uint32_t kPlaces = 8192, kFirstPlaces = 128;
-struct FirstLevel {
-  uint64_t mask;   // places - 1
-  Place places[];
-  Place& at(uint64_t key) { return places[key >> 40 & mask]; }
+inline constexpr uint32_t kGuesses = 8192, kFirstGuesses = 128;
+struct Guesses {
+  uint64_t mask;   // guesses - 1
+  Guess guesses[];
+  Guess& at(uint64_t key) { return guesses[key >> 40 & mask]; }
 };
 inline uint64_t mark_of(uint64_t key) { return key >> 24 & 0xffff; }
 // One page at first, for most processes never need more; whole once there are more stacks than that can serve.
-TIDEMARK_OWN std::atomic<FirstLevel*> first_level;
-void widen_first_level(uint64_t stacks);
+TIDEMARK_OWN std::atomic<Guesses*> guesses;
+void widen_guesses(uint64_t stacks);
 
-bool start_caches();   // fresh, empty ones (also in a child of fork); false: no memory
+bool start_caches();   // fresh, empty ones, places and known stacks too (also in a child of fork); false: no memory
 void empty_caches();   // a module went: nothing may be answered from what was known of its addresses
 
 // wanted: how many entries there should be room for by now
 void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted);
 
-TIDEMARK_INLINE uint64_t place_key(address pc, address sp) {
-  return (pc * 0x9E3779B97F4A7C15ull) ^
-         ((sp - reinterpret_cast<address>(__builtin_thread_pointer())) * 0xC2B2AE3D27D4EB4Full);
-}
 inline uint32_t join_key(address pc, address sp) { return uint32_t(place_key(pc, sp) >> 24) | 1; }
 
 // Key of a stack: its place and the words found after 1 to 4 frames of the given sizes (8 bits each; 0: stay).

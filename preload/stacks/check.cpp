@@ -17,9 +17,11 @@ void set_checker(int (*backtrace)(void**, int), uint32_t every) {
   check_every = backtrace ? every : 0;
 }
 
-TIDEMARK_COLD void check_stack(uint32_t leaf, address pc) {
+TIDEMARK_COLD void check_stack(uint32_t stack, address pc) {
   if (++base::thread_state.check < check_every) return;
   base::thread_state.check = 0;
+  uint32_t leaf = base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff;
+  if (!leaf) return;   // the overflow stack's
   void* theirs[kFrames];
   address ours[kFrames];
   bool cut;

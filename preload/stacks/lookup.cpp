@@ -1,5 +1,6 @@
 #include "preload/stacks/lookup.h"
 
+#include "preload/stacks/known_stacks.h"
 #include "preload/stacks/rules.h"
 #include "preload/stacks/walk.h"
 
@@ -25,46 +26,47 @@ uint32_t true_sizes(address pc, address sp, address rbp) {
   return sizes;
 }
 
-// Place::sizes: 31 bits of the place << 33 | kDoubted | sizes. Where the last look showed other sizes, the next stack will mostly have others
+// Guess::sizes: 31 bits of the place << 33 | kDoubted | sizes. Where the last look showed other sizes, the next stack will mostly have others
 // again: to step over four frames costs less than a search with a wrong key, whose lines are seldom in a cache.
 constexpr uint64_t kDoubted = uint64_t{1} << 32;
-uint64_t place_bits(const Lookup& k) { return k.place << 16 >> 33; }
+Guess& guess_of(const Lookup& k) { return guesses.load(std::memory_order_acquire)->at(k.key); }
+uint64_t place_bits(const Lookup& k) { return k.key << 16 >> 33; }
 bool same_place(uint64_t noted, const Lookup& k) { return noted >> 33 == place_bits(k); }
 
 uint32_t look_at_sizes(const Lookup& k) {
-  uint32_t sizes = true_sizes(k.pc, k.sp, k.rbp);
-  uint64_t noted = k.first->sizes.load(std::memory_order_relaxed);
+  uint32_t sizes = true_sizes(k.caller.pc, k.caller.sp, k.caller.rbp);
+  uint64_t noted = guess_of(k).sizes.load(std::memory_order_relaxed);
   uint64_t now = place_bits(k) << 33 | (same_place(noted, k) && uint32_t(noted) != sizes ? kDoubted : 0) | sizes;
-  if (now != noted) k.first->sizes.store(now, std::memory_order_relaxed);
+  if (now != noted) guess_of(k).sizes.store(now, std::memory_order_relaxed);
   return sizes;
 }
 
-TIDEMARK_COLD uint32_t miss(const Lookup& k, uint32_t tag) {
+TIDEMARK_COLD uint32_t miss(const Lookup& k) {
   base::count(kCacheMisses);
-  widen_first_level(base::header().coverage[kStacks]);
-  uint32_t leaf = walk(k.pc, k.sp, k.rbp);
-  if (leaf != kNoNode) cache_put(leaf_cache, tag, leaf, uint32_t(base::header().coverage[kStacks] * 3 / 2));
-  return leaf;
+  widen_guesses(base::header().coverage[kStacks]);
+  return walk(k.caller.pc, k.caller.sp, k.caller.rbp);
 }
 }  // namespace
 
-// The leaf proved here before the latest one. They may take turns: mostly left where they are, for all threads write to one line.
-static uint32_t ask_other(Lookup& k, uint64_t entry) {
+// The two leaves proved here last. They may take turns: mostly left where they are, for all threads write to one line.
+static uint32_t ask_guesses(const Lookup& k, uint64_t entry) {
   uint32_t latest = uint32_t(entry & 0xffffff), other = uint32_t(entry >> 24 & 0xffffff);
   Difference at;
-  if (entry >> 48 != mark_of(k.place) || !other || !prove(other, k.pc, k.sp, &k.rbp, at)) return 0;
+  if (entry >> 48 != mark_of(k.key)) return 0;
+  if (latest && prove(latest, k.caller.pc, k.caller.sp, &k.caller.rbp, at)) return latest;
+  if (!other || !prove(other, k.caller.pc, k.caller.sp, &k.caller.rbp, at)) return 0;
   if (!(++base::thread_state.victim & 3))
-    k.first->leaves.store(entry >> 48 << 48 | uint64_t{latest} << 24 | other, std::memory_order_relaxed);
+    guess_of(k).leaves.store(entry >> 48 << 48 | uint64_t{latest} << 24 | other, std::memory_order_relaxed);
   return other;
 }
 
 // Follows redirects. Where stacks come that were never seen, they lead nowhere: after some vain searches only a few are followed, until one
 // of the longer searches that are still made now and then finds something.
-static uint32_t ask_cache(Lookup& k, uint32_t sizes, uint32_t& tag) {
-  tag = leaf_key(k.place, k.sp, sizes);
+static uint32_t ask_cache(const Lookup& k, uint32_t sizes, uint32_t& tag) {
+  tag = leaf_key(k.key, k.caller.sp, sizes);
   base::ThreadState& t = base::thread_state;
   uint32_t most = t.luck || !(++t.victim & 31) ? kMaxHops : kFewHops, left = most, asked = tag;
-  uint32_t leaf = cache_get(leaf_cache, tag, k.pc, k.sp, &k.rbp, left);
+  uint32_t leaf = cache_get(leaf_cache, tag, k.caller.pc, k.caller.sp, &k.caller.rbp, left);
   uint32_t hops = most - left;
   if (hops >= kFewHops) {
     if (leaf) t.luck = kMostLuck;
@@ -75,25 +77,61 @@ static uint32_t ask_cache(Lookup& k, uint32_t sizes, uint32_t& tag) {
   return leaf;
 }
 
-static void note_leaf(Lookup& k, uint64_t entry, uint32_t leaf) {
-  uint64_t latest = entry >> 48 == mark_of(k.place) ? entry & 0xffffff : 0;
-  k.first->leaves.store(mark_of(k.place) << 48 | latest << 24 | leaf, std::memory_order_relaxed);
+static void note_leaf(const Lookup& k, uint64_t entry, uint32_t leaf) {
+  uint64_t latest = entry >> 48 == mark_of(k.key) ? entry & 0xffffff : 0;
+  guess_of(k).leaves.store(mark_of(k.key) << 48 | latest << 24 | leaf, std::memory_order_relaxed);
 }
 
-__attribute__((noinline)) uint32_t find_leaf(Lookup& k) {
-  uint64_t entry = k.first->leaves.load(std::memory_order_relaxed);
-  if (uint32_t leaf = ask_other(k, entry)) return leaf;
-  uint64_t noted = k.first->sizes.load(std::memory_order_relaxed);
-  bool guessed = same_place(noted, k) && !(noted & kDoubted) && may_read_key(k.sp, uint32_t(noted));
+__attribute__((noinline)) uint32_t find_leaf(const Lookup& k) {
+  uint64_t entry = guess_of(k).leaves.load(std::memory_order_relaxed);
+  if (uint32_t leaf = ask_guesses(k, entry)) return leaf;
+  uint64_t noted = guess_of(k).sizes.load(std::memory_order_relaxed);
+  bool guessed = same_place(noted, k) && !(noted & kDoubted) && may_read_key(k.caller.sp, uint32_t(noted));
   uint32_t sizes = guessed ? uint32_t(noted) : look_at_sizes(k);
   uint32_t tag, leaf = ask_cache(k, sizes, tag);
   if (TIDEMARK_UNLIKELY(!leaf) && guessed) {
     uint32_t found = look_at_sizes(k);
     if (found != sizes) leaf = ask_cache(k, found, tag);
   }
-  if (TIDEMARK_UNLIKELY(!leaf)) leaf = miss(k, tag);
+  if (TIDEMARK_UNLIKELY(!leaf)) {
+    leaf = miss(k);
+    if (leaf != kNoNode) cache_put(leaf_cache, tag, leaf, uint32_t(base::header().coverage[kStacks] * 3 / 2));
+  }
   if (leaf != kNoNode) note_leaf(k, entry, leaf);
   return leaf;
+}
+
+static uint32_t stack_or_overflow(uint32_t leaf) {
+  return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
+}
+
+static uint32_t find_and_note(const Lookup& k, bool is_new) {
+  uint32_t leaf = is_new ? miss(k) : find_leaf(k), stack = stack_or_overflow(leaf);
+  if (TIDEMARK_LIKELY(stack != base::header().overflow_stack)) note_stack(k.caller, k.key, leaf, stack, is_new);
+  return stack;
+}
+
+// Where the layout never changes, a fingerprint that nobody knows is a new stack's.
+__attribute__((noinline)) uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t fingerprint) {
+  uint32_t stack = known_stack(fingerprint);
+  if (TIDEMARK_UNLIKELY(!stack)) {
+    note_failure(place);
+    return find_and_note(k, place.same.load(std::memory_order_relaxed) == kSure);
+  }
+  note_hit(place);
+  // Of stacks that take turns, few are written down as the last one: all threads write to one line.
+  if (!(++base::thread_state.victim & 3)) remember_last(place, fingerprint, stack);
+  return stack;
+}
+
+__attribute__((noinline)) uint32_t find_stack_slowly(const Lookup& k) {
+  Place* place = find_place(k.key);
+  if (!place) return find_and_note(k, false);
+  uint32_t turn = ++base::thread_state.victim, every = place->unsteady.load(std::memory_order_relaxed) == kNoLayout ? 64 : 16;
+  if (turn % every) return stack_or_overflow(find_leaf(k));
+  uint64_t fingerprint, meta = place->meta.load(std::memory_order_acquire);
+  if (is_of(meta, k.key) && fingerprint_at(*place, meta, k.key, k.caller, fingerprint)) return find_known_stack(k, *place, fingerprint);
+  return find_and_note(k, false);
 }
 
 }  // namespace tidemark::stacks

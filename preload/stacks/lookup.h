@@ -1,46 +1,59 @@
-// From a hook's caller to the StackRecord of the present call stack: first level, cache, walk. In two halves, so that what the
-// first one prefetches arrives while jemalloc works.
+// From a hook's caller to the StackRecord of the present call stack: by fingerprint, else by proof of a guess, else by a walk. In two
+// halves, so that what the first one prefetches arrives while jemalloc works.
 #pragma once
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"
+#include "preload/stacks/places.h"
 
 namespace tidemark::stacks {
 
 struct Lookup {
-  address pc, sp, rbp;
-  uint64_t place;
-  Place* first;
+  Caller caller;
+  uint64_t key;   // of the place
+  Place* place;   // where it is, or beside it
 };
 
 TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
-  uint64_t place = place_key(caller.pc, caller.sp);
-  return {caller.pc, caller.sp, caller.rbp, place, &first_level.load(std::memory_order_acquire)->at(place)};
+  uint64_t key = place_key(caller.pc, caller.sp);
+  Places* all = places.load(std::memory_order_acquire);
+  return {caller, key, &all->at(key)};
 }
 
-// Second level and walk; kNoNode: no room.
-uint32_t find_leaf(Lookup& k);
+// By proof or walk; kNoNode: no room.
+uint32_t find_leaf(const Lookup& k);
+
+// It is not the one it was last at its place.
+uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t fingerprint);
+// There is no fingerprint: the place is not known or unsteady, or the stack is not the thread's own.
+uint32_t find_stack_slowly(const Lookup& k);
 
 // Compares with libunwind, one call in `check_every` (0: never).
 TIDEMARK_OWN uint32_t check_every;
-void check_stack(uint32_t leaf, address pc);
+void check_stack(uint32_t stack, address pc);
 void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 
-// The leaf alone; kNoNode: no room.
-TIDEMARK_INLINE uint32_t find_leaf_of(Lookup& k) {
-  uint64_t entry = k.first->leaves.load(std::memory_order_relaxed);
-  uint32_t leaf = uint32_t(entry & 0xffffff);
-  Difference at;
-  if (!(entry >> 48 == mark_of(k.place) && leaf && prove(leaf, k.pc, k.sp, &k.rbp, at))) {
-    leaf = find_leaf(k);
-    if (TIDEMARK_UNLIKELY(leaf == kNoNode)) return kNoNode;
+// Header::overflow_stack when there is no room.
+TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
+  Place* p = k.place;
+  uint64_t meta = p->meta.load(std::memory_order_acquire), fingerprint;
+  uint32_t stack;
+  if (TIDEMARK_UNLIKELY(!is_of(meta, k.key))) {
+    p = &other_place(*p);
+    meta = p->meta.load(std::memory_order_acquire);
   }
-  if (TIDEMARK_UNLIKELY(check_every != 0)) check_stack(leaf, k.pc);
-  return leaf;
-}
-
-TIDEMARK_INLINE uint32_t find_stack(Lookup& k) {
-  uint32_t leaf = find_leaf_of(k);
-  return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
+  if (TIDEMARK_LIKELY(is_of(meta, k.key) && p->unsteady.load(std::memory_order_relaxed) < kUnsteady &&
+                      fingerprint_at(*p, meta, k.key, k.caller, fingerprint))) {
+    base::compiler_barrier();
+    uint64_t entry = p->last.load(std::memory_order_relaxed);
+    bool last = is_entry(entry, p->last_low.load(std::memory_order_relaxed), fingerprint) && p->meta.load(std::memory_order_relaxed) == meta;
+    stack = stack_in(entry);
+    if (TIDEMARK_LIKELY(last)) note_hit(*p);
+    else stack = find_known_stack(k, *p, fingerprint);
+  } else {
+    stack = find_stack_slowly(k);
+  }
+  if (TIDEMARK_UNLIKELY(check_every != 0)) check_stack(stack, k.caller.pc);
+  return stack;
 }
 
 }  // namespace tidemark::stacks

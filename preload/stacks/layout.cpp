@@ -1,0 +1,149 @@
+#include "preload/stacks/layout.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "preload/base/store.h"
+#include "preload/stacks/cfi.h"
+#include "preload/stacks/step.h"
+
+namespace tidemark::stacks {
+using namespace format;
+namespace {
+
+constexpr uint32_t kMostReturns = kMostSlots * kReturnsPerSlot, kMostValues = kMostSlots * kValuesPerSlot;
+
+// Words of the stack by their distance from sp, in words.
+template <uint32_t kMost>
+struct Words {
+  uint16_t at[kMost];
+  uint32_t count = 0;
+
+  bool add(address word, address sp) {
+    if (word < sp || (word - sp) % 8 || (word - sp) / 8 > UINT16_MAX || count == kMost) return false;
+    at[count++] = uint16_t((word - sp) / 8);
+    return true;
+  }
+};
+
+// Goes along the path of a leaf as a proof does (step.h), and notes which words that reads.
+class Reader {
+ public:
+  explicit Reader(const Caller& caller) : start_(caller.sp), sp_(caller.sp), rbp_(caller.rbp) {}
+
+  bool read(uint32_t leaf) {
+    for (uint32_t id = leaf; id > kCutNode;) {
+      const Node& n = *base::line<Node>(id);
+      id = n.caller;
+      if (n.rule & 0xff ? !read_lone(n) : !read_group(n)) return false;
+      if (ended_) return true;
+    }
+    return true;
+  }
+
+  Words<kMostReturns> returns;
+  Words<kMostValues> values;
+  bool rbp = false;
+
+ private:
+  bool use_rbp() {
+    if (rbp_at_) return values.add(rbp_at_, start_);
+    rbp = true;
+    return true;
+  }
+  void rbp_is_at(address at) {
+    rbp_at_ = at;
+    rbp_ = base::load(at);
+  }
+  bool leave_frame(address cfa) {
+    if (cfa <= sp_ || !may_read(cfa - 8, sp_) || !returns.add(cfa - 8, start_)) return false;
+    sp_ = cfa;
+    ended_ = !base::load(cfa - 8);
+    return true;
+  }
+
+  bool read_lone(const Node& n) {
+    if (n.caller == kCutNode) return true;   // nothing outside of it counts
+    auto offset = address((int64_t(n.words[0]) >> 48) * 8);
+    address was = rbp_, cfa;
+    switch (n.rule & 0xff) {
+      case kRuleRsp: cfa = sp_ + offset; break;
+      case kRuleRbp:
+        if (!use_rbp()) return false;
+        cfa = rbp_ + offset;
+        break;
+      case kRuleDeref:
+        if (!use_rbp() || !values.add(rbp_ + offset, start_)) return false;
+        cfa = base::load(rbp_ + offset);
+        break;
+      case kRuleGuess:
+        if (offset) return leave_frame(sp_ + offset);
+        if (n.caller == kRootNode || !use_rbp() || was < sp_) return false;   // where no frame pointer is, anything else may be
+        if (!leave_frame(was + 16)) return false;
+        rbp_is_at(was);
+        return true;
+      default: return false;
+    }
+    if (!leave_frame(cfa)) return false;
+    if (int8_t save = int8_t(n.rule >> 8)) rbp_is_at(save == kRbpAtRbp ? was : cfa + address(int64_t{8} * save));
+    return true;
+  }
+
+  bool read_group(const Node& n) {
+    address saved = n.rbp_save ? sp_ + address(int64_t{8} * n.rbp_save) : 0;
+    for (uint32_t i = 0; i < kFramesPerNode && !ended_; i++) {
+      uint64_t bytes = (n.words[i] >> 48) * 8;
+      if (!bytes) continue;
+      if (n.caller == kCutNode && i == kFramesPerNode - 1) return true;   // as above
+      bool by_rbp = n.rule & kRuleFramePointerGroup;
+      if ((by_rbp && !use_rbp()) || !leave_frame(sp_ + bytes)) return false;
+      if (by_rbp) rbp_is_at(sp_ - 16);
+    }
+    if (saved) rbp_is_at(saved);
+    return true;
+  }
+
+  address start_, sp_, rbp_, rbp_at_ = 0;   // 0: rbp is still the caller's
+  bool ended_ = false;
+};
+
+// Slots are filled from the start of the words on; false: a step is not ≥ 0, or there are too many slots.
+template <class Slot, uint32_t kPerSlot, uint32_t kMost>
+bool fill_slots(const Words<kMost>& words, uint64_t* slots, uint32_t room, uint32_t& used) {
+  constexpr uint32_t kLongest = sizeof(Slot::steps[0]) == 1 ? UINT8_MAX : UINT16_MAX;
+  used = 0;
+  for (uint32_t i = 0; i < words.count;) {
+    if (used == room) return false;
+    Slot slot{};
+    slot.base = words.at[i++];
+    for (uint32_t k = 0; k < kPerSlot - 1 && i < words.count; k++, i++) {
+      if (words.at[i] < words.at[i - 1]) return false;
+      uint32_t words_between = uint32_t(words.at[i] - words.at[i - 1]), step = words_between / Slot::kUnit;
+      if (step > kLongest || words_between % Slot::kUnit) break;
+      slot.steps[k] = decltype(+slot.steps[0])(step) & kLongest;
+    }
+    memcpy(&slots[used++], &slot, sizeof(slot));
+  }
+  return true;
+}
+
+uint32_t seed_of(const Layout& l) {
+  uint64_t h = l.rbp + l.return_slots * 2 + l.value_slots * 1024;
+  for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++) h = base::mix(h + l.slots[i]);
+  return uint32_t(h >> 32);
+}
+}  // namespace
+
+bool lay_out(uint32_t leaf, const Caller& caller, Layout& layout) {
+  Reader reader(caller);
+  if (!reader.read(leaf)) return false;
+  std::sort(reader.values.at, reader.values.at + reader.values.count);
+  if (!fill_slots<ReturnSlot, kReturnsPerSlot>(reader.returns, layout.slots, kMostSlots, layout.return_slots)) return false;
+  if (!fill_slots<ValueSlot, kValuesPerSlot>(reader.values, layout.slots + layout.return_slots, kMostSlots - layout.return_slots, layout.value_slots))
+    return false;
+  layout.rbp = reader.rbp;
+  layout.seed = seed_of(layout);
+  return true;
+}
+
+}  // namespace tidemark::stacks
