@@ -19,12 +19,15 @@ struct ThreadState {
   format::Thread* slot;
   int* errno_at;         // this thread's errno: asking glibc for it is a call each time
   address stack_low, stack_top;   // the thread's own stack, as far as it is known; from a place in it up to the top all can be read
+  address stack_bytes;            // between them
   void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
   uint32_t victim;       // where the next colliding cache entry goes
   uint32_t check;        // stacks since the last one that was checked
   uint8_t internal;      // the keeper, or a call of ours: not tracked
   uint8_t exiting;
   uint8_t luck;          // of late, long searches in the leaf cache found something
+
+  void set_stack(address low, address top) { stack_low = low, stack_top = top, stack_bytes = top - low; }
 };
 static_assert(sizeof(ThreadState) <= 128);
 inline constexpr address kBusy = 1;

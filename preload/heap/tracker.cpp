@@ -29,10 +29,9 @@ constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's s
 void find_stack(base::ThreadState& t) {
   constexpr address kMainStack = 64 << 20;
   auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
-  t.stack_low = t.stack_top = 0;
+  t.set_stack(0, 0);
   if (here < top && top - here < kMainStack) {
-    t.stack_low = top - kMainStack;
-    t.stack_top = top;
+    t.set_stack(top - kMainStack, top);
     return;
   }
   uint32_t at = stack_at.load(std::memory_order_relaxed);
@@ -40,8 +39,7 @@ void find_stack(base::ThreadState& t) {
   auto self = reinterpret_cast<address>(__builtin_thread_pointer());
   address low = base::load(self + at), bytes = base::load(self + at + 8);
   if (here - low >= bytes || self - low >= bytes) return;
-  t.stack_low = low;
-  t.stack_top = low + bytes;
+  t.set_stack(low, low + bytes);
 }
 
 // True when it did: the word must be read again, for whoever moves the region did not know this thread before.

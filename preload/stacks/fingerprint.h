@@ -32,6 +32,8 @@ inline constexpr uint32_t kReturnsPerSlot = 7, kValuesPerSlot = 4;
 TIDEMARK_OWN const uint64_t kFactors[3];                      // in memory: shorter code than with constants
 inline constexpr uint64_t kSlotFactor = 0xD1342543DE82EF95;   // 5 modulo 8: no small power of it is near 1
 
+inline constexpr uint64_t kRbpFactor = 0xB5297A4D85EBCA6B;    // of the caller's rbp, which is in no place of the stack
+
 // Adds the words of a slot that another thread may be changing: each of its bytes is read once, and no word beyond `last`. False: one would lie
 // there. A multiplication takes two words, which is as good: one of them alone still always shows.
 template <class Slot, uint32_t kWords, class Take>

@@ -6,7 +6,6 @@
 namespace tidemark::stacks {
 
 inline constexpr uint32_t kMostSlots = kNearSlots + kFarSlots;
-inline constexpr uint16_t kRbpFactor = 0xb529;
 
 struct Layout {
   uint64_t slots[kMostSlots];

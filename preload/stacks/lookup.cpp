@@ -124,14 +124,19 @@ __attribute__((noinline)) uint32_t find_known_stack(const Lookup& k, Place& plac
   return stack;
 }
 
-__attribute__((noinline)) uint32_t find_stack_slowly(const Lookup& k) {
+__attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   Place* place = find_place(k.key);
   if (!place) return find_and_note(k, false);
-  uint32_t turn = ++base::thread_state.victim, every = place->unsteady.load(std::memory_order_relaxed) == kNoLayout ? 64 : 16;
-  if (turn % every) return stack_or_overflow(find_leaf(k));
+  uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
+  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 16)) return stack_or_overflow(find_leaf(k));
   uint64_t fingerprint, meta = place->meta.load(std::memory_order_acquire);
-  if (is_of(meta, k.key) && fingerprint_at(*place, meta, k.key, k.caller, fingerprint)) return find_known_stack(k, *place, fingerprint);
-  return find_and_note(k, false);
+  if (!is_of(meta, k.key) || unsteady == kNoLayout || !fingerprint_at(*place, meta, k.key, k.caller, fingerprint)) return find_and_note(k, false);
+  base::compiler_barrier();
+  uint64_t entry = place->last.load(std::memory_order_relaxed);
+  bool last = is_entry(entry, place->last_low.load(std::memory_order_relaxed), fingerprint) && place->meta.load(std::memory_order_relaxed) == meta;
+  if (!last) return find_known_stack(k, *place, fingerprint);
+  note_hit(*place);
+  return stack_in(entry);
 }
 
 }  // namespace tidemark::stacks

@@ -24,8 +24,8 @@ uint32_t find_leaf(const Lookup& k);
 
 // It is not the one it was last at its place.
 uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t fingerprint);
-// There is no fingerprint: the place is not known or unsteady, or the stack is not the thread's own.
-uint32_t find_stack_slowly(const Lookup& k);
+// The place is not known or not a steady one, or the stack is not the thread's own.
+uint32_t find_stack_otherwise(const Lookup& k);
 
 // Compares with libunwind, one call in `check_every` (0: never).
 TIDEMARK_OWN uint32_t check_every;
@@ -36,21 +36,19 @@ void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   Place* p = k.place;
   uint64_t meta = p->meta.load(std::memory_order_acquire), fingerprint;
-  uint32_t stack;
   if (TIDEMARK_UNLIKELY(!is_of(meta, k.key))) {
     p = &other_place(*p);
     meta = p->meta.load(std::memory_order_acquire);
   }
-  if (TIDEMARK_LIKELY(is_of(meta, k.key) && p->unsteady.load(std::memory_order_relaxed) < kUnsteady &&
+  uint32_t stack;
+  if (TIDEMARK_LIKELY(is_of(meta, k.key) && !p->unsteady.load(std::memory_order_relaxed) &&
                       fingerprint_at(*p, meta, k.key, k.caller, fingerprint))) {
     base::compiler_barrier();
     uint64_t entry = p->last.load(std::memory_order_relaxed);
     bool last = is_entry(entry, p->last_low.load(std::memory_order_relaxed), fingerprint) && p->meta.load(std::memory_order_relaxed) == meta;
-    stack = stack_in(entry);
-    if (TIDEMARK_LIKELY(last)) note_hit(*p);
-    else stack = find_known_stack(k, *p, fingerprint);
+    stack = TIDEMARK_LIKELY(last) ? stack_in(entry) : find_known_stack(k, *p, fingerprint);
   } else {
-    stack = find_stack_slowly(k);
+    stack = find_stack_otherwise(k);
   }
   if (TIDEMARK_UNLIKELY(check_every != 0)) check_stack(stack, k.caller.pc);
   return stack;

@@ -62,13 +62,15 @@ Place* room_for(Places& t, uint64_t key) {
 }
 
 uint64_t meta_of(const Layout& l, uint64_t key, uint64_t before) {
-  uint64_t version = (before >> 48) + 1;
-  return version << 48 | place_mark(key) << 32 | l.value_slots << 8 | l.return_slots;
+  uint64_t version = ((before >> 16) + 1) & 0xffff;
+  uint64_t kinds = (l.rbp ? kUsesRbp : 0) | (l.value_slots ? kHasValues : 0);
+  bool far = l.return_slots + l.value_slots > kNearSlots;
+  return uint64_t{place_mark(key)} << 32 | version << 16 | kinds | (far ? kFar : l.return_slots);
 }
 
-bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l) {
-  if (p.seed != l.seed || return_slots(meta) != l.return_slots || value_slots(meta) != l.value_slots) return false;
-  for (uint32_t i = 0; i < slots_in(meta); i++)
+bool has_layout(const Places& t, const Place& p, const Layout& l) {
+  if (p.seed != l.seed || p.returns != l.return_slots || p.values != l.value_slots) return false;
+  for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++)
     if (*slot_at(t, p, i) != l.slots[i]) return false;
   return true;
 }
@@ -78,7 +80,7 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l, uint8_t unst
   uint64_t before = p.meta.load(std::memory_order_relaxed);
   if (before == kWriting || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
   p.seed = l.seed;
-  p.rbp_factor = l.rbp ? kRbpFactor : 0;
+  p.returns = uint8_t(l.return_slots), p.values = uint8_t(l.value_slots);
   p.unsteady.store(unsteady, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
   for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
@@ -94,13 +96,16 @@ __attribute__((noinline)) bool far_fingerprint(const Place& p, uint64_t meta, ui
   auto index = size_t(&p - t.places);
   if (index > t.mask) return false;   // another table's by now
   const uint64_t *slot = p.slots, *near_end = p.slots + kNearSlots, *far = t.far[index].slots;
+  uint32_t returns = p.returns, values = p.values;   // once: they may be changing
+  if (returns + values > kMostSlots) return false;
   address sp = caller.sp, last = base::thread_state.stack_top - 8;
-  uint64_t h = key + p.seed + (caller.rbp - sp) * p.rbp_factor;
-  for (uint32_t n = return_slots(meta); n; n--) {
+  uint64_t h = key + p.seed;
+  if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
+  for (; returns; returns--) {
     if (!add_returns(h, slot++, sp, last)) return false;
     if (slot == near_end) slot = far;
   }
-  for (uint32_t n = value_slots(meta); n; n--) {
+  for (; values; values--) {
     if (!add_values(h, slot++, sp, last)) return false;
     if (slot == near_end) slot = far;
   }
@@ -133,7 +138,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
   }
   if (!is_of(meta, key)) {
     if (!set_layout(*t, *p, key, l, 0)) return;
-  } else if (has_layout(*t, *p, meta, l)) {
+  } else if (has_layout(*t, *p, l)) {
     note_hit(*p);
     uint8_t same = p->same.load(std::memory_order_relaxed);
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);

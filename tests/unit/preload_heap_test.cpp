@@ -161,8 +161,7 @@ TEST_F(CoreTest, NestedBlocksComeFromTheirOwnRange) {
 TEST_F(CoreTest, AHookThatWasJumpedOutOfIsForgotten) {
   base::ThreadState& t = base::thread_state;
   address here = heap::own_sp();
-  t.stack_low = here - (1 << 20);
-  t.stack_top = here + (1 << 20);
+  t.set_stack(here - (1 << 20), here + (1 << 20));
   t.busy = here;
   EXPECT_TRUE(heap::still_inside(here - 64)) << "called from below: a handler";
   EXPECT_EQ(here, t.busy);
@@ -187,8 +186,7 @@ TEST_F(CoreTest, AHandlerOnAnAlternateStackInsideTheOrdinaryOneIsNoJump) {
   alternate.ss_size = sizeof(room);
   ASSERT_EQ(0, sigaltstack(&alternate, &before));
   base::ThreadState& t = base::thread_state;
-  t.stack_low = heap::own_sp() - (1 << 20);
-  t.stack_top = heap::own_sp() + (1 << 20);
+  t.set_stack(heap::own_sp() - (1 << 20), heap::own_sp() + (1 << 20));
   struct sigaction action{}, old{};
   action.sa_flags = SA_ONSTACK;
   action.sa_handler = [](int) {

@@ -211,7 +211,7 @@ TEST_F(MappingsTest, AChildThatAHandlerForkedPutsNothingBack) {
 
 TEST_F(MappingsTest, InsideTheAllocatorItIsCounted) {
   base::thread_state.busy = reinterpret_cast<address>(__builtin_frame_address(0)) - 65536;   // a hook further in
-  base::thread_state.stack_low = 1, base::thread_state.stack_top = 2;
+  base::thread_state.set_stack(1, 2);
   map(0x10000000, kPage);
   base::thread_state.busy = 0;
   EXPECT_EQ(0u, stacks().size());

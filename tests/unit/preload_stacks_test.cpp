@@ -137,8 +137,7 @@ TEST_F(CoreTest, ALargeFrameIsNotFollowedBeyondItsStack) {
   address rbp = 0;
   uint32_t leaf = group_with(4096, kRuleLargeGroup);
   for (bool bounds_known : {true, false}) {
-    t.stack_low = bounds_known ? stack.low() : 0;
-    t.stack_top = bounds_known ? stack.top() : 0;
+    t.set_stack(bounds_known ? stack.low() : 0, bounds_known ? stack.top() : 0);
     EXPECT_TRUE(stacks::prove(leaf, MadeUpStack::kPc, stack.low() + 64, &rbp, at));
     EXPECT_TRUE(stacks::prove(leaf, MadeUpStack::kPc, stack.top() - 4096 - 5 * 16, &rbp, at)) << "the last word is the stack's last";
     EXPECT_FALSE(stacks::prove(leaf, MadeUpStack::kPc, stack.top() - 2048, &rbp, at));
