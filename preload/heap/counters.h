@@ -25,21 +25,21 @@ struct Live {
 Live live_of(const format::StackRecord* s);
 void raise_peak(format::StackRecord* s);
 
-TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes) {
+TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
   if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner && !s->shared)) {
     s->allocated_count++;
     s->allocated_bytes += bytes;
     uint64_t live = s->allocated_bytes - s->freed_bytes;
     if (live > s->peak_live_bytes) s->peak_live_bytes = live;
-    s->last_tick = base::header().tick;
+    s->last_tick = h.tick;
   } else {
     count_allocation_slowly(s, id, bytes);
   }
-  add_live(int64_t(bytes));
+  add_live(h, int64_t(bytes));
 }
 
-TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks) {
+TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
   if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner)) {
     s->freed_count++;
@@ -48,7 +48,7 @@ TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks)
     count_free_slowly(s, id, bytes);
   }
   if (TIDEMARK_UNLIKELY(age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail))) count_death(s, id, age_ticks);
-  add_live(-int64_t(bytes));
+  add_live(h, -int64_t(bytes));
 }
 
 }  // namespace tidemark::heap

@@ -33,16 +33,16 @@ void detach_thread();
 // Adds the thread's share to the process total and raises the peak.
 void flush_share();
 
-TIDEMARK_INLINE void add_live(int64_t bytes) {
+// h: the header, which the caller has at hand.
+TIDEMARK_INLINE void add_live(format::Header& h, int64_t bytes) {
   base::ThreadState& t = base::thread_state;
   if (TIDEMARK_LIKELY(!many_threads)) {
-    format::Header& h = base::header();
     h.live_bytes += bytes;
     if (h.live_bytes > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(h.live_bytes);
     return;
   }
   if (TIDEMARK_UNLIKELY(!t.slot)) {
-    __atomic_fetch_add(&base::header().live_bytes, bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&h.live_bytes, bytes, __ATOMIC_RELAXED);
     return;
   }
   t.slot->live_bytes += bytes;

@@ -75,9 +75,10 @@ inline uint32_t size8_of_usable(size_t usable) { return usable < kLarge ? uint32
 TIDEMARK_INLINE void attach(void* p, size_t bytes, uint32_t size8, uint32_t stack) {
   auto* record = record_for(reinterpret_cast<address>(p), size8);
   if (TIDEMARK_UNLIKELY(!record)) return count_untracked(bytes);
+  format::Header& h = base::header();
   if (TIDEMARK_UNLIKELY(!size8)) record[1].store(bytes, std::memory_order_relaxed);
-  record->store(make_record(stack, base::header().tick, size8 ? size8 * 8 - bytes : 0), std::memory_order_relaxed);
-  count_allocation(stack, bytes);
+  record->store(make_record(stack, h.tick, size8 ? size8 * 8 - bytes : 0), std::memory_order_relaxed);
+  count_allocation(stack, bytes, h);
 }
 
 // busy is set. Takes the block's record away and counts the free; returns the block's usable size / 8 where it is known, else 0.
@@ -93,7 +94,10 @@ TIDEMARK_INLINE uint32_t detach(void* p) {
   if (TIDEMARK_UNLIKELY(record & kWatched)) release_watched(p, record);
   uint64_t bytes = TIDEMARK_LIKELY(size8) ? size8 * 8 - (rounding_of_record(record) & 0x1fff) : at[1].load(std::memory_order_relaxed);
   if (TIDEMARK_UNLIKELY(stack < base::store.first_line)) release_inherited(record, bytes);
-  else count_free(stack, bytes, (base::header().tick - tick_of_record(record)) & kTickMask);
+  else {
+    format::Header& h = base::header();
+    count_free(stack, bytes, (h.tick - tick_of_record(record)) & kTickMask, h);
+  }
   return size8;
 }
 
