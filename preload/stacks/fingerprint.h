@@ -34,8 +34,8 @@ inline constexpr uint64_t kSlotFactor = 0xD1342543DE82EF95;   // 5 modulo 8: no 
 
 inline constexpr uint64_t kRbpFactor = 0xB5297A4D85EBCA6B;    // of the caller's rbp, which is in no place of the stack
 
-// Adds the words of a slot that another thread may be changing: each of its bytes is read once, and no word beyond `last`. False: one would lie
-// there. A multiplication takes two words, which is as good: one of them alone still always shows.
+// Adds a slot, for equal words elsewhere are another fingerprint, and its words. Another thread may be changing it: each step is read once, and no word
+// beyond `last`. False: one would lie there. A multiplication takes two words, which is as good: one of them alone still always shows.
 template <class Slot, uint32_t kWords, class Take>
 TIDEMARK_INLINE bool add_slot(uint64_t& h, const uint64_t* slot, address sp, address last, Take take) {
   const auto* s = reinterpret_cast<const volatile Slot*>(slot);
@@ -43,6 +43,7 @@ TIDEMARK_INLINE bool add_slot(uint64_t& h, const uint64_t* slot, address sp, add
 #pragma GCC unroll 8
   for (uint32_t i = 1; i < kWords; i++) at[i] = at[i - 1] + uint64_t{s->steps[i - 1]} * Slot::kUnit;
   if (TIDEMARK_UNLIKELY(sp + at[kWords - 1] * 8 > last)) return false;
+  h += *slot;
   auto word = [&](uint32_t i) { return take(base::load(sp + at[i] * 8)); };
 #pragma GCC unroll 8
   for (uint32_t i = 0; i + 1 < kWords; i += 2) h += (std::rotl(word(i), 32) + word(i + 1)) * kFactors[i / 2];

@@ -127,11 +127,6 @@ bool fill_slots(const Words<kMost>& words, uint64_t* slots, uint32_t room, uint3
   return true;
 }
 
-uint32_t seed_of(const Layout& l) {
-  uint64_t h = l.rbp + l.return_slots * 2 + l.value_slots * 1024;
-  for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++) h = base::mix(h + l.slots[i]);
-  return uint32_t(h >> 32);
-}
 }  // namespace
 
 bool lay_out(uint32_t leaf, const Caller& caller, Layout& layout) {
@@ -142,7 +137,6 @@ bool lay_out(uint32_t leaf, const Caller& caller, Layout& layout) {
   if (!fill_slots<ValueSlot, kValuesPerSlot>(reader.values, layout.slots + layout.return_slots, kMostSlots - layout.return_slots, layout.value_slots))
     return false;
   layout.rbp = reader.rbp;
-  layout.seed = seed_of(layout);
   return true;
 }
 

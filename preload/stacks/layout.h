@@ -10,7 +10,6 @@ inline constexpr uint32_t kMostSlots = kNearSlots + kFarSlots;
 struct Layout {
   uint64_t slots[kMostSlots];
   uint32_t return_slots, value_slots;
-  uint32_t seed;
   bool rbp;   // the caller's rbp, which is in no place of the stack, is one of the values
 };
 

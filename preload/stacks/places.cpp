@@ -62,14 +62,15 @@ Place* room_for(Places& t, uint64_t key) {
 }
 
 uint64_t meta_of(const Layout& l, uint64_t key, uint64_t before) {
-  uint64_t version = ((before >> 16) + 1) & 0xffff;
+  uint64_t version = ((before >> 24) + 1) & 0xff;
   uint64_t kinds = (l.rbp ? kUsesRbp : 0) | (l.value_slots ? kHasValues : 0);
   bool far = l.return_slots + l.value_slots > kNearSlots;
-  return uint64_t{place_mark(key)} << 32 | version << 16 | kinds | (far ? kFar : l.return_slots);
+  return uint64_t{place_mark(key)} << 32 | version << 24 | l.value_slots << 16 | l.return_slots << 8 | kinds | (far ? kFar : l.return_slots);
 }
 
-bool has_layout(const Places& t, const Place& p, const Layout& l) {
-  if (p.seed != l.seed || p.returns != l.return_slots || p.values != l.value_slots) return false;
+bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l) {
+  constexpr uint64_t kVersion = uint64_t{0xff} << 24;
+  if ((meta ^ meta_of(l, 0, 0)) << 32 & ~(kVersion << 32)) return false;
   for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++)
     if (*slot_at(t, p, i) != l.slots[i]) return false;
   return true;
@@ -79,8 +80,6 @@ bool has_layout(const Places& t, const Place& p, const Layout& l) {
 bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l, uint8_t unsteady) {
   uint64_t before = p.meta.load(std::memory_order_relaxed);
   if (before == kWriting || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
-  p.seed = l.seed;
-  p.returns = uint8_t(l.return_slots), p.values = uint8_t(l.value_slots);
   p.unsteady.store(unsteady, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
   for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
@@ -96,16 +95,14 @@ __attribute__((noinline)) bool far_fingerprint(const Place& p, uint64_t meta, ui
   auto index = size_t(&p - t.places);
   if (index > t.mask) return false;   // another table's by now
   const uint64_t *slot = p.slots, *near_end = p.slots + kNearSlots, *far = t.far[index].slots;
-  uint32_t returns = p.returns, values = p.values;   // once: they may be changing
-  if (returns + values > kMostSlots) return false;
   address sp = caller.sp, last = base::thread_state.stack_top - 8;
-  uint64_t h = key + p.seed;
-  if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
-  for (; returns; returns--) {
+  uint64_t h = key;
+  for (uint32_t n = return_slots(meta); n; n--) {
     if (!add_returns(h, slot++, sp, last)) return false;
     if (slot == near_end) slot = far;
   }
-  for (; values; values--) {
+  if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
+  for (uint32_t n = value_slots(meta); n; n--) {
     if (!add_values(h, slot++, sp, last)) return false;
     if (slot == near_end) slot = far;
   }
@@ -138,7 +135,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
   }
   if (!is_of(meta, key)) {
     if (!set_layout(*t, *p, key, l, 0)) return;
-  } else if (has_layout(*t, *p, l)) {
+  } else if (has_layout(*t, *p, meta, l)) {
     note_hit(*p);
     uint8_t same = p->same.load(std::memory_order_relaxed);
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);

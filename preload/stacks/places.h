@@ -11,15 +11,13 @@
 
 namespace tidemark::stacks {
 
-inline constexpr uint32_t kNearSlots = 4, kFarSlots = 24;
+inline constexpr uint32_t kNearSlots = 5, kFarSlots = 24;
 
 // One line; a layout with more slots goes on in the table's `far`.
 struct alignas(64) Place {
   std::atomic<uint64_t> meta;       // see below; 0: nothing known, or just being written
   std::atomic<uint64_t> last;       // the stack it was last: upper 40 bits of its fingerprint | StackRecord
   std::atomic<uint32_t> last_low;   // the fingerprint's lower 32
-  uint32_t seed;                    // of the layout: equal words elsewhere are another fingerprint
-  uint8_t returns, values;          // slots of each kind
   std::atomic<uint8_t> unsteady;    // 0 to kMostUnsteady: how often of late its layout was another's; or kNoLayout
   std::atomic<uint8_t> vain;        // look-ups that found nothing
   std::atomic<uint8_t> same;        // how often in a row a closer look at such a stack found the same layout; up to kSure
@@ -35,11 +33,14 @@ inline constexpr uint8_t kUnsteady = 7, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
 
-// mark of the place (32 bits, odd) << 32 | version (16 bits) << 16 | kUsesRbp | kHasValues | kFar | slots of return addresses (4 bits).
-inline constexpr uint64_t kUsesRbp = 1 << 15;     // the caller's rbp is one of the words
-inline constexpr uint64_t kHasValues = 1 << 14;
-inline constexpr uint64_t kFar = 1 << 13;         // more slots than kNearSlots
-inline constexpr uint64_t kNotPlain = kUsesRbp | kHasValues | kFar;
+// mark of the place (32 bits, odd) << 32 | version (8 bits) << 24 | slots of values (8 bits) << 16 | of return addresses (8 bits) << 8
+// | kUsesRbp | kHasValues | kFar, or the slots of return addresses once more
+inline constexpr uint64_t kUsesRbp = 1 << 7;     // the caller's rbp is one of the words
+inline constexpr uint64_t kHasValues = 1 << 6;
+inline constexpr uint64_t kFar = 1 << 5;         // more slots than kNearSlots
+inline uint32_t near_returns(uint64_t meta) { return meta & 31; }
+inline uint32_t return_slots(uint64_t meta) { return meta >> 8 & 0xff; }
+inline uint32_t value_slots(uint64_t meta) { return meta >> 16 & 0xff; }
 
 struct alignas(2 * sizeof(Place)) Places {
   uint64_t mask;   // places - 1
@@ -74,13 +75,13 @@ TIDEMARK_INLINE bool fingerprint_at(const Place& p, uint64_t meta, uint64_t key,
   if (TIDEMARK_UNLIKELY(!on_own_stack(t, sp))) return false;
   if (TIDEMARK_UNLIKELY(meta & kFar)) return far_fingerprint(p, meta, key, caller, fingerprint);
   address last = t.stack_top - 8;
-  uint64_t h = key + p.seed;
+  uint64_t h = key;
   const uint64_t* slot = p.slots;
-  for (const uint64_t* end = slot + (meta & 15); slot < end; slot++)
+  for (const uint64_t* end = slot + near_returns(meta); slot < end; slot++)
     if (!add_returns(h, slot, sp, last)) return false;
-  if (TIDEMARK_UNLIKELY(meta & kNotPlain)) {
+  if (TIDEMARK_UNLIKELY(meta & (kHasValues | kUsesRbp))) {
     if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
-    for (const uint64_t* end = slot + p.values; slot < end && slot < p.slots + kNearSlots; slot++)
+    for (const uint64_t* end = slot + value_slots(meta); slot < end; slot++)
       if (!add_values(h, slot, sp, last)) return false;
   }
   fingerprint = finished(h);
