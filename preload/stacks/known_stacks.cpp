@@ -68,6 +68,11 @@ Table* grow(Table* old) {
 }
 }  // namespace
 
+void prefetch_known_stack(uint64_t fingerprint) {
+  const Table* t = table.load(std::memory_order_acquire);
+  __builtin_prefetch(&t->sets[uint32_t(fingerprint) & t->mask]);
+}
+
 uint32_t known_stack(uint64_t fingerprint) {
   const Table* t = table.load(std::memory_order_acquire);
   const Set& set = t->sets[uint32_t(fingerprint) & t->mask];

@@ -6,6 +6,7 @@
 namespace tidemark::stacks {
 
 uint32_t known_stack(uint64_t fingerprint);   // 0: not known
+void prefetch_known_stack(uint64_t fingerprint);
 void know_stack(uint64_t fingerprint, uint32_t stack);
 
 bool start_known_stacks();    // fresh, empty (also in a child of fork); false: no memory

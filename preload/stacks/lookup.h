@@ -10,7 +10,7 @@ namespace tidemark::stacks {
 struct Lookup {
   Caller caller;
   uint64_t key;   // of the place
-  Place* place;   // where it is, or beside it
+  Place* home;    // its line, mostly
 };
 
 TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
@@ -34,19 +34,17 @@ void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 
 // Header::overflow_stack when there is no room.
 TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
-  Place* p = k.place;
+  Place* p = k.home;
   uint64_t meta = p->meta.load(std::memory_order_acquire), fingerprint;
   if (TIDEMARK_UNLIKELY(!is_of(meta, k.key))) {
-    p = &other_place(*p);
-    meta = p->meta.load(std::memory_order_acquire);
+    p = find_place(*p, k.key);
+    meta = p ? p->meta.load(std::memory_order_acquire) : 0;
   }
   uint32_t stack;
   if (TIDEMARK_LIKELY(is_of(meta, k.key) && !p->unsteady.load(std::memory_order_relaxed) &&
                       fingerprint_at(*p, meta, k.key, k.caller, fingerprint))) {
-    base::compiler_barrier();
-    uint64_t entry = p->last.load(std::memory_order_relaxed);
-    bool last = is_entry(entry, p->last_low.load(std::memory_order_relaxed), fingerprint) && p->meta.load(std::memory_order_relaxed) == meta;
-    stack = TIDEMARK_LIKELY(last) ? stack_in(entry) : find_known_stack(k, *p, fingerprint);
+    stack = last_stack(*p, meta, fingerprint);
+    if (TIDEMARK_UNLIKELY(!stack)) stack = find_known_stack(k, *p, fingerprint);
   } else {
     stack = find_stack_otherwise(k);
   }

@@ -46,41 +46,37 @@ const uint64_t* slot_at(const Places& t, const Place& p, uint32_t i) {
   return i < kNearSlots ? &p.slots[i] : &t.far[&p - t.places].slots[i - kNearSlots];
 }
 
-Place* place_of(Places& t, uint64_t key) {
-  for (Place* p : {&t.at(key), &other_place(t.at(key))})
-    if (is_of(p->meta.load(std::memory_order_acquire), key)) return p;
-  return nullptr;
+// A line of the group that is free; else now and then another place's, or nullptr.
+Place* room_for(Place& home, uint64_t key) {
+  for (uint32_t i = 0; i < kGroupLines; i++)
+    if (!line_of(home, i).meta.load(std::memory_order_relaxed)) return &line_of(home, i);
+  uint32_t turn = base::thread_state.victim++;
+  Place& p = line_of(home, turn / 4 % kGroupLines);
+  return turn & 3 || is_of(p.meta.load(std::memory_order_relaxed), key) ? nullptr : &p;
 }
 
-// For a place that is not known: a free one, else now and then another's.
-Place* room_for(Places& t, uint64_t key) {
-  for (Place* p : {&t.at(key), &other_place(t.at(key))})
-    if (!p->meta.load(std::memory_order_relaxed)) return p;
-  uint32_t turn = base::thread_state.victim++;
-  if (turn & 3) return nullptr;
-  return turn & 4 ? &t.at(key) : &other_place(t.at(key));
-}
+constexpr uint64_t kVersionBits = uint64_t{0xff} << 24;
+uint64_t next_version(uint64_t before) { return (before + (1 << 24)) & kVersionBits; }
 
 uint64_t meta_of(const Layout& l, uint64_t key, uint64_t before) {
-  uint64_t version = ((before >> 24) + 1) & 0xff;
   uint64_t kinds = (l.rbp ? kUsesRbp : 0) | (l.value_slots ? kHasValues : 0);
   bool far = l.return_slots + l.value_slots > kNearSlots;
-  return uint64_t{place_mark(key)} << 32 | version << 24 | l.value_slots << 16 | l.return_slots << 8 | kinds | (far ? kFar : l.return_slots);
+  return uint64_t{place_mark(key)} << 32 | next_version(before) | l.value_slots << 16 | l.return_slots << 8 | kinds | (far ? kFar : l.return_slots);
 }
 
 bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l) {
-  constexpr uint64_t kVersion = uint64_t{0xff} << 24;
-  if ((meta ^ meta_of(l, 0, 0)) << 32 & ~(kVersion << 32)) return false;
+  constexpr uint64_t kLayoutBits = (1 << 23) - 1;
+  if ((meta ^ meta_of(l, 0, 0)) & kLayoutBits) return false;
   for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++)
     if (*slot_at(t, p, i) != l.slots[i]) return false;
   return true;
 }
 
 // Two threads may want to: one does.
-bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l, uint8_t unsteady) {
+bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
   uint64_t before = p.meta.load(std::memory_order_relaxed);
   if (before == kWriting || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
-  p.unsteady.store(unsteady, std::memory_order_relaxed);
+  if (!is_of(before, key) || p.unsteady.load(std::memory_order_relaxed) == kNoLayout) p.unsteady.store(0, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
   for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
   p.meta.store(meta_of(l, key, before), std::memory_order_release);
@@ -110,7 +106,46 @@ __attribute__((noinline)) bool far_fingerprint(const Place& p, uint64_t meta, ui
   return true;
 }
 
-Place* find_place(uint64_t key) { return place_of(*places.load(std::memory_order_acquire), key); }
+void prefer(Place& first, Place& other) {
+  Places& t = *places.load(std::memory_order_acquire);
+  uint64_t had = first.meta.load(std::memory_order_relaxed), has = other.meta.load(std::memory_order_relaxed);
+  if (had >> 32 != has >> 32 || &first < t.places || &first > t.places + t.mask) return;
+  if (!first.meta.compare_exchange_strong(had, kWriting, std::memory_order_acquire)) return;
+  if (!other.meta.compare_exchange_strong(has, kWriting, std::memory_order_acquire)) {
+    first.meta.store(had, std::memory_order_release);
+    return;
+  }
+  std::swap_ranges(first.slots, first.slots + kNearSlots, other.slots);
+  if ((had | has) & kFar) std::swap(t.far[&first - t.places], t.far[&other - t.places]);
+  auto swap = [](auto& a, auto& b) { b.store(a.exchange(b.load(std::memory_order_relaxed), std::memory_order_relaxed), std::memory_order_relaxed); };
+  swap(first.last, other.last);
+  swap(first.last_low, other.last_low);
+  swap(first.same, other.same);
+  first.meta.store((has & ~kVersionBits) | next_version(had) | kOthers, std::memory_order_release);
+  other.meta.store((had & ~kVersionBits) | next_version(has), std::memory_order_release);
+}
+
+// The line of the place that has this layout, or has got it now; nullptr: none.
+static Place* line_with(Places& t, Place& home, uint64_t key, const Layout& l, bool& replaced) {
+  Place *mine[kGroupLines], *first = nullptr;
+  uint32_t count = 0;
+  replaced = false;
+  for (uint32_t i = 0; i < kGroupLines; i++) {
+    Place& p = line_of(home, i);
+    uint64_t meta = p.meta.load(std::memory_order_acquire);
+    if (!is_of(meta, key)) continue;
+    if (has_layout(t, p, meta, l)) return &p;
+    mine[count++] = &p;
+  }
+  Place* p = room_for(home, key);
+  if ((replaced = !p && count)) p = mine[base::thread_state.victim++ % count];
+  if (!p || !set_layout(t, *p, key, l)) return nullptr;
+  if (count && (first = find_place(home, key))) {
+    uint64_t meta = first->meta.load(std::memory_order_relaxed);
+    if (is_of(meta, key) && !(meta & kOthers)) first->meta.compare_exchange_strong(meta, meta | kOthers);
+  }
+  return p;
+}
 
 void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stack, bool now) {
   if (!on_own_stack(base::thread_state, caller.sp)) return;
@@ -119,32 +154,27 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
     widen();
     t = places.load(std::memory_order_acquire);
   }
-  Place* p = place_of(*t, key);
-  uint64_t meta = p ? p->meta.load(std::memory_order_acquire) : 0;
-  if (p) {   // a closer look is not free, and the next stack may be as the ones before
-    uint8_t vain = p->vain.load(std::memory_order_relaxed);
-    p->vain.store(vain + 1, std::memory_order_relaxed);
-    if (!now && !(vain & 1)) return;
-  } else if (!(p = room_for(*t, key))) {
-    return;
+  Place &home = t->at(key), *first = find_place(home, key);
+  if (first) {   // a closer look is not free, and the next stack may be as the ones before
+    uint8_t vain = first->vain.load(std::memory_order_relaxed);
+    first->vain.store(vain + 1, std::memory_order_relaxed);
+    if (!now && !(vain & 1)) return note_failure(*first);
   }
   Layout l;
   if (!lay_out(leaf, caller, l)) {
-    if (!is_of(meta, key)) set_layout(*t, *p, key, Layout{}, kNoLayout);
+    if (!first && (first = room_for(home, key)) && set_layout(*t, *first, key, Layout{})) first->unsteady.store(kNoLayout, std::memory_order_relaxed);
     return;
   }
-  if (!is_of(meta, key)) {
-    if (!set_layout(*t, *p, key, l, 0)) return;
-  } else if (has_layout(*t, *p, meta, l)) {
-    note_hit(*p);
+  bool replaced;
+  Place* p = line_with(*t, home, key, l, replaced);
+  if (!p) return;
+  if (first && replaced) note_failure(*first);
+  else if (first) note_hit(*first);   // known, or there was room to learn it
+  if (p == first) {
     uint8_t same = p->same.load(std::memory_order_relaxed);
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);
-  } else {
-    uint8_t unsteady = p->unsteady.load(std::memory_order_relaxed);
-    if (!set_layout(*t, *p, key, l, unsteady == kNoLayout ? 0 : unsteady)) return;
   }
-  uint64_t fingerprint;
-  meta = p->meta.load(std::memory_order_acquire);
+  uint64_t fingerprint, meta = p->meta.load(std::memory_order_acquire);
   if (!is_of(meta, key) || !fingerprint_at(*p, meta, key, caller, fingerprint) || p->meta.load(std::memory_order_acquire) != meta) return;
   know_stack(fingerprint, stack);
   remember_last(*p, fingerprint, stack);

@@ -1,6 +1,6 @@
-// First level of a look-up, by place: (pc, sp) of a hook's caller. A place knows the layout of the stacks seen there (fingerprint.h) and the
-// stack it last was; known_stacks.h knows all stacks by fingerprint. Shared by all threads, without locks: a layout that changes while it is read
-// gives a fingerprint that is nobody's, or is noticed.
+// First level of a look-up, by place: (pc, sp) of a hook's caller. For a place, the layouts of stacks seen there (fingerprint.h) are known, one
+// or some, and which stack each last was; known_stacks.h knows all stacks by fingerprint. Shared by all threads, without locks: a layout that
+// changes while it is read gives a fingerprint that is nobody's, or is noticed.
 #pragma once
 #include <atomic>
 #include <bit>
@@ -13,7 +13,7 @@ namespace tidemark::stacks {
 
 inline constexpr uint32_t kNearSlots = 5, kFarSlots = 24;
 
-// One line; a layout with more slots goes on in the table's `far`.
+// One layout of a place, in one line; where it has more slots, it goes on in the table's `far`.
 struct alignas(64) Place {
   std::atomic<uint64_t> meta;       // see below; 0: nothing known, or just being written
   std::atomic<uint64_t> last;       // the stack it was last: upper 40 bits of its fingerprint | StackRecord
@@ -33,23 +33,25 @@ inline constexpr uint8_t kUnsteady = 7, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
 
-// mark of the place (32 bits, odd) << 32 | version (8 bits) << 24 | slots of values (8 bits) << 16 | of return addresses (8 bits) << 8
+// mark of the place (32 bits, odd) << 32 | version (8 bits) << 24 | kOthers | slots of values (7 bits) << 16 | of return addresses (8 bits) << 8
 // | kUsesRbp | kHasValues | kFar, or the slots of return addresses once more
 inline constexpr uint64_t kUsesRbp = 1 << 7;     // the caller's rbp is one of the words
 inline constexpr uint64_t kHasValues = 1 << 6;
 inline constexpr uint64_t kFar = 1 << 5;         // more slots than kNearSlots
+inline constexpr uint64_t kOthers = 1 << 23;     // the place has had other layouts too, in other lines of its group
 inline uint32_t near_returns(uint64_t meta) { return meta & 31; }
 inline uint32_t return_slots(uint64_t meta) { return meta >> 8 & 0xff; }
-inline uint32_t value_slots(uint64_t meta) { return meta >> 16 & 0xff; }
+inline uint32_t value_slots(uint64_t meta) { return meta >> 16 & 0x7f; }
 
-struct alignas(2 * sizeof(Place)) Places {
-  uint64_t mask;   // places - 1
-  FarSlots* far;   // one for each place
-  alignas(2 * sizeof(Place)) Place places[];
+// A place's lines are in a group of four, mostly in its first one.
+inline constexpr uint32_t kGroupLines = 4;
+struct alignas(kGroupLines * sizeof(Place)) Places {
+  uint64_t mask;   // lines - 1
+  FarSlots* far;   // one for each
+  alignas(kGroupLines * sizeof(Place)) Place places[];
   Place& at(uint64_t key) { return places[key >> 40 & mask]; }
 };
-// The other one where a place may be that is not in its first.
-inline Place& other_place(Place& p) { return *reinterpret_cast<Place*>(reinterpret_cast<address>(&p) ^ sizeof(Place)); }
+inline Place& line_of(Place& first, uint32_t i) { return *reinterpret_cast<Place*>(reinterpret_cast<address>(&first) ^ i * sizeof(Place)); }
 TIDEMARK_OWN std::atomic<Places*> places;
 
 TIDEMARK_INLINE uint64_t place_key(address pc, address sp) {
@@ -60,9 +62,6 @@ TIDEMARK_INLINE bool is_of(uint64_t meta, uint64_t key) { return uint32_t(meta >
 
 inline uint64_t stack_entry(uint64_t fingerprint, uint32_t stack) { return (fingerprint & ~uint64_t{0xffffff}) | stack; }
 inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
-TIDEMARK_INLINE bool is_entry(uint64_t entry, uint32_t low, uint64_t fingerprint) {
-  return !((entry ^ fingerprint) >> 24) && low == uint32_t(fingerprint);
-}
 
 // Of such a stack all words up to its top can be read. Where a coroutine's or an alternate one ends, nobody tells.
 TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return sp - t.stack_low < t.stack_bytes; }
@@ -88,6 +87,13 @@ TIDEMARK_INLINE bool fingerprint_at(const Place& p, uint64_t meta, uint64_t key,
   return true;
 }
 
+// The stack it last was, if that has this fingerprint; else 0. `meta`: as it was before the fingerprint was taken.
+TIDEMARK_INLINE uint32_t last_stack(const Place& p, uint64_t meta, uint64_t fingerprint) {
+  base::compiler_barrier();
+  uint64_t entry = p.last.load(std::memory_order_relaxed);
+  bool is_last = !((entry ^ fingerprint) >> 24) && p.last_low.load(std::memory_order_relaxed) == uint32_t(fingerprint);
+  return TIDEMARK_LIKELY(is_last && p.meta.load(std::memory_order_relaxed) == meta) ? stack_in(entry) : 0;
+}
 // One store each: a reader may see one of them.
 inline void remember_last(Place& p, uint64_t fingerprint, uint32_t stack) {
   p.last_low.store(uint32_t(fingerprint), std::memory_order_relaxed);
@@ -103,7 +109,14 @@ inline void note_failure(Place& p) {
   if (u < kMostUnsteady) p.unsteady.store(u + 1, std::memory_order_relaxed);
 }
 
-Place* find_place(uint64_t key);   // nullptr: there is none for it
+// What a place knows first; nullptr: nothing. `home`: its first line.
+inline Place* find_place(Place& home, uint64_t key) {
+  for (uint32_t i = 0; i < kGroupLines; i++)
+    if (Place& p = line_of(home, i); is_of(p.meta.load(std::memory_order_acquire), key)) return &p;
+  return nullptr;
+}
+void prefer(Place& first, Place& other);   // two lines of one place change roles
+
 // After a look-up by other means: the present stack, which is this one. It is learnt at once (`now`), or if others like it come.
 void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stack, bool now);
 
