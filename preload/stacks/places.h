@@ -11,10 +11,10 @@
 
 namespace tidemark::stacks {
 
-inline constexpr uint32_t kNearSlots = 5, kFarSlots = 24;
+inline constexpr uint32_t kNearSlots = 13, kFarSlots = 16;
 
-// One layout of a place, in one line; where it has more slots, it goes on in the table's `far`.
-struct alignas(64) Place {
+// One layout of a place. Five slots are in its first line, as many as most have; what is more than kNearSlots is in the table's `far`.
+struct alignas(128) Place {
   std::atomic<uint64_t> meta;       // see below; 0: nothing known, or just being written
   std::atomic<uint64_t> last;       // the stack it was last: upper 40 bits of its fingerprint | StackRecord
   std::atomic<uint32_t> last_low;   // the fingerprint's lower 32
@@ -23,7 +23,7 @@ struct alignas(64) Place {
   std::atomic<uint8_t> same;        // how often in a row a closer look at such a stack found the same layout; up to kSure
   uint64_t slots[kNearSlots];       // of return addresses, then of values
 };
-static_assert(sizeof(Place) == 64);
+static_assert(sizeof(Place) == 128);
 struct FarSlots {
   uint64_t slots[kFarSlots];
 };
