@@ -153,7 +153,7 @@ __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   Place* place = find_place(*k.home, k.key);
   if (!place) return find_and_note(k, false);
   uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
-  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 16)) return stack_or_overflow(find_leaf(k));
+  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return stack_or_overflow(find_leaf(k));
   uint64_t fingerprint, meta = place->meta.load(std::memory_order_acquire);
   if (!is_of(meta, k.key) || unsteady == kNoLayout || !fingerprint_at(*place, meta, k.key, k.caller, fingerprint)) return find_and_note(k, false);
   uint32_t stack = last_stack(*place, meta, fingerprint);

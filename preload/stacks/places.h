@@ -29,7 +29,7 @@ struct FarSlots {
 };
 
 // Where layouts change all the time, to ask costs more than it gives: mostly not done from kUnsteady on. A hit takes back two failures.
-inline constexpr uint8_t kUnsteady = 7, kMostUnsteady = 15;
+inline constexpr uint8_t kUnsteady = 5, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
 
