@@ -22,7 +22,7 @@ struct alignas(64) Set {
 static_assert(sizeof(Set) == 64);
 struct alignas(64) Table {
   uint32_t mask;   // sets - 1
-  std::atomic<uint32_t> used;
+  std::atomic<uint32_t> put;   // how often, where there was no such entry
   Set sets[];
 };
 constexpr uint32_t kFirstSets = 32, kMaxSets = 1 << 17;
@@ -45,9 +45,9 @@ void put(Table* t, uint32_t low, uint64_t entry) {
   Set& set = t->sets[low & t->mask];
   uint32_t way = way_of(set, low);
   if (way == kWays) {
+    t->put.fetch_add(1, std::memory_order_relaxed);
     way = way_of(set, 0);
-    if (way < kWays) t->used.fetch_add(1, std::memory_order_relaxed);
-    else way = base::thread_state.victim++ % kWays;
+    if (way == kWays) way = base::thread_state.victim++ % kWays;
   }
   __atomic_store_n(&set.entry[way], entry, __ATOMIC_RELEASE);
   __atomic_store_n(&set.low[way], low, __ATOMIC_RELEASE);
@@ -85,11 +85,12 @@ uint32_t known_stack(uint64_t fingerprint) {
   return (entry ^ fingerprint) >> 24 ? 0 : stack_in(entry);
 }
 
-void know_stack(uint64_t fingerprint, uint32_t stack) {
+void know_stack(uint64_t fingerprint, uint32_t stack, uint64_t all) {
   uint32_t low = uint32_t(fingerprint);
   if (!low) return;
   Table* t = table.load(std::memory_order_acquire);
-  if (TIDEMARK_UNLIKELY(t->used.load(std::memory_order_relaxed) > (t->mask + 1) * 3 && t->mask + 1 < kMaxSets)) t = grow(t);
+  uint32_t sets = t->mask + 1;
+  if (TIDEMARK_UNLIKELY(t->put.load(std::memory_order_relaxed) > sets * 3 && sets < kMaxSets && sets < all + kFirstSets)) t = grow(t);
   put(t, low, stack_entry(fingerprint, stack));
 }
 
@@ -106,7 +107,7 @@ void forget_known_stacks() {
   Table* t = table.load(std::memory_order_acquire);
   for (uint32_t i = 0; i <= t->mask; i++)
     for (uint32_t w = 0; w < kWays; w++) __atomic_store_n(&t->sets[i].low[w], 0, __ATOMIC_RELAXED);
-  t->used.store(0, std::memory_order_relaxed);
+  t->put.store(0, std::memory_order_relaxed);
 }
 
 }  // namespace tidemark::stacks

@@ -106,8 +106,10 @@ static uint32_t stack_or_overflow(uint32_t leaf) {
 }
 
 static uint32_t find_and_note(const Lookup& k, bool is_new) {
-  uint32_t leaf = is_new ? miss(k) : find_leaf(k), stack = stack_or_overflow(leaf);
-  if (TIDEMARK_LIKELY(stack != base::header().overflow_stack)) note_stack(k.caller, k.key, leaf, stack, is_new);
+  uint32_t leaf = is_new ? miss(k) : find_leaf(k);
+  if (TIDEMARK_UNLIKELY(leaf == kNoNode)) return base::header().overflow_stack;
+  uint32_t stack = stack_of(leaf);
+  note_stack(k.caller, k.key, leaf, stack, is_new);
   return stack;
 }
 

@@ -1,0 +1,342 @@
+// Layouts, fingerprints, and what is known by them.
+#include <alloca.h>
+#include <pthread.h>
+
+#include <cstring>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "preload/stacks/fingerprint.h"
+#include "preload/stacks/known_stacks.h"
+#include "preload/stacks/layout.h"
+#include "preload/stacks/lookup.h"
+#include "preload/stacks/walk.h"
+#include "tests/unit/preload_fixture.h"
+
+namespace tidemark {
+namespace {
+using namespace format;
+using namespace stacks;
+
+// ---------------------------------------------------------------- fingerprints of made-up words
+class FingerprintTest : public testing::Test {
+ protected:
+  static constexpr uint32_t kWords = 64;
+  address words_[kWords];
+  address sp() const { return reinterpret_cast<address>(words_); }
+  address last() const { return reinterpret_cast<address>(&words_[kWords - 1]); }
+
+  void SetUp() override {
+    for (uint32_t i = 0; i < kWords; i++) words_[i] = 0x7f0000001000 + i * 0x1234;
+  }
+  uint64_t of(const ReturnSlot& slot) {
+    uint64_t word, h = 1;
+    memcpy(&word, &slot, sizeof(word));
+    EXPECT_TRUE(add_returns(h, &word, sp(), last()));
+    return finished(h);
+  }
+};
+
+TEST_F(FingerprintTest, AnyWordThatDiffersShows) {
+  const ReturnSlot slot{1, {1, 2, 3, 1, 2, 3}};
+  uint64_t before = of(slot);
+  for (uint32_t at : {1u, 3u, 7u, 13u, 15u, 19u, 25u})
+    for (uint32_t bit = 0; bit < 48; bit++) {
+      words_[at] ^= uint64_t{1} << bit;
+      EXPECT_NE(before, of(slot)) << "word " << at << ", bit " << bit;
+      words_[at] ^= uint64_t{1} << bit;
+    }
+  words_[2] = words_[4] = 0;
+  EXPECT_EQ(before, of(slot)) << "words that are not the layout's";
+}
+
+TEST_F(FingerprintTest, WordsThatChangePlacesShow) {
+  const ReturnSlot slot{0, {1, 1, 1, 1, 1, 1}};
+  uint64_t before = of(slot);
+  for (uint32_t a = 0; a < 14; a += 2)
+    for (uint32_t b = a + 2; b < 14; b += 2) {
+      std::swap(words_[a], words_[b]);
+      EXPECT_NE(before, of(slot)) << a << " and " << b;
+      std::swap(words_[a], words_[b]);
+    }
+}
+
+TEST_F(FingerprintTest, EqualWordsElsewhereAreAnotherStack) {
+  for (address& word : words_) word = 0x401000;
+  EXPECT_NE(of({1, {1, 2, 3, 1, 2, 3}}), of({1, {1, 2, 3, 1, 3, 2}}));
+  EXPECT_NE(of({1, {}}), of({2, {}}));
+}
+
+TEST_F(FingerprintTest, ItsHalvesKnowOfEveryWord) {
+  const ReturnSlot slot{0, {1, 1, 1, 1, 1, 1}};
+  std::set<uint32_t> low, high;
+  for (uint32_t at = 0; at < 14; at += 2)
+    for (uint32_t i = 0; i < 1000; i++) {
+      words_[at] += 5;
+      uint64_t h = of(slot);
+      low.insert(uint32_t(h));
+      high.insert(uint32_t(h >> 32));
+    }
+  EXPECT_GT(low.size(), 6990u);   // 7000 numbers of 32 bits: about 0.006 of them meet
+  EXPECT_GT(high.size(), 6990u);
+}
+
+TEST_F(FingerprintTest, NoWordBeyondTheStackIsRead) {
+  uint64_t slot, h = 0;
+  ReturnSlot returns{uint16_t(kWords - 3), {1}};   // the last of them is the last word
+  memcpy(&slot, &returns, sizeof(slot));
+  EXPECT_TRUE(add_returns(h, &slot, sp(), last()));
+  EXPECT_FALSE(add_returns(h, &slot, sp(), last() - 8));
+  ValueSlot values{0, {1, 1, UINT16_MAX}};
+  memcpy(&slot, &values, sizeof(slot));
+  EXPECT_FALSE(add_values(h, &slot, sp(), last()));
+}
+
+TEST_F(FingerprintTest, ValuesAreRelative) {
+  uint64_t slot, here = 0, there = 0;
+  ValueSlot values{0, {1, 2, 3}};
+  memcpy(&slot, &values, sizeof(slot));
+  address copy[kWords];
+  for (uint32_t i = 0; i < kWords; i++) {
+    words_[i] = sp() + i * 16;
+    copy[i] = reinterpret_cast<address>(copy) + i * 16;
+  }
+  EXPECT_TRUE(add_values(here, &slot, sp(), last()));
+  EXPECT_TRUE(add_values(there, &slot, reinterpret_cast<address>(copy), reinterpret_cast<address>(&copy[kWords - 1])));
+  EXPECT_EQ(here, there);
+}
+
+// ---------------------------------------------------------------- known stacks
+using KnownStacksTest = CoreTest;
+
+uint64_t some_fingerprint(uint64_t n) { return finished((n + 1) * 0x9E3779B97F4A7C15ull); }
+
+TEST_F(KnownStacksTest, ManyAreKnownAndNoOtherIs) {
+  constexpr uint32_t kMany = 50000;
+  for (uint32_t i = 0; i < kMany; i++) know_stack(some_fingerprint(i), i + 1, i);
+  uint32_t lost = 0;
+  for (uint32_t i = 0; i < kMany; i++) {
+    uint32_t stack = known_stack(some_fingerprint(i));
+    if (!stack) lost++;
+    else ASSERT_EQ(i + 1, stack);
+  }
+  EXPECT_LT(lost, kMany / 10) << "sets that are full give some up";
+  for (uint32_t i = kMany; i < 2 * kMany; i++) ASSERT_EQ(0u, known_stack(some_fingerprint(i)));
+}
+
+TEST_F(KnownStacksTest, AllBitsCount) {
+  uint64_t fingerprint = some_fingerprint(1);
+  know_stack(fingerprint, 77, 1);
+  for (uint32_t bit = 0; bit < 64; bit++) EXPECT_EQ(0u, known_stack(fingerprint ^ uint64_t{1} << bit)) << bit;
+  EXPECT_EQ(77u, known_stack(fingerprint));
+  know_stack(fingerprint, 78, 1);
+  EXPECT_EQ(78u, known_stack(fingerprint));
+  forget_known_stacks();
+  EXPECT_EQ(0u, known_stack(fingerprint));
+}
+
+// ---------------------------------------------------------------- layouts of live stacks
+#define HERE \
+  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
+           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
+
+void know_own_stack() {
+  pthread_attr_t attributes;
+  void* low;
+  size_t bytes;
+  ASSERT_EQ(0, pthread_getattr_np(pthread_self(), &attributes));
+  ASSERT_EQ(0, pthread_attr_getstack(&attributes, &low, &bytes));
+  pthread_attr_destroy(&attributes);
+  base::thread_state.set_stack(reinterpret_cast<address>(low), reinterpret_cast<address>(low) + bytes);
+}
+
+class PlacesTest : public CoreTest {
+ protected:
+  void SetUp() override {
+    CoreTest::SetUp();
+    know_own_stack();
+  }
+};
+
+struct Seen {
+  uint64_t key;
+  uint32_t stack;
+  bool known;   // by its fingerprint, without a look at the tree
+};
+thread_local Seen seen;
+
+bool known_here(const Lookup& k) {
+  Place* p = find_place(*k.home, k.key);
+  for (uint32_t i = 0; p && i < kGroupLines; i++) {
+    Place& line = line_of(*k.home, i);
+    uint64_t fingerprint, meta = line.meta;
+    if (is_of(meta, k.key) && fingerprint_at(line, meta, k.key, k.caller, fingerprint) && known_stack(fingerprint)) return true;
+  }
+  return false;
+}
+
+__attribute__((noinline)) void look() {
+  Lookup k = begin_lookup(HERE);
+  seen.known = known_here(k);
+  seen.key = k.key;
+  seen.stack = find_stack(k);
+}
+
+// The outer function's frame takes what the inner one's leaves: whatever the split is, look() is called from one place.
+template <size_t kBytes>
+__attribute__((noinline)) void inner(void (*call)()) {
+  volatile char frame[kBytes];
+  frame[0] = 0;
+  call();
+  frame[kBytes - 1] = 0;
+}
+__attribute__((noinline)) void last_call() {
+  look();
+  asm volatile("");
+}
+template <size_t kBytes>
+__attribute__((noinline)) void outer() {
+  volatile char frame[4096 - kBytes];
+  frame[0] = 0;
+  inner<kBytes>(last_call);
+  frame[4096 - kBytes - 1] = 0;
+}
+
+std::vector<address> path_of(uint32_t stack) {
+  std::vector<address> pcs(4096);
+  bool cut;
+  uint32_t trusted;
+  pcs.resize(frames_of(base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff, pcs.data(), 4096, cut, trusted));
+  return pcs;
+}
+
+TEST_F(PlacesTest, LayoutsThatShareAPlaceAreAllKnown) {
+  void (*const splits[])() = {outer<1024>, outer<2048>, outer<3072>};
+  std::set<uint32_t> stacks;
+  std::set<uint64_t> keys;
+  uint32_t known = 0;
+  for (volatile int round = 0; round < 40; round = round + 1)
+    for (auto* split : splits) {
+      split();
+      stacks.insert(seen.stack);
+      keys.insert(seen.key);
+      if (round >= 20 && seen.known) known++;
+    }
+  EXPECT_EQ(1u, keys.size()) << "or this test does not show what it is to show";
+  EXPECT_EQ(3u, stacks.size());
+  EXPECT_EQ(60u, known);
+}
+
+TEST_F(PlacesTest, AModuleThatGoesTakesAllWithIt) {
+  uint32_t stack = 0;
+  for (volatile int round = 0; round < 30; round = round + 1) {
+    if (round == 10) empty_caches();
+    outer<1024>();
+    if (!round) stack = seen.stack;
+    EXPECT_EQ(stack, seen.stack);
+    if (round == 9 || round == 29) {
+      EXPECT_TRUE(seen.known) << round;
+    } else if (round == 10) {
+      EXPECT_FALSE(seen.known);
+    }
+  }
+}
+
+__attribute__((noinline)) void deeper(int depth) {
+  if (depth) deeper(depth - 1);
+  else look();
+  asm volatile("");
+}
+
+TEST_F(PlacesTest, DeepStacksAreKnownUpToALimit) {
+  constexpr int kLong = 60, kTooLong = 250;   // more slots than a place has; more than there can be
+  for (int depth : {1, kLong, kTooLong}) {
+    uint32_t stack = 0;
+    for (volatile int round = 0; round < 10; round = round + 1) {
+      deeper(depth);
+      if (round) {
+        EXPECT_EQ(stack, seen.stack);
+      }
+      stack = seen.stack;
+    }
+    EXPECT_EQ(depth != kTooLong, seen.known) << depth;
+    EXPECT_GT(path_of(stack).size(), size_t(depth));
+  }
+}
+
+// A frame whose size only rbp tells.
+__attribute__((noinline)) void sized(size_t bytes, void (*call)()) {
+  auto* room = static_cast<volatile char*>(alloca(bytes));
+  room[0] = 0;
+  call();
+  room[bytes - 1] = 0;
+}
+__attribute__((noinline)) void sized_outer(size_t bytes) {
+  auto* room = static_cast<volatile char*>(alloca(4096 - bytes));
+  room[0] = 0;
+  sized(bytes, last_call);
+  room[4096 - bytes - 1] = 0;
+}
+
+TEST_F(PlacesTest, FramesOfAnySizeAreFoundByTheirSavedRbp) {
+  std::set<uint64_t> keys;
+  std::set<std::vector<address>> paths;
+  uint32_t known = 0;
+  for (volatile int round = 0; round < 40; round = round + 1)
+    for (size_t bytes : {512, 1024}) {
+      sized_outer(bytes);
+      keys.insert(seen.key);
+      paths.insert(path_of(seen.stack));
+      if (round >= 20 && seen.known) known++;
+    }
+  EXPECT_EQ(1u, keys.size());
+  EXPECT_EQ(1u, paths.size()) << "the same functions, by the same calls";
+  EXPECT_EQ(40u, known);
+}
+
+TEST_F(PlacesTest, AStackOfUnknownBoundsIsFoundByProof) {
+  uint32_t stack = 0;
+  for (volatile int round = 0; round < 20; round = round + 1) {
+    if (round == 10) base::thread_state.set_stack(0, 0);
+    outer<1024>();
+    if (!round) stack = seen.stack;
+    EXPECT_EQ(stack, seen.stack);
+    EXPECT_EQ(round > 0 && round < 10, seen.known) << round;
+  }
+}
+
+// All of them at the same places, which one of them empties again and again.
+TEST_F(PlacesTest, ThreadsThatShareLinesFindTheirOwnStacks) {
+  constexpr int kThreads = 4, kRounds = 4000;
+  void (*const splits[])() = {outer<1024>, outer<1536>, outer<2048>, outer<2560>, outer<3072>};
+  std::set<uint32_t> stacks[kThreads][std::size(splits)];
+  std::set<uint64_t> keys[kThreads];
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; t++)
+    threads.emplace_back([&, t] {
+      know_own_stack();
+      for (volatile int round = 0; round < kRounds; round = round + 1) {
+        if (!t && round % 64 == 0) empty_caches();
+        for (size_t i = 0; i < std::size(splits); i++) {
+          splits[i]();
+          stacks[t][i].insert(seen.stack);
+          keys[t].insert(seen.key);
+        }
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  for (int t = 0; t < kThreads; t++) {
+    EXPECT_EQ(keys[0], keys[t]);
+    for (size_t i = 0; i < std::size(splits); i++) {
+      EXPECT_EQ(1u, stacks[t][i].size());
+      EXPECT_EQ(stacks[0][i], stacks[t][i]);
+      if (i) {
+        EXPECT_NE(stacks[t][0], stacks[t][i]);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tidemark
