@@ -71,13 +71,9 @@ void count_new(const Node& n) {
 }
 }  // namespace
 
-uint32_t put_node(Node& n) {
-  if (n.caller == kCutNode || (n.caller > kCutNode && base::line<Node>(n.caller)->generation & kNodeCut)) n.generation |= kNodeCut;
-  uint32_t hash = hash_of(n);
-  if (uint32_t id = find(index_.load(std::memory_order_acquire), n, hash)) return id;
-  base::SpinGuard guard(tree_lock);
+// tree_lock is held, and there is no such node.
+static uint32_t add_node(Node& n, uint32_t hash) {
   Index* index = index_.load(std::memory_order_relaxed);
-  if (uint32_t id = find(index, n, hash)) return id;
   uint32_t count = nodes.load(std::memory_order_relaxed);
   if (count * 4 > index->mask * 3) index = grow(index);
   if (count >= index->mask) return kNoNode;
@@ -86,11 +82,34 @@ uint32_t put_node(Node& n) {
   n.stack = 0;
   *base::line<Node>(id) = n;
   put(index, id, hash);
-  nodes.store(count + 1, std::memory_order_relaxed);
+  nodes.store(count + 1, std::memory_order_release);
   base::header().coverage[kNodes] = count + 1;
   count_new(n);
   return id;
 }
+
+PathWriter::~PathWriter() {
+  if (adding_) tree_lock.unlock();
+}
+
+uint32_t PathWriter::put(Node& n) {
+  if (n.caller == kCutNode || (n.caller > kCutNode && base::line<Node>(n.caller)->generation & kNodeCut)) n.generation |= kNodeCut;
+  uint32_t hash = hash_of(n);
+  if (adding_) return add_node(n, hash);
+  uint32_t before = nodes.load(std::memory_order_acquire);
+  if (uint32_t id = find(index_.load(std::memory_order_acquire), n, hash)) return id;
+  tree_lock.lock();
+  adding_ = true;
+  if (before != nodes.load(std::memory_order_relaxed))   // somebody added one meanwhile
+    if (uint32_t id = find(index_.load(std::memory_order_relaxed), n, hash)) {
+      tree_lock.unlock();
+      adding_ = false;
+      return id;
+    }
+  return add_node(n, hash);
+}
+
+uint32_t put_node(Node& n) { return PathWriter().put(n); }
 
 static uint32_t new_stack(uint32_t leaf, StackKind kind) {
   uint32_t id = base::take_stack();

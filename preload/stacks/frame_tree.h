@@ -13,6 +13,20 @@ inline constexpr uint32_t kNoNode = 0xffffffff;   // no room
 // kNodeCut: it is set here from the caller.
 uint32_t put_node(format::Node& n);
 
+// The same for the nodes of one path, from the outermost on. What has a new node for its caller is new as well: only the first of those is
+// looked for, and from it on the lock is held, until the end.
+class PathWriter {
+ public:
+  PathWriter() = default;
+  ~PathWriter();
+  PathWriter(const PathWriter&) = delete;
+  PathWriter& operator=(const PathWriter&) = delete;
+  uint32_t put(format::Node& n);
+
+ private:
+  bool adding_ = false;
+};
+
 // The StackRecord of a leaf, made on first use; Header::overflow_stack when there is no room.
 uint32_t add_stack(uint32_t leaf);
 TIDEMARK_INLINE uint32_t stack_of(uint32_t leaf) {

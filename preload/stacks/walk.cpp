@@ -144,6 +144,7 @@ void fill(Node& n, const Frame* f, uint32_t k) {
 
 uint32_t insert(const Walked& w) {
   uint32_t id = w.outer;
+  PathWriter path;
   for (uint32_t i = w.count; i;) {   // from the outside inwards
     uint32_t k = group_size(w.frames, i);
     const Frame* innermost = &w.frames[i - k];
@@ -151,7 +152,7 @@ uint32_t insert(const Walked& w) {
     n.caller = id;
     fill(n, innermost, k);
     i -= k;
-    id = put_node(n);
+    id = path.put(n);
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
     if (innermost->join && full && !(n.generation & kNodeCut)) note_join(*innermost, id);

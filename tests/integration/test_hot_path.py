@@ -36,7 +36,7 @@ class HotPath(support.TestCase):
         self.assertEqual([], over)
 
     def test_the_same_stack_again(self):
-        self.check({("pairs", 4): 335, ("pairs", 12): 395, ("pairs", 28): 575, ("pairs.fp", 12): 600}, "same")   # 305, 359, 521, 557
+        self.check({("pairs", 4): 345, ("pairs", 12): 388, ("pairs", 28): 474, ("pairs.fp", 12): 541}, "same")   # 314, 353, 431, 492
 
     def test_stacks_that_take_turns(self):
-        self.check({("pairs", 12): 695, ("pairs.fp", 12): 995}, "turns")   # 631, 931: the place's other leaf is asked before the cache
+        self.check({("pairs", 12): 450, ("pairs.fp", 12): 604}, "turns")   # 410, 549
