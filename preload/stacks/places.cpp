@@ -125,6 +125,20 @@ void prefer(Place& first, Place& other) {
   other.meta.store((had & ~kVersionBits) | next_version(has), std::memory_order_release);
 }
 
+// By the layout itself: the line that has it may be another's by now.
+static bool fingerprint_by(const Layout& l, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
+  address sp = caller.sp, last = base::thread_state.stack_top - 8;
+  const uint64_t *slot = l.slots, *values = slot + l.return_slots, *end = values + l.value_slots;
+  uint64_t h = key;
+  for (; slot < values; slot++)
+    if (!add_returns(h, slot, sp, last)) return false;
+  if (l.rbp) h += (caller.rbp - sp) * kRbpFactor;
+  for (; slot < end; slot++)
+    if (!add_values(h, slot, sp, last)) return false;
+  fingerprint = finished(h);
+  return true;
+}
+
 // The line of the place that has this layout, or has got it now; nullptr: none.
 static Place* line_with(Places& t, Place& home, uint64_t key, const Layout& l, bool& replaced) {
   Place *mine[kGroupLines], *first = nullptr;
@@ -137,7 +151,8 @@ static Place* line_with(Places& t, Place& home, uint64_t key, const Layout& l, b
     if (has_layout(t, p, meta, l)) return &p;
     mine[count++] = &p;
   }
-  Place* p = room_for(home, key);
+  bool useless = count && mine[0]->unsteady.load(std::memory_order_relaxed) == kNoLayout;
+  Place* p = useless ? mine[0] : room_for(home, key);
   if ((replaced = !p && count)) p = mine[base::thread_state.victim++ % count];
   if (!p || !set_layout(t, *p, key, l)) return nullptr;
   if (count && (first = find_place(home, key))) {
@@ -162,7 +177,8 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
   }
   Layout l;
   if (!lay_out(leaf, caller, l)) {
-    if (!first && (first = room_for(home, key)) && set_layout(*t, *first, key, Layout{})) first->unsteady.store(kNoLayout, std::memory_order_relaxed);
+    if (first) note_failure(*first);
+    else if ((first = room_for(home, key)) && set_layout(*t, *first, key, Layout{})) first->unsteady.store(kNoLayout, std::memory_order_relaxed);
     return;
   }
   bool replaced;
@@ -174,8 +190,8 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
     uint8_t same = p->same.load(std::memory_order_relaxed);
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);
   }
-  uint64_t fingerprint, meta = p->meta.load(std::memory_order_acquire);
-  if (!is_of(meta, key) || !fingerprint_at(*p, meta, key, caller, fingerprint) || p->meta.load(std::memory_order_acquire) != meta) return;
+  uint64_t fingerprint;
+  if (!fingerprint_by(l, key, caller, fingerprint)) return;
   know_stack(fingerprint, stack, base::header().coverage[format::kStacks]);
   remember_last(*p, fingerprint, stack);
 }
