@@ -152,7 +152,7 @@ tell(b"syslog 1\\n")
 print(daemon.recv(4096).decode())
 while not report()["baseline"]:
     time.sleep(0.05)
-tell(b"leak 13000000\\n")
+tell(b"leak 12000000\\n")
 print(daemon.recv(4096).decode())
 tell(b"syslog 2\\n")
 print(daemon.recv(4096).decode())
