@@ -14,7 +14,7 @@ constinit std::atomic<Places*> places{nullptr};
 constinit const uint64_t kFactors[3] = {0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93};
 
 namespace {
-constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 16384, kGrowth = 8;
+constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 8;
 constexpr uint64_t kWriting = uint64_t{2} << 32;   // a mark that no place has
 constinit base::SpinLock growing;
 constinit std::atomic<uint32_t> used{0};
