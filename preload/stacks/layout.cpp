@@ -46,14 +46,16 @@ class Reader {
   bool rbp = false;
 
  private:
-  bool use_rbp() {
-    if (rbp_at_) return values.add(rbp_at_, start_);
-    rbp = true;
+  // What rbp is at this frame. Where it is said to be saved, nothing may be: that is looked at only where a frame's place depends on it.
+  bool use_rbp(address& value) {
+    if (rbp_at_) {
+      if (!values.add(rbp_at_, start_) || !may_read(rbp_at_, sp_)) return false;
+      value = base::load(rbp_at_);
+    } else {
+      rbp = true;
+      value = rbp_;
+    }
     return true;
-  }
-  void rbp_is_at(address at) {
-    rbp_at_ = at;
-    rbp_ = base::load(at);
   }
   bool leave_frame(address cfa) {
     if (cfa <= sp_ || !may_read(cfa - 8, sp_) || !returns.add(cfa - 8, start_)) return false;
@@ -65,27 +67,29 @@ class Reader {
   bool read_lone(const Node& n) {
     if (n.caller == kCutNode) return true;   // nothing outside of it counts
     auto offset = address((int64_t(n.words[0]) >> 48) * 8);
-    address was = rbp_, cfa;
+    address was = 0, cfa;
     switch (n.rule & 0xff) {
       case kRuleRsp: cfa = sp_ + offset; break;
       case kRuleRbp:
-        if (!use_rbp()) return false;
-        cfa = rbp_ + offset;
+        if (!use_rbp(was)) return false;
+        cfa = was + offset;
         break;
       case kRuleDeref:
-        if (!use_rbp() || !values.add(rbp_ + offset, start_)) return false;
-        cfa = base::load(rbp_ + offset);
+        if (!use_rbp(was) || !values.add(was + offset, start_) || !may_read(was + offset, sp_)) return false;
+        cfa = base::load(was + offset);
         break;
       case kRuleGuess:
         if (offset) return leave_frame(sp_ + offset);
-        if (n.caller == kRootNode || !use_rbp() || was < sp_) return false;   // where no frame pointer is, anything else may be
-        if (!leave_frame(was + 16)) return false;
-        rbp_is_at(was);
-        return true;
+        if (n.caller == kRootNode || !use_rbp(was) || was < sp_) return false;   // where no frame pointer is, anything else may be
+        rbp_at_ = was;
+        return leave_frame(was + 16);
       default: return false;
     }
     if (!leave_frame(cfa)) return false;
-    if (int8_t save = int8_t(n.rule >> 8)) rbp_is_at(save == kRbpAtRbp ? was : cfa + address(int64_t{8} * save));
+    if (int8_t save = int8_t(n.rule >> 8)) {
+      if (save == kRbpAtRbp && !was && !use_rbp(was)) return false;
+      rbp_at_ = save == kRbpAtRbp ? was : cfa + address(int64_t{8} * save);
+    }
     return true;
   }
 
@@ -96,10 +100,11 @@ class Reader {
       if (!bytes) continue;
       if (n.caller == kCutNode && i == kFramesPerNode - 1) return true;   // as above
       bool by_rbp = n.rule & kRuleFramePointerGroup;
-      if ((by_rbp && !use_rbp()) || !leave_frame(sp_ + bytes)) return false;
-      if (by_rbp) rbp_is_at(sp_ - 16);
+      address value;
+      if ((by_rbp && !use_rbp(value)) || !leave_frame(sp_ + bytes)) return false;
+      if (by_rbp) rbp_at_ = sp_ - 16;
     }
-    if (saved) rbp_is_at(saved);
+    if (saved) rbp_at_ = saved;
     return true;
   }
 

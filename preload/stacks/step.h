@@ -15,7 +15,7 @@ namespace tidemark::stacks {
 inline bool may_read(address a, address sp) {
   if (TIDEMARK_LIKELY(!(((a ^ (sp - 8)) | ((a + 7) ^ (sp - 8))) >> 12))) return true;
   const base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a + 8 <= t.stack_top)) return true;
+  if (TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a < t.stack_top && t.stack_top - a >= 8)) return true;   // a + 8 may be 0
   return base::readable(reinterpret_cast<const void*>(a));
 }
 
