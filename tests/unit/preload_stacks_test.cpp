@@ -146,6 +146,15 @@ TEST_F(CoreTest, ALargeFrameIsNotFollowedBeyondItsStack) {
   EXPECT_FALSE(stacks::prove(group_with(4096, kRuleLargeGroup | kRuleFramePointerGroup), MadeUpStack::kPc, stack.top() - 64, &rbp_that_agrees, at));
 }
 
+// What a register holds may be any number, and its end may be beyond the last address.
+TEST_F(CoreTest, TheEndOfTheAddressSpaceIsNoStack) {
+  MadeUpStack stack;
+  base::thread_state.set_stack(stack.low(), stack.top());
+  for (address bytes = 1; bytes <= 16; bytes++) EXPECT_FALSE(stacks::may_read(-bytes, stack.low() + 64)) << bytes;
+  EXPECT_TRUE(stacks::may_read(stack.top() - 8, stack.low() + 64));
+  EXPECT_FALSE(stacks::may_read(stack.top() - 7, stack.low() + 64));
+}
+
 TEST_F(CoreTest, EqualNodesAreOne) {
   Node a{}, b{};
   for (uint32_t i = 0; i < kFramesPerNode; i++) a.words[i] = b.words[i] = (0x5000 + i) | uint64_t{3} << 48;
