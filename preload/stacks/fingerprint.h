@@ -18,20 +18,21 @@ namespace tidemark::stacks {
 // Eight bytes. Where words are: the first at sp + 8 × base, each of the others 8 × kUnit × its step further out. Steps of 0 at the end repeat
 // the last word.
 struct ReturnSlot {   // return addresses; after a frame of 4 KiB, or one that is no multiple of 16 bytes, a new slot begins
+  using Step = uint8_t;
   static constexpr uint32_t kUnit = 2;
   uint16_t base;
-  uint8_t steps[6];
+  Step steps[6];
 };
 struct ValueSlot {    // addresses in the stack, taken relative to sp
+  using Step = uint16_t;
   static constexpr uint32_t kUnit = 1;
   uint16_t base;
-  uint16_t steps[3];
+  Step steps[3];
 };
 inline constexpr uint32_t kReturnsPerSlot = 7, kValuesPerSlot = 4;
 
 TIDEMARK_OWN const uint64_t kFactors[3];                      // in memory: shorter code than with constants
 inline constexpr uint64_t kSlotFactor = 0xD1342543DE82EF95;   // 5 modulo 8: no small power of it is near 1
-
 inline constexpr uint64_t kRbpFactor = 0xB5297A4D85EBCA6B;    // of the caller's rbp, which is in no place of the stack
 
 // Adds a slot, for equal words elsewhere are another fingerprint, and its words. Another thread may be changing it: each step is read once, and no word

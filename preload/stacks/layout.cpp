@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "preload/base/store.h"
 #include "preload/stacks/cfi.h"
@@ -115,7 +116,6 @@ class Reader {
 // Slots are filled from the start of the words on; false: a step is not ≥ 0, or there are too many slots.
 template <class Slot, uint32_t kPerSlot, uint32_t kMost>
 bool fill_slots(const Words<kMost>& words, uint64_t* slots, uint32_t room, uint32_t& used) {
-  constexpr uint32_t kLongest = sizeof(Slot::steps[0]) == 1 ? UINT8_MAX : UINT16_MAX;
   used = 0;
   for (uint32_t i = 0; i < words.count;) {
     if (used == room) return false;
@@ -124,8 +124,8 @@ bool fill_slots(const Words<kMost>& words, uint64_t* slots, uint32_t room, uint3
     for (uint32_t k = 0; k < kPerSlot - 1 && i < words.count; k++, i++) {
       if (words.at[i] < words.at[i - 1]) return false;
       uint32_t words_between = uint32_t(words.at[i] - words.at[i - 1]), step = words_between / Slot::kUnit;
-      if (step > kLongest || words_between % Slot::kUnit) break;
-      slot.steps[k] = decltype(+slot.steps[0])(step) & kLongest;
+      if (step > std::numeric_limits<typename Slot::Step>::max() || words_between % Slot::kUnit) break;
+      slot.steps[k] = static_cast<typename Slot::Step>(step);
     }
     memcpy(&slots[used++], &slot, sizeof(slot));
   }

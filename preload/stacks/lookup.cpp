@@ -105,6 +105,7 @@ static uint32_t stack_or_overflow(uint32_t leaf) {
   return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
 }
 
+// The overflow record is noted like any other stack's: a region that is full stays full, and to ask again would be a walk each time.
 static uint32_t find_and_note(const Lookup& k, bool is_new) {
   uint32_t leaf = is_new ? miss(k) : find_leaf(k);
   if (TIDEMARK_UNLIKELY(leaf == kNoNode)) return base::header().overflow_stack;

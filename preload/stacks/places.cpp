@@ -86,24 +86,27 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
 
 }  // namespace
 
+// Of slots that lie in a row: returns, then values.
+static bool fingerprint_by(const uint64_t* slot, uint32_t returns, uint32_t values, bool uses_rbp, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
+  address sp = caller.sp, last = base::thread_state.stack_top - 8;
+  uint64_t h = key;
+  for (; returns; returns--)
+    if (!add_returns(h, slot++, sp, last)) return false;
+  if (uses_rbp) h += (caller.rbp - sp) * kRbpFactor;
+  for (; values; values--)
+    if (!add_values(h, slot++, sp, last)) return false;
+  fingerprint = finished(h);
+  return true;
+}
+
 __attribute__((noinline)) bool far_fingerprint(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
   const Places& t = *places.load(std::memory_order_acquire);
   auto index = size_t(&p - t.places);
   if (index > t.mask) return false;   // another table's by now
-  const uint64_t *slot = p.slots, *near_end = p.slots + kNearSlots, *far = t.far[index].slots;
-  address sp = caller.sp, last = base::thread_state.stack_top - 8;
-  uint64_t h = key;
-  for (uint32_t n = return_slots(meta); n; n--) {
-    if (!add_returns(h, slot++, sp, last)) return false;
-    if (slot == near_end) slot = far;
-  }
-  if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
-  for (uint32_t n = value_slots(meta); n; n--) {
-    if (!add_values(h, slot++, sp, last)) return false;
-    if (slot == near_end) slot = far;
-  }
-  fingerprint = finished(h);
-  return true;
+  uint64_t slots[kMostSlots];
+  std::copy_n(p.slots, kNearSlots, slots);
+  std::copy_n(t.far[index].slots, kFarSlots, slots + kNearSlots);
+  return fingerprint_by(slots, return_slots(meta), value_slots(meta), meta & kUsesRbp, key, caller, fingerprint);
 }
 
 void prefer(Place& first, Place& other) {
@@ -123,20 +126,6 @@ void prefer(Place& first, Place& other) {
   swap(first.same, other.same);
   first.meta.store((has & ~kVersionBits) | next_version(had) | kOthers, std::memory_order_release);
   other.meta.store((had & ~kVersionBits) | next_version(has), std::memory_order_release);
-}
-
-// By the layout itself: the line that has it may be another's by now.
-static bool fingerprint_by(const Layout& l, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
-  address sp = caller.sp, last = base::thread_state.stack_top - 8;
-  const uint64_t *slot = l.slots, *values = slot + l.return_slots, *end = values + l.value_slots;
-  uint64_t h = key;
-  for (; slot < values; slot++)
-    if (!add_returns(h, slot, sp, last)) return false;
-  if (l.rbp) h += (caller.rbp - sp) * kRbpFactor;
-  for (; slot < end; slot++)
-    if (!add_values(h, slot, sp, last)) return false;
-  fingerprint = finished(h);
-  return true;
 }
 
 // The line of the place that has this layout, or has got it now; nullptr: none.
@@ -190,8 +179,8 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
     uint8_t same = p->same.load(std::memory_order_relaxed);
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);
   }
-  uint64_t fingerprint;
-  if (!fingerprint_by(l, key, caller, fingerprint)) return;
+  uint64_t fingerprint;   // by the layout that was found: the line may have another's by now
+  if (!fingerprint_by(l.slots, l.return_slots, l.value_slots, l.rbp, key, caller, fingerprint)) return;
   know_stack(fingerprint, stack, base::header().coverage[format::kStacks]);
   remember_last(*p, fingerprint, stack);
 }

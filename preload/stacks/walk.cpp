@@ -21,6 +21,7 @@ struct Frame {
   bool large;
   uint32_t join;   // key for the join cache, or 0
   uint32_t generation;
+  uint32_t node;   // that begins with this frame, where it may be joined; or 0
 };
 struct Walked {
   Frame* frames;
@@ -142,12 +143,12 @@ void fill(Node& n, const Frame* f, uint32_t k) {
   for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;
 }
 
-uint32_t insert(const Walked& w) {
+uint32_t put_path(const Walked& w) {
   uint32_t id = w.outer;
   PathWriter path;
   for (uint32_t i = w.count; i;) {   // from the outside inwards
     uint32_t k = group_size(w.frames, i);
-    const Frame* innermost = &w.frames[i - k];
+    Frame* innermost = &w.frames[i - k];
     Node n{};
     n.caller = id;
     fill(n, innermost, k);
@@ -155,9 +156,18 @@ uint32_t insert(const Walked& w) {
     id = path.put(n);
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
-    if (innermost->join && full && !(n.generation & kNodeCut)) note_join(*innermost, id);
+    innermost->node = innermost->join && full && !(n.generation & kNodeCut) ? id : 0;
   }
   return id;
+}
+
+// Joins are noted when the tree's lock is free again: their table may have to grow.
+uint32_t insert(const Walked& w) {
+  for (uint32_t i = 0; i < w.count; i++) w.frames[i].node = 0;
+  uint32_t leaf = put_path(w);
+  for (uint32_t i = w.count; i--;)
+    if (w.frames[i].node) note_join(w.frames[i], w.frames[i].node);
+  return leaf;
 }
 
 // A walk needs 12 KiB: too much for small stacks, so it borrows one of a few static buffers.
