@@ -51,6 +51,7 @@ inline constexpr int kZero = 0x40;
 inline constexpr int kNoTcache = 1 << 8;  // MALLOCX_TCACHE_NONE
 constexpr int lg_align(unsigned log2) { return static_cast<int>(log2); }
 constexpr int align(size_t alignment) { return __builtin_ctzl(alignment); }  // alignment: a power of two
+constexpr bool names_arena(int flags) { return flags >> 20 != 0; }
 constexpr int arena(unsigned index) { return static_cast<int>(index + 1) << 20; }
 constexpr size_t alignment_of(int flags) { return size_t{1} << (flags & 0x3f); }  // 1: none asked
 constexpr bool zeroes(int flags) { return flags & kZero; }

@@ -5,6 +5,12 @@
 #include "preload/base/common.h"
 #include "preload/format/region.h"
 
+namespace tidemark::heap {
+struct Round;
+}
+namespace tidemark::stacks {
+struct Path;
+}
 namespace tidemark::base {
 
 // Owner of a StackRecord: slot number (low 16 bits) and how often the slot was taken. 0: nobody.
@@ -26,10 +32,13 @@ struct ThreadState {
   uint8_t internal;      // the keeper, or a call of ours: not tracked
   uint8_t exiting;
   uint8_t luck;          // of late, long searches in the leaf cache found something
+  stacks::Path* path;    // of the stack that was walked last; nullptr: no room
+  heap::Round* rounds;   // see heap/magazines.h; in use up to `held`, which never gets beyond `most`
+  uint8_t held[32], most[32];
 
   void set_stack(address low, address top) { stack_low = low, stack_top = top, stack_bytes = top - low; }
 };
-static_assert(sizeof(ThreadState) <= 128);
+static_assert(sizeof(ThreadState) <= 256);
 inline constexpr address kBusy = 1;
 
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden")));

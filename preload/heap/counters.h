@@ -39,6 +39,26 @@ TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Heade
   add_live(h, int64_t(bytes));
 }
 
+// The same where it takes no call; false: nothing was counted.
+TIDEMARK_INLINE bool count_allocation_quickly(uint32_t id, uint64_t bytes, format::Header& h, base::ThreadState& t) {
+  auto* s = base::line<format::StackRecord>(id);
+  if (TIDEMARK_UNLIKELY(s->owner != t.owner || s->shared || !add_live_quickly(h, t, int64_t(bytes)))) return false;
+  s->allocated_count++;
+  s->allocated_bytes += bytes;
+  uint64_t live = s->allocated_bytes - s->freed_bytes;
+  if (live > s->peak_live_bytes) s->peak_live_bytes = live;
+  s->last_tick = h.tick;
+  return true;
+}
+TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t age_ticks, format::Header& h, base::ThreadState& t) {
+  auto* s = base::line<format::StackRecord>(id);
+  if (TIDEMARK_UNLIKELY(s->owner != t.owner || (age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail)))) return false;
+  if (TIDEMARK_UNLIKELY(!add_live_quickly(h, t, -int64_t(bytes)))) return false;
+  s->freed_count++;
+  s->freed_bytes += bytes;
+  return true;
+}
+
 TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
   if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner)) {

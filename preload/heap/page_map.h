@@ -45,10 +45,14 @@ constexpr Reciprocals make_reciprocals() {
 }
 inline constexpr Reciprocals kReciprocals = make_reciprocals();
 
+inline std::atomic<Record>* records_in(uint64_t entry) {
+  return reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
+}
+inline std::atomic<Record>* record_at_small(uint64_t entry, address block) {   // not in a large block's page
+  return records_in(entry) + ((block & 4095) * uint64_t{kReciprocals.by_8[entry >> 48]} >> 32);
+}
 inline std::atomic<Record>* record_at(uint64_t entry, address block) {
-  auto* records = reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
-  uint32_t size8 = uint32_t(entry >> 48);
-  return size8 ? records + ((block & 4095) * uint64_t{kReciprocals.by_8[size8]} >> 32) : records;
+  return TIDEMARK_LIKELY(entry >> 48) ? record_at_small(entry, block) : records_in(entry);
 }
 
 // The page's entry made fit for blocks of this class; 0: no memory. Takes a spin lock.

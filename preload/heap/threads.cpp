@@ -4,11 +4,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstring>
+#include <cstddef>
 
 #include "preload/base/memory.h"
 #include "preload/base/spin_lock.h"
+#include "preload/heap/magazines.h"
 #include "preload/heap/session.h"
+#include "preload/stacks/path.h"
 
 extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
 
@@ -27,6 +29,44 @@ constinit pthread_key_t key;
 constinit bool have_key = false;
 constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will be called again
 
+// What a thread needs besides its state: not in its own storage, for threads of a few pages have no place for it.
+struct Room {
+  stacks::Path path;
+  Round rounds[kMagazines * kRounds];
+  Room* next_free;
+};
+constexpr uint32_t kRoomsAtOnce = 4;
+constinit Room* free_rooms = nullptr;
+
+// slots_lock is held. Without memory the thread goes on without one.
+void take_room(base::ThreadState& t) {
+  if (!free_rooms) {
+    auto* fresh = static_cast<Room*>(base::map_private(kRoomsAtOnce * sizeof(Room)));
+    for (uint32_t i = 0; fresh && i < kRoomsAtOnce; i++) {
+      fresh[i].next_free = free_rooms;
+      free_rooms = &fresh[i];
+    }
+    if (!fresh) return;
+  }
+  Room* room = free_rooms;
+  free_rooms = room->next_free;
+  t.path = &room->path;
+  t.rounds = room->rounds;
+}
+
+void give_back_room(base::ThreadState& t) {
+  if (!t.path) return;
+  empty_magazines();
+  auto* room = reinterpret_cast<Room*>(t.path);
+  static_assert(offsetof(Room, path) == 0);
+  room->path.count = 0;
+  t.path = nullptr;
+  t.rounds = nullptr;
+  base::SpinGuard guard(slots_lock);
+  room->next_free = free_rooms;
+  free_rooms = room;
+}
+
 // Told twice: other keys' destructors, which may allocate, are to find the thread as it was.
 void at_thread_exit(void* state) {
   base::ThreadState& t = base::thread_state;
@@ -34,6 +74,7 @@ void at_thread_exit(void* state) {
   bool last = t.exiting++ || pthread_setspecific(key, state) != 0;
   if (last) {
     detach_thread();
+    give_back_room(t);
     t.exiting = kGone;
   }
   t.busy = 0;
@@ -96,6 +137,8 @@ TIDEMARK_COLD void attach_thread() {
   record->reserved[0] = slot;
   __atomic_store_n(&record->tid, uint32_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   __atomic_store_n(&slots[slot].state, &t, __ATOMIC_RELEASE);
+  if (!t.path) take_room(t);
+  open_magazines();
   t.slot = record;
   t.owner = slot | uint32_t{slots[slot].generation} << 16;
 }
@@ -141,6 +184,12 @@ bool lock_idle_threads() {
     }
   }
   return true;
+}
+
+void for_each_thread(void (*act)(base::ThreadState&)) {
+  base::SpinGuard guard(slots_lock);
+  for (uint32_t i = 1; i <= slots_used; i++)
+    if (slots[i].state) act(*slots[i].state);
 }
 
 int64_t total_live() {

@@ -33,6 +33,20 @@ void detach_thread();
 // Adds the thread's share to the process total and raises the peak.
 void flush_share();
 
+// Where that takes no call; false: not done. The thread has a slot.
+TIDEMARK_INLINE bool add_live_quickly(format::Header& h, base::ThreadState& t, int64_t bytes) {
+  if (TIDEMARK_LIKELY(!many_threads)) {
+    int64_t live = h.live_bytes + bytes;
+    h.live_bytes = live;
+    if (live > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(live);
+    return true;
+  }
+  int64_t share = t.slot->live_bytes + bytes;
+  if (TIDEMARK_UNLIKELY(uint64_t(share) + kHoldBack > 2 * kHoldBack)) return false;
+  t.slot->live_bytes = share;
+  return true;
+}
+
 // h: the header, which the caller has at hand.
 TIDEMARK_INLINE void add_live(format::Header& h, int64_t bytes) {
   base::ThreadState& t = base::thread_state;
@@ -51,6 +65,8 @@ TIDEMARK_INLINE void add_live(format::Header& h, int64_t bytes) {
 
 // Whether no other thread with a slot is inside a hook at this moment; then lock_threads is in effect: none gets a slot meanwhile.
 bool lock_idle_threads();
+// Of the threads that have a slot; under a lock: none comes or goes meanwhile.
+void for_each_thread(void (*act)(base::ThreadState&));
 // Live bytes over all threads, with what they hold back. For the keeper.
 int64_t total_live();
 

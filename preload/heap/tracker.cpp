@@ -204,6 +204,113 @@ TIDEMARK_COLD void release_nested(void* p) {
 TIDEMARK_COLD void release_watched(void* p, Record) { stacks::note_link_map_freed(p); }
 TIDEMARK_COLD void release_inherited(Record record, uint64_t bytes) { count_inherited_free(stack_of_record(record), bytes); }
 
+namespace {
+template <Content content>
+void* from_jemalloc(size_t bytes) {
+  return content == Content::kZero ? tmje_calloc(1, bytes) : tmje_malloc(bytes);
+}
+template <Content content>
+constexpr int kFlags = content == Content::kZero ? jemalloc::kZero : 0;
+
+// busy is set. A block from the thread's magazine, else from jemalloc.
+template <Content content>
+void* allocate_for(uint32_t stack, size_t bytes) {
+  base::ThreadState& t = base::thread_state;
+  void* p;
+  std::atomic<Record>* record;
+  uint32_t size8 = size8_of(bytes);
+  if (const Round* round = take_round(t, bytes)) {
+    p = round->block;
+    record = round->record;
+    if (content == Content::kZero) memset(p, 0, bytes);
+  } else {
+    p = from_jemalloc<content>(bytes);
+    if (TIDEMARK_UNLIKELY(!p)) {
+      errno = ENOMEM;
+      leave(t);
+      return nullptr;
+    }
+    record = record_for(reinterpret_cast<address>(p), size8);
+  }
+  attach_at(record, bytes, size8, stack);
+  leave(t);
+  return p;
+}
+}  // namespace
+
+template <Content content>
+__attribute__((noinline)) void* allocate_slowly(size_t bytes, address pc, address sp, address rbp) {
+  base::ThreadState& t = base::thread_state;
+  Caller caller{pc, sp, rbp};
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(sp)) return allocate_nested(bytes, kFlags<content>);
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    void* p = from_jemalloc<content>(bytes);
+    if (!p) errno = ENOMEM;
+    return p;
+  }
+  return allocate_for<content>(stacks::find_stack(stacks::begin_lookup(caller)), bytes);
+}
+template <Content content>
+__attribute__((noinline)) void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t fingerprint) {
+  Caller caller{pc, sp, rbp};
+  return allocate_for<content>(stacks::find_known_stack(stacks::begin_lookup(caller), *place, fingerprint), bytes);
+}
+template <Content content>
+__attribute__((noinline)) void* allocate_fresh(size_t bytes, uint32_t stack) {
+  base::ThreadState& t = base::thread_state;
+  void* p = from_jemalloc<content>(bytes);
+  if (TIDEMARK_LIKELY(p)) attach(p, bytes, size8_of(bytes), stack);
+  else errno = ENOMEM;
+  leave(t);
+  return p;
+}
+template void* allocate_slowly<Content::kAny>(size_t, address, address, address);
+template void* allocate_slowly<Content::kZero>(size_t, address, address, address);
+template void* allocate_at<Content::kAny>(size_t, address, address, address, stacks::Place*, uint64_t);
+template void* allocate_at<Content::kZero>(size_t, address, address, address, stacks::Place*, uint64_t);
+template void* allocate_fresh<Content::kAny>(size_t, uint32_t);
+template void* allocate_fresh<Content::kZero>(size_t, uint32_t);
+
+__attribute__((noinline)) void* count_slowly(size_t bytes, uint32_t stack, void* block) {
+  count_allocation(stack, bytes);
+  leave(base::thread_state);
+  return block;
+}
+
+__attribute__((noinline)) void release_counted(void* p, uint32_t size8) {
+  base::ThreadState& t = base::thread_state;
+  int saved = *t.errno_at;
+  tmje_sdallocx(p, size8 * 8, 0);
+  *t.errno_at = saved;
+  leave(t);
+}
+
+__attribute__((noinline)) void release_tracked(void* p, std::atomic<Record>* at, uint64_t entry) {
+  uint32_t size8 = uint32_t(entry >> 48);
+  Record record = at->load(std::memory_order_relaxed);
+  at->store(0, std::memory_order_relaxed);
+  format::Header& h = base::header();
+  count_free(stack_of_record(record), size8 * 8 - rounding_of_record(record), (h.tick - tick_of_record(record)) & kTickMask, h);
+  base::ThreadState& t = base::thread_state;
+  if (keep_round(t, p, at, size8)) return leave(t);
+  release_counted(p, size8);
+}
+
+__attribute__((noinline)) void release_slowly(void* p) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
+  int saved = errno;
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+    free_other(p);
+    errno = saved;
+    return;
+  }
+  if (uint32_t size8 = detach(p)) tmje_sdallocx(p, size8 * 8, 0);
+  else free_other(p);
+  errno = saved;
+  leave(t);
+}
+
 void* allocate_flags(size_t bytes, int flags, const Caller& caller) {
   uint32_t size8 = size8_of_usable(tmje_nallocx(bytes ? bytes : 1, flags));
   return allocate_with(bytes, size8, caller, flags, [&] { return tmje_mallocx(bytes ? bytes : 1, flags); });

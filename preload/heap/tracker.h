@@ -3,9 +3,11 @@
 // allocator itself, blocks come from an arena of their own and are counted in coverage only.
 #pragma once
 #include <cerrno>
+#include <cstring>
 
 #include "preload/base/jemalloc.h"
 #include "preload/heap/counters.h"
+#include "preload/heap/magazines.h"
 #include "preload/heap/nested_heap.h"
 #include "preload/heap/page_map.h"
 #include "preload/stacks/lookup.h"
@@ -65,24 +67,27 @@ constexpr SizeClasses make_size_classes() {
 }
 inline constexpr SizeClasses kSizeClasses = make_size_classes();
 
+inline constexpr size_t kMostSmall = kLarge - 2048;   // bytes of a block that is not a large one
 // Size class / 8 that jemalloc gives, 0 for a large block.
 TIDEMARK_INLINE uint32_t size8_of(size_t bytes) {
-  return TIDEMARK_LIKELY(bytes <= kLarge - 2048) ? kSizeClasses.by_8[(bytes + 7) / 8] : 0;
+  return TIDEMARK_LIKELY(bytes <= kMostSmall) ? kSizeClasses.by_8[(bytes + 7) / 8] : 0;
 }
 inline uint32_t size8_of_usable(size_t usable) { return usable < kLarge ? uint32_t(usable / 8) : 0; }
 
-// busy is set; p is fresh.
-TIDEMARK_INLINE void attach(void* p, size_t bytes, uint32_t size8, uint32_t stack) {
-  auto* record = record_for(reinterpret_cast<address>(p), size8);
+// busy is set; the block is fresh.
+TIDEMARK_INLINE void attach_at(std::atomic<Record>* record, size_t bytes, uint32_t size8, uint32_t stack) {
   if (TIDEMARK_UNLIKELY(!record)) return count_untracked(bytes);
   format::Header& h = base::header();
   if (TIDEMARK_UNLIKELY(!size8)) record[1].store(bytes, std::memory_order_relaxed);
   record->store(make_record(stack, h.tick, size8 ? size8 * 8 - bytes : 0), std::memory_order_relaxed);
   count_allocation(stack, bytes, h);
 }
+TIDEMARK_INLINE void attach(void* p, size_t bytes, uint32_t size8, uint32_t stack) {
+  attach_at(record_for(reinterpret_cast<address>(p), size8), bytes, size8, stack);
+}
 
 // busy is set. Takes the block's record away and counts the free; returns the block's usable size / 8 where it is known, else 0.
-TIDEMARK_INLINE uint32_t detach(void* p) {
+inline uint32_t detach(void* p) {
   uint64_t entry = find_entry(reinterpret_cast<address>(p));
   if (TIDEMARK_UNLIKELY(!entry)) return 0;
   auto* at = record_at(entry, reinterpret_cast<address>(p));
@@ -118,14 +123,51 @@ TIDEMARK_INLINE void* allocate_with(size_t bytes, uint32_t size8, const Caller& 
   return p;
 }
 
+// What the fast path below leaves to others, by tail calls: it needs no registers of its own, then, beyond those that a call may change.
+enum class Content { kAny, kZero };
+template <Content content>
+void* allocate_slowly(size_t bytes, address pc, address sp, address rbp);   // anything; it begins anew
+template <Content content>
+void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t fingerprint);   // busy is set; the place's stack is another
+template <Content content>
+void* allocate_fresh(size_t bytes, uint32_t stack);   // busy is set; there is no block at hand
+void* count_slowly(size_t bytes, uint32_t stack, void* block);   // busy is set; all but the counters has been done
+
+// Most calls: a small block, from a stack that was the last one at its place, which the thread has the counters of.
+template <Content content>
+TIDEMARK_INLINE void* allocate_quickly(size_t bytes, const Caller& caller) {
+  base::ThreadState& t = base::thread_state;
+  if (TIDEMARK_UNLIKELY(t.busy || bytes > kMostSmall)) return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
+  if (TIDEMARK_UNLIKELY(!enter(t))) {
+    leave(t);
+    return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
+  }
+  stacks::Place* place;
+  uint64_t fingerprint, meta;
+  if (TIDEMARK_UNLIKELY(!stacks::fingerprint_here(caller, place, meta, fingerprint))) {
+    leave(t);
+    return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
+  }
+  uint32_t stack = stacks::last_stack(*place, meta, fingerprint);
+  if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, caller.pc, caller.sp, caller.rbp, place, fingerprint);
+  const Round* round = take_round(t, bytes);
+  if (!round) return allocate_fresh<content>(bytes, stack);
+  void* block = round->block;
+  format::Header& h = base::header();
+  uint32_t size8 = kSizeClasses.by_8[(bytes + 7) / 8];
+  round->record->store(make_record(stack, h.tick, size8 * 8 - bytes), std::memory_order_relaxed);
+  if (TIDEMARK_UNLIKELY(!count_allocation_quickly(stack, bytes, h, t))) {
+    block = count_slowly(bytes, stack, block);
+    return content == Content::kZero ? memset(block, 0, bytes) : block;
+  }
+  leave(t);
+  return content == Content::kZero ? memset(block, 0, bytes) : block;
+}
+
 // malloc(3): never fails for 0 bytes; nullptr and ENOMEM on failure.
-TIDEMARK_INLINE void* allocate(size_t bytes, const Caller& caller) {
-  return allocate_with(bytes, size8_of(bytes), caller, 0, [&] { return tmje_malloc(bytes); });
-}
+TIDEMARK_INLINE void* allocate(size_t bytes, const Caller& caller) { return allocate_quickly<Content::kAny>(bytes, caller); }
 // calloc(3) after the overflow check.
-TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, const Caller& caller) {
-  return allocate_with(bytes, size8_of(bytes), caller, jemalloc::kZero, [&] { return tmje_calloc(1, bytes); });
-}
+TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, const Caller& caller) { return allocate_quickly<Content::kZero>(bytes, caller); }
 void* allocate_flags(size_t bytes, int flags, const Caller& caller);                    // mallocx
 void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller);           // alignment: a power of two
 void* allocate_pages(size_t bytes, size_t rounded, const Caller& caller);               // pvalloc: rounded to whole pages
@@ -141,21 +183,33 @@ inline void free_other(void* p, int flags = 0) {
   else tmje_free(p);
 }
 
+void release_slowly(void* p);                                   // anything; it begins anew
+void release_tracked(void* p, std::atomic<Record>* at, uint64_t entry);   // busy is set; the block is tracked
+void release_counted(void* p, uint32_t size8);                  // busy is set; all is done but to give it to jemalloc
+
 // free(3): p is not nullptr. errno is kept.
 TIDEMARK_INLINE void release(void* p) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
-  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
-    int saved = errno;
-    free_other(p);
-    errno = saved;
-    return;
+  if (TIDEMARK_UNLIKELY(t.busy)) return release_slowly(p);
+  bool entered = enter(t);
+  uint64_t entry = entered ? find_entry(reinterpret_cast<address>(p)) : 0;
+  if (TIDEMARK_UNLIKELY(!(entry >> 48))) {
+    leave(t);
+    return release_slowly(p);
   }
-  int saved = *t.errno_at;
-  uint32_t size8 = detach(p);
-  if (TIDEMARK_LIKELY(size8)) tmje_sdallocx(p, size8 * 8, 0);
-  else free_other(p);
-  *t.errno_at = saved;
+  auto* at = record_at_small(entry, reinterpret_cast<address>(p));
+  Record record = at->load(std::memory_order_relaxed);
+  uint32_t stack = stack_of_record(record), size8 = uint32_t(entry >> 48);
+  // Watched ones are negative, and of what is not tracked the stack is 0.
+  if (TIDEMARK_UNLIKELY(int64_t(record) < 0 || stack < base::store.first_line || !stack)) {
+    leave(t);
+    return release_slowly(p);
+  }
+  format::Header& h = base::header();
+  if (TIDEMARK_UNLIKELY(!count_free_quickly(stack, size8 * 8 - rounding_of_record(record), (h.tick - tick_of_record(record)) & kTickMask, h, t)))
+    return release_tracked(p, at, entry);
+  at->store(0, std::memory_order_relaxed);
+  if (TIDEMARK_UNLIKELY(!keep_round(t, p, at, size8))) return release_counted(p, size8);
   leave(t);
 }
 

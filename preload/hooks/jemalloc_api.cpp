@@ -11,9 +11,27 @@
 
 namespace heap = tidemark::heap;
 
-TIDEMARK_HOOK void* mallocx(size_t bytes, int flags) { return heap::allocate_flags(bytes, flags, TIDEMARK_CALLER()); }
+namespace {
+
+// The program makes arenas of its own, or chooses one: from now on blocks of several may come back, and it may reset or destroy some.
+void look_at_flags(int flags) {
+  if (tidemark::jemalloc::names_arena(flags)) [[unlikely]]
+    heap::forbid_magazines();
+}
+void look_at_name(const char* name) {
+  for (const char* of_arenas : {"thread.arena", "arenas.create", "experimental.arenas_create_ext"})
+    if (strcmp(name, of_arenas) == 0) heap::forbid_magazines();
+}
+
+}  // namespace
+
+TIDEMARK_HOOK void* mallocx(size_t bytes, int flags) {
+  look_at_flags(flags);
+  return heap::allocate_flags(bytes, flags, TIDEMARK_CALLER());
+}
 
 TIDEMARK_HOOK void* rallocx(void* block, size_t bytes, int flags) {
+  look_at_flags(flags);
   return heap::reallocate_flags(block, bytes, flags, TIDEMARK_CALLER());
 }
 
@@ -28,10 +46,12 @@ TIDEMARK_HOOK void dallocx(void* block, int flags) { heap::release_flags(block, 
 TIDEMARK_HOOK void sdallocx(void* block, size_t, int flags) { heap::release_flags(block, flags); }
 
 TIDEMARK_HOOK int mallctl(const char* name, void* old_value, size_t* old_length, void* new_value, size_t new_length) {
+  look_at_name(name);
   return tmje_mallctl(name, old_value, old_length, new_value, new_length);
 }
 
 TIDEMARK_HOOK int mallctlnametomib(const char* name, size_t* mib, size_t* mib_length) {
+  look_at_name(name);
   return tmje_mallctlnametomib(name, mib, mib_length);
 }
 

@@ -4,6 +4,7 @@
 
 #include "preload/base/spin_lock.h"
 #include "preload/stacks/known_stacks.h"
+#include "preload/stacks/path.h"
 
 namespace tidemark::stacks {
 
@@ -65,6 +66,7 @@ bool start_caches() {
   leaf_cache.store(leaf);
   join_cache.store(join);
   guesses.store(first);
+  forget_paths();
   return true;
 }
 
@@ -86,6 +88,7 @@ void empty_caches() {
   empty(join_cache.load(std::memory_order_acquire));
   empty_places();
   forget_known_stacks();
+  forget_paths();
 }
 
 void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted) {

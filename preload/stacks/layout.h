@@ -13,7 +13,7 @@ struct Layout {
   bool rbp;   // the caller's rbp, which is in no place of the stack, is one of the values
 };
 
-// `leaf`: proved to be the present stack, or just walked. false: its words are not all at fixed places, or there are too many of them.
-bool lay_out(uint32_t leaf, const Caller& caller, Layout& layout);
+// Of the present stack, which is the thread's path. False: that is not known up to the caller, or there are too many words.
+bool lay_out(const Caller& caller, Layout& layout);
 
 }  // namespace tidemark::stacks

@@ -52,4 +52,18 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   return stack;
 }
 
+// The same, up to the fingerprint; false: find_stack must be asked, from the start.
+TIDEMARK_INLINE bool fingerprint_here(const Caller& caller, Place*& place, uint64_t& meta, uint64_t& fingerprint) {
+  uint64_t key = place_key(caller.pc, caller.sp);
+  Place* p = &places.load(std::memory_order_acquire)->at(key);
+  meta = p->meta.load(std::memory_order_acquire);
+  if (TIDEMARK_UNLIKELY(!is_of(meta, key))) {
+    if (!(p = find_place(*p, key))) return false;
+    meta = p->meta.load(std::memory_order_acquire);
+    if (!is_of(meta, key)) return false;
+  }
+  place = p;
+  return TIDEMARK_LIKELY(!p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && fingerprint_at(*p, meta, key, caller, fingerprint);
+}
+
 }  // namespace tidemark::stacks

@@ -14,10 +14,10 @@ constinit std::atomic<Places*> places{nullptr};
 constinit const uint64_t kFactors[3] = {0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93};
 
 namespace {
-constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 8;
+constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;
 constexpr uint64_t kWriting = uint64_t{2} << 32;   // a mark that no place has
 constinit base::SpinLock growing;
-constinit std::atomic<uint32_t> used{0};
+constinit std::atomic<uint32_t> used{0}, denied{0};   // lines; look-ups of places that found no room for one
 
 Places* new_table(uint32_t size) {
   void* table = base::small_table(alignof(Places) + sizeof(Places) + size * sizeof(Place));
@@ -37,6 +37,7 @@ void widen() {
   if (places.load() == old)
     if (Places* wider = new_table(std::min(uint32_t(old->mask + 1) * kGrowth, kMostPlaces))) {
       used.store(0);
+      denied.store(0);
       places.store(wider, std::memory_order_release);
     }
   growing.unlock();
@@ -128,8 +129,8 @@ void prefer(Place& first, Place& other) {
   other.meta.store((had & ~kVersionBits) | next_version(has), std::memory_order_release);
 }
 
-// The line of the place that has this layout, or has got it now; nullptr: none.
-static Place* line_with(Places& t, Place& home, uint64_t key, const Layout& l, bool& replaced) {
+// The line of the place that has this layout, or has got it now, perhaps `room`; nullptr: none.
+static Place* line_with(Places& t, Place& home, Place* room, uint64_t key, const Layout& l, bool& replaced) {
   Place *mine[kGroupLines], *first = nullptr;
   uint32_t count = 0;
   replaced = false;
@@ -141,7 +142,7 @@ static Place* line_with(Places& t, Place& home, uint64_t key, const Layout& l, b
     mine[count++] = &p;
   }
   bool useless = count && mine[0]->unsteady.load(std::memory_order_relaxed) == kNoLayout;
-  Place* p = useless ? mine[0] : room_for(home, key);
+  Place* p = useless ? mine[0] : room;
   if ((replaced = !p && count)) p = mine[base::thread_state.victim++ % count];
   if (!p || !set_layout(t, *p, key, l)) return nullptr;
   if (count && (first = find_place(home, key))) {
@@ -151,10 +152,10 @@ static Place* line_with(Places& t, Place& home, uint64_t key, const Layout& l, b
   return p;
 }
 
-void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stack, bool now) {
+void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now) {
   if (!on_own_stack(base::thread_state, caller.sp)) return;
   Places* t = places.load(std::memory_order_acquire);
-  if (used.load(std::memory_order_relaxed) * 2 > t->mask) {
+  if (used.load(std::memory_order_relaxed) * 3 > t->mask || denied.load(std::memory_order_relaxed) > kMostDenied) {
     widen();
     t = places.load(std::memory_order_acquire);
   }
@@ -164,14 +165,19 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
     first->vain.store(vain + 1, std::memory_order_relaxed);
     if (!now && !(vain & 1)) return note_failure(*first);
   }
+  Place* room = room_for(home, key);
+  if (!first && !room) {
+    denied.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   Layout l;
-  if (!lay_out(leaf, caller, l)) {
+  if (!lay_out(caller, l)) {
     if (first) note_failure(*first);
-    else if ((first = room_for(home, key)) && set_layout(*t, *first, key, Layout{})) first->unsteady.store(kNoLayout, std::memory_order_relaxed);
+    else if (set_layout(*t, *room, key, Layout{})) room->unsteady.store(kNoLayout, std::memory_order_relaxed);
     return;
   }
   bool replaced;
-  Place* p = line_with(*t, home, key, l, replaced);
+  Place* p = line_with(*t, home, room, key, l, replaced);
   if (!p) return;
   if (first && replaced) note_failure(*first);
   else if (first) note_hit(*first);   // known, or there was room to learn it
@@ -188,6 +194,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t leaf, uint32_t stac
 bool start_places() {
   growing.reset();
   used.store(0);
+  denied.store(0);
   Places* t = new_table(kFirstPlaces);
   if (!t) return false;
   places.store(t);

@@ -6,7 +6,9 @@
 
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"
+#include "preload/stacks/known_stacks.h"
 #include "preload/stacks/modules.h"
+#include "preload/stacks/path.h"
 #include "preload/stacks/rules.h"
 
 namespace tidemark::stacks {
@@ -14,19 +16,18 @@ using namespace format;
 namespace {
 
 constexpr uint64_t kLargeFrame = 2048;
+constexpr uint32_t kUnknownGeneration = ~0u;
+constexpr uint64_t kFirstHash = 0xA0761D6478BD642F;
 
-struct Frame {
-  uint64_t word;   // pc | size << 48
-  uint16_t rule;   // low byte 0: may share a node
-  bool large;
-  uint32_t join;   // key for the join cache, or 0
-  uint32_t generation;
-  uint32_t node;   // that begins with this frame, where it may be joined; or 0
-};
 struct Walked {
-  Frame* frames;
-  uint32_t count;
-  uint32_t outer;   // node that goes on outside of them
+  Frame* frames;    // from the innermost on
+  uint32_t count = 0;
+  uint32_t outer = kRootNode;   // node that goes on outside of them
+  Path* path = nullptr;         // the thread's, where it can be asked
+  uint32_t left = 0;            // its frames that may still be met
+  bool met = false;             // the last of these
+  bool ended = false;           // at the stack's end, and certainly
+  address end_at = 0;           // see Path
 };
 
 // Whether a frame that was stepped over once may be stepped over again without a look at where each step leads: its size is fixed, and it
@@ -45,27 +46,78 @@ constexpr uint32_t kAnyJoin = ~0u;
 uint32_t join_bit(uint32_t key) { return 1u << (key >> 27); }
 
 void note_join(const Frame& f, uint32_t id) {
+  uint32_t key = join_key(f.word & kPcMask, f.sp);
   if (RuleEntry* e = find_rule(f.word & kPcMask)) {
-    uint32_t joins = e->joins.load(std::memory_order_relaxed), bit = join_bit(f.join);
+    uint32_t joins = e->joins.load(std::memory_order_relaxed), bit = join_bit(key);
     if (!(joins & bit)) e->joins.store(joins | bit, std::memory_order_relaxed);   // what two threads lose, another walk finds
   }
-  cache_put(join_cache, f.join, id, node_count());
+  cache_put(join_cache, key, id, node_count());
+}
+
+// What a frame's rule reads besides its return address; rbp and sp as the frame was entered.
+void note_words(Frame& f, Rule rule, address cfa) {
+  auto offset = address((int64_t(rule) >> 48) * 8);
+  uint16_t kind = kind_of(rule);
+  bool guessed = kind == kRuleGuess && !offset;
+  f.uses_rbp = kind == kRuleRbp || kind == kRuleDeref || guessed;
+  f.cfa_at = kind == kRuleDeref ? f.rbp + offset : 0;
+  auto save = int8_t(rule >> 8);
+  if (guessed || save == kRbpAtRbp) f.rbp_at = f.rbp;
+  else f.rbp_at = save && kind != kRuleGuess ? cfa + address(int64_t{8} * save) : 0;
+  if (save == kRbpAtRbp) f.uses_rbp = true;
+  address last = base::thread_state.stack_top - 8;
+  auto within = [&](address a) { return a >= f.sp && a <= last; };
+  f.fixed = kind != kRuleSignal && within(cfa - 8) && (!f.rbp_at || within(f.rbp_at)) && (!f.cfa_at || within(f.cfa_at));
+}
+
+// What add_frame does for most frames: a plain one that is within the thread's own stack, outside of which there is a known one. False: nothing done.
+bool add_plain_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp) {
+  bool by_rbp = is_frame_pointer_rule(rule);
+  auto save = int8_t(rule >> 8);
+  if (!by_rbp && ((rule & 0xff) != kRuleRsp || save == kRbpAtRbp)) return false;
+  address cfa = by_rbp ? rbp + 16 : sp + (rule >> 48) * 8, last = base::thread_state.stack_top - 8, bytes = cfa - sp;
+  address rbp_at = save ? cfa + address(int64_t{8} * save) : 0;
+  if (bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last || (save && (rbp_at < sp || rbp_at > last))) return false;
+  address next_pc = base::load(cfa - 8);
+  const RuleEntry* next = next_pc ? find_rule(next_pc) : nullptr;
+  Rule next_rule = next ? rule_in(*next) : kUncalled;
+  if (next_rule & kUncalled) return false;
+  w.frames[w.count++] = {.sp = sp, .rbp = rbp, .word = (pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
+                         .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(rule & 0xff00), .large = false,
+                         .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .fixed = true};
+  if (save) rbp = base::load(rbp_at);
+  sp = cfa;
+  pc = next_pc;
+  rule = next_rule;
+  return true;
 }
 
 // Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
 bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp, address& rbp, bool& signal) {
   uint16_t kind = kind_of(rule);
   Frame& f = w.frames[w.count++];
+  f.sp = sp, f.rbp = rbp;
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
   f.rule = uint16_t(rule & ~kUncalled);
-  f.generation = generation_at(pc + signal);
-  f.large = false;   // the buffer is another walk's
+  f.after_signal = signal;
+  f.large = f.fixed = false;   // the buffer is another walk's
+  f.generation = kUnknownGeneration;
   if (kind == kRuleEnd) {
     f.rule &= 0xff00;
+    f.rbp_at = f.cfa_at = 0;
+    f.uses_rbp = false;
+    w.ended = f.fixed = !signal;
     return false;   // outer stays kRootNode
   }
-  address was = sp;
-  bool after_signal = signal, stepped = kind != kRuleHard && step_checked(rule, pc, sp, rbp, signal);
+  if (kind == kRuleHard) {
+    f.rule = kRuleHard;
+    f.rbp_at = f.cfa_at = 0;
+    f.uses_rbp = false;
+    w.ended = f.fixed = !signal;
+    w.outer = kCutNode;
+    return false;
+  }
+  bool stepped = step_checked(rule, pc, sp, rbp, signal);
   if (!stepped && kind == kRuleGuess) return false;   // no frame pointer to follow: this is all there is
   const RuleEntry* known = stepped && pc ? find_rule(pc + signal) : nullptr;
   Rule next = known ? rule_in(*known) : stepped && pc ? add_rule(pc + signal, !signal) : 0;
@@ -75,17 +127,22 @@ bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp,
     w.outer = kCutNode;
     return false;
   }
-  if (!after_signal && sp > was && may_group(sp - was, next)) {
-    f.large = sp - was >= kLargeFrame;
+  if (w.path) note_words(f, rule, sp);
+  if (!f.after_signal && sp > f.sp && may_group(sp - f.sp, next)) {
+    f.large = sp - f.sp >= kLargeFrame;
     if (kind == kRuleRsp) f.rule &= 0xff00;
     if (is_frame_pointer_rule(rule)) {
-      f.word = (f.word & kPcMask) | (sp - was) / 8 << 48;
+      f.word = (f.word & kPcMask) | (sp - f.sp) / 8 << 48;
       f.rule = kRuleFramePointerGroup;
     }
   }
-  if (!pc) return false;   // how a stack's first function is entered by hand: outer stays kRootNode
+  if (!pc) {   // how a stack's first function is entered by hand: outer stays kRootNode
+    w.ended = f.fixed;
+    w.end_at = sp - 8;
+    return false;
+  }
   // The cut is tied to the stack's address, so that deep stacks still share their outer part.
-  if (w.count >= kMaxDepth || (w.count >= kMinDepth && (was ^ sp) >> 12)) {
+  if (w.count >= kMaxDepth || (w.count >= kMinDepth && (f.sp ^ sp) >> 12)) {
     w.outer = kCutNode;
     return false;
   }
@@ -93,17 +150,29 @@ bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp,
   return true;
 }
 
-void collect(Walked& w, address pc, address sp, address rbp) {
+// Whether the frame that is entered like this is one of the path's.
+bool meets_path(Walked& w, address pc, address sp, address rbp) {
+  const Frame* f = w.path->frames;
+  while (w.left && f[w.left - 1].sp < sp) w.left--;
+  if (!w.left) return false;
+  f += w.left - 1;
+  return w.met = f->sp == sp && !((f->word ^ pc) << 16) && (!f->needs_rbp || f->rbp == rbp);
+}
+
+// From the innermost frame on until the path is met, or a join is found.
+void collect(Walked& w, address pc, address sp, address rbp, bool ask_joins) {
+  if (w.path && meets_path(w, pc, sp, rbp)) return;
   bool signal = false;
   Rule rule = rule_of(pc);
-  uint32_t joins;
-  w.frames[0].join = 0;   // of the innermost frame the leaf cache was asked
-  while (add_frame(w, rule, joins, pc, sp, rbp, signal)) {
-    uint32_t& join = w.frames[w.count].join;
-    join = 0;
+  uint32_t joins = 0;
+  for (;;) {
+    bool plain = !ask_joins && !signal && w.count < kMinDepth && add_plain_frame(w, rule, pc, sp, rbp);
+    if (!plain && !add_frame(w, rule, joins, pc, sp, rbp, signal)) return;
     if (signal) continue;
+    if (w.path && meets_path(w, pc, sp, rbp)) return;
+    if (!ask_joins) continue;
     uint32_t hops = 0;   // redirects lead to a join more slowly than a walk
-    join = join_key(pc, sp);
+    uint32_t join = join_key(pc, sp);
     if (!(joins & join_bit(join))) continue;
     if (uint32_t id = cache_get(join_cache, join, pc, sp, &rbp, hops)) {
       w.outer = id;
@@ -143,12 +212,17 @@ void fill(Node& n, const Frame* f, uint32_t k) {
   for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;
 }
 
-uint32_t put_path(const Walked& w) {
-  uint32_t id = w.outer;
+// Of frames from the innermost on, outside of which node `id` goes on. A frame that begins a full group gets its node.
+uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
+  for (uint32_t i = 0; i < count; i++) {
+    Frame& f = frames[i];
+    if (f.generation == kUnknownGeneration) f.generation = generation_at((f.word & kPcMask) + f.after_signal);
+    f.node = 0;
+  }
   PathWriter path;
-  for (uint32_t i = w.count; i;) {   // from the outside inwards
-    uint32_t k = group_size(w.frames, i);
-    Frame* innermost = &w.frames[i - k];
+  for (uint32_t i = count; i;) {   // from the outside inwards
+    uint32_t k = group_size(frames, i);
+    Frame* innermost = &frames[i - k];
     Node n{};
     n.caller = id;
     fill(n, innermost, k);
@@ -156,44 +230,119 @@ uint32_t put_path(const Walked& w) {
     id = path.put(n);
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
-    innermost->node = innermost->join && full && !(n.generation & kNodeCut) ? id : 0;
+    if (full && !innermost->after_signal) innermost->node = id;
   }
   return id;
 }
 
-// Joins are noted when the tree's lock is free again: their table may have to grow.
-uint32_t insert(const Walked& w) {
-  for (uint32_t i = 0; i < w.count; i++) w.frames[i].node = 0;
-  uint32_t leaf = put_path(w);
-  for (uint32_t i = w.count; i--;)
-    if (w.frames[i].node) note_join(w.frames[i], w.frames[i].node);
+// Where the path was met, its frames up to the first one that begins a node go along.
+uint32_t insert(Walked& w) {
+  uint32_t more = 0, id = w.outer;
+  Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
+  if (w.met) {
+    for (id = 0; more < w.left && !(id = known[-int64_t(more)].node); more++) w.frames[w.count + more] = known[-int64_t(more)];
+    if (!id) id = w.path->outer;
+  }
+  uint32_t leaf = put_path(w.frames, w.count + more, id);
+  for (uint32_t i = 0; i < more; i++) {
+    known[-int64_t(i)].node = w.frames[w.count + i].node;
+    known[-int64_t(i)].generation = w.frames[w.count + i].generation;
+  }
   return leaf;
 }
 
-// A walk needs 12 KiB: too much for small stacks, so it borrows one of a few static buffers.
+// Hashes the frames that are not the path's yet; false: the stack is not known to its end.
+bool hash_frames(Walked& w, uint64_t& hash) {
+  if (!w.path || (!w.met && !w.ended)) return false;
+  hash = w.met ? w.path->frames[w.left - 1].hash : kFirstHash;
+  for (uint32_t i = w.count; i--;) hash = w.frames[i].hash = base::mix(hash ^ w.frames[i].word);
+  return true;
+}
+
+// The path is now this stack's, as far out as frames are fixed.
+void remember(const Walked& w) {
+  Path& p = *w.path;
+  if (!w.met) {
+    p.epoch = path_epoch();
+    p.end_at = w.end_at;
+    p.outer = w.outer;
+  }
+  p.count = w.met ? w.left : 0;
+  for (uint32_t i = w.count; i-- && append(p, w.frames[i]);) {}
+}
+
+// A walk needs 48 KiB at most: too much for small stacks, so it borrows one of a few static buffers.
 struct Buffer {
   std::atomic<bool> taken;
-  Frame frames[kMaxDepth];
+  Frame frames[kMaxDepth + kMostPathFrames];
 };
 constexpr uint32_t kBuffers = 8;
 constinit Buffer buffers[kBuffers]{};
 
-Buffer& borrow() {
-  for (uint32_t i = 0;; i++) {
-    Buffer& b = buffers[i % kBuffers];
-    if (!b.taken.load(std::memory_order_relaxed) && !b.taken.exchange(true, std::memory_order_acquire)) return b;
-    if (i % kBuffers == kBuffers - 1) sched_yield();
+class Borrowed {
+ public:
+  Borrowed() : buffer_(borrow()) {}
+  ~Borrowed() { buffer_.taken.store(false, std::memory_order_release); }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  Frame* frames() { return buffer_.frames; }
+
+ private:
+  static Buffer& borrow() {
+    for (uint32_t i = 0;; i++) {
+      Buffer& b = buffers[i % kBuffers];
+      if (!b.taken.load(std::memory_order_relaxed) && !b.taken.exchange(true, std::memory_order_acquire)) return b;
+      if (i % kBuffers == kBuffers - 1) sched_yield();
+    }
   }
+  Buffer& buffer_;
+};
+
+void use_path(Walked& w, address sp) {
+  base::ThreadState& t = base::thread_state;
+  if (!t.path || !on_own_stack(t, sp)) return;
+  w.path = t.path;
+  w.left = still_there(*t.path, sp);
 }
 }  // namespace
 
 uint32_t walk(address pc, address sp, address rbp) {
-  Buffer& buffer = borrow();
-  Walked w{buffer.frames, 0, kRootNode};
-  collect(w, pc, sp, rbp);
+  Borrowed buffer;
+  Walked w{buffer.frames()};
+  use_path(w, sp);
+  collect(w, pc, sp, rbp, true);
   uint32_t leaf = insert(w);
-  buffer.taken.store(false, std::memory_order_release);
+  // The tree's lock is free again: the joins' table may have to grow. Of the innermost frame the leaf cache is asked.
+  for (uint32_t i = w.count; i-- > 1;)
+    if (w.frames[i].node && !(base::line<Node>(w.frames[i].node)->generation & kNodeCut)) note_join(w.frames[i], w.frames[i].node);
+  uint64_t hash;
+  if (hash_frames(w, hash)) remember(w);
   return leaf;
+}
+
+uint32_t walk_to_stack(const Caller& caller) {
+  Borrowed buffer;
+  Walked w{buffer.frames()};
+  use_path(w, caller.sp);
+  if (!w.path) return 0;
+  collect(w, caller.pc, caller.sp, caller.rbp, false);
+  uint64_t hash;
+  if (!hash_frames(w, hash)) return 0;
+  auto& recent = w.path->recent[hash >> 32 & (kRecent - 1)];
+  bool is_recent = recent.hash == hash && recent.epoch == path_epoch();
+  if (is_recent) __builtin_prefetch(base::line<StackRecord>(recent.stack), 1);
+  else prefetch_known_stack(hash);
+  remember(w);
+  uint32_t stack = is_recent ? recent.stack : known_stack(hash);
+  if (!stack) {
+    base::count(kCacheMisses);
+    uint32_t leaf = insert(w);
+    remember(w);   // with nodes now
+    stack = leaf == kNoNode ? base::header().overflow_stack : stack_of(leaf);
+    know_stack(hash, stack, base::header().coverage[kStacks]);
+  }
+  if (!is_recent && stack != base::header().overflow_stack) recent = {hash, stack, path_epoch()};
+  return stack;
 }
 
 void reset_walk_buffers() {

@@ -11,6 +11,7 @@
 #include "preload/stacks/known_stacks.h"
 #include "preload/stacks/layout.h"
 #include "preload/stacks/lookup.h"
+#include "preload/stacks/path.h"
 #include "preload/stacks/walk.h"
 #include "tests/unit/preload_fixture.h"
 
@@ -149,6 +150,9 @@ void know_own_stack() {
   ASSERT_EQ(0, pthread_attr_getstack(&attributes, &low, &bytes));
   pthread_attr_destroy(&attributes);
   base::thread_state.set_stack(reinterpret_cast<address>(low), reinterpret_cast<address>(low) + bytes);
+  thread_local Path path;
+  path.count = 0;
+  base::thread_state.path = &path;
 }
 
 class PlacesTest : public CoreTest {

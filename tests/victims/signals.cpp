@@ -69,6 +69,7 @@ static void storm() {
   while (handled.load() < kStorm) {
     int i = int(count % 100000);
     free(site_interrupted(i));
+    for (volatile int rest = 0; rest < 20; rest = rest + 1) {}   // some signals are to come outside of the allocator
     count++;
     bytes += 16 + i % 5000;
   }

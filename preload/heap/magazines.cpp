@@ -1,0 +1,32 @@
+#include "preload/heap/magazines.h"
+
+#include "preload/base/jemalloc.h"
+#include "preload/heap/threads.h"
+
+namespace tidemark::heap {
+namespace {
+constinit std::atomic<bool> forbidden{false};
+
+void close(base::ThreadState& t) {
+  for (uint8_t& most : t.most) most = 0;
+}
+}  // namespace
+
+void open_magazines() {
+  base::ThreadState& t = base::thread_state;
+  if (!t.rounds || forbidden.load()) return;
+  for (uint32_t m = 0; m < kMagazines; m++) t.most[m] = kMagazineTables.most[m];
+}
+
+void empty_magazines() {
+  base::ThreadState& t = base::thread_state;
+  close(t);
+  for (uint32_t m = 0; m < kMagazines; m++)
+    while (t.held[m]) tmje_free(t.rounds[m * kRounds + --t.held[m]].block);
+}
+
+void forbid_magazines() {
+  if (forbidden.exchange(true)) return;
+  for_each_thread(close);
+}
+}  // namespace tidemark::heap

@@ -1,0 +1,58 @@
+// The stack that a thread was walked at last, frame by frame. The next one mostly shares its outer frames, and to see which of them are still there
+// takes one comparison each, without a rule or a node: only the frames further in have to be walked.
+//
+// Why that is certain: what a step over a frame gives depends on the frame's rule, on sp and perhaps rbp as the frame is entered, and on the words
+// it reads: the return address, where rbp is saved, where a realigned frame's start is. If all these words, of a frame and all outside of it,
+// are what they were, whoever comes to this frame with the same pc, sp and, if that matters, rbp, would take the same steps as then.
+#pragma once
+#include "preload/base/common.h"
+#include "preload/base/thread_state.h"
+
+namespace tidemark::stacks {
+
+struct alignas(64) Frame {
+  address sp, rbp;      // as it is entered
+  uint64_t word;        // pc | size << 48, as in a node
+  uint64_t hash;        // of this frame and all outside of it
+  address rbp_at;       // where it has saved rbp; 0: it passes it on
+  address cfa_at;       // where its own start is kept; 0: it follows from sp or rbp
+  uint32_t node;        // which begins with this frame; 0: none, or not known
+  uint32_t generation;  // of its module; known once a node was asked for
+  uint16_t rule;        // low byte 0: may share a node
+  bool large;
+  bool after_signal;    // its pc is that of an interrupted instruction
+  bool uses_rbp;        // its size follows from rbp
+  bool needs_rbp;       // its size, or that of one outside of it, follows from rbp as this one is entered
+  bool fixed;           // what it reads lies between its sp and the top of the thread's own stack
+};
+static_assert(sizeof(Frame) == 64);
+
+inline constexpr uint32_t kMostPathFrames = 255;
+inline constexpr uint64_t kLookCloser = uint64_t{1} << 47;   // not by its return address alone can one tell where it leads; no bit of a pc
+
+inline constexpr uint32_t kRecent = 256;
+// A thread's own; only used inside of a hook. Frames are kept from the outermost on.
+struct alignas(64) Path {
+  uint32_t count, epoch;
+  address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
+  uint32_t outer;       // node outside of it
+  uint64_t steps[kMostPathFrames];   // what is looked at of each first: pc | kLookCloser | words from its sp to the next one's outwards << 48
+  Frame frames[kMostPathFrames];
+  struct {
+    uint64_t hash;
+    uint32_t stack, epoch;
+  } recent[kRecent];                 // stacks found of late, by the hash of their innermost frame
+};
+
+// How many frames of the path, from the outermost on, the present stack still has if it comes to them. sp: the hook's caller's, within the thread's
+// own stack.
+uint32_t still_there(const Path& path, address sp);
+
+// The next frame inwards; only a fixed one. false: there is no room.
+bool append(Path& path, const Frame& frame);
+
+// All paths are forgotten: a module went, or there is another store.
+void forget_paths();
+uint32_t path_epoch();
+
+}  // namespace tidemark::stacks

@@ -1,0 +1,272 @@
+#include "preload/stacks/path.h"
+
+#include <alloca.h>
+#include <pthread.h>
+
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "preload/stacks/cache.h"
+#include "preload/stacks/walk.h"
+#include "tests/unit/preload_fixture.h"
+
+namespace tidemark::stacks {
+namespace {
+using namespace format;
+
+#define HERE \
+  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
+           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
+
+thread_local Path own_path;
+
+void know_own_stack() {
+  pthread_attr_t attributes;
+  void* low;
+  size_t bytes;
+  ASSERT_EQ(0, pthread_getattr_np(pthread_self(), &attributes));
+  ASSERT_EQ(0, pthread_attr_getstack(&attributes, &low, &bytes));
+  pthread_attr_destroy(&attributes);
+  base::thread_state.set_stack(reinterpret_cast<address>(low), reinterpret_cast<address>(low) + bytes);
+  own_path = {};
+  base::thread_state.path = &own_path;
+}
+
+class PathTest : public CoreTest {
+ protected:
+  void SetUp() override {
+    CoreTest::SetUp();
+    know_own_stack();
+  }
+};
+
+// What is known without the path, from the first frame to the last.
+uint32_t walked_alone(const Caller& c) {
+  base::thread_state.path = nullptr;
+  uint32_t leaf = walk(c.pc, c.sp, c.rbp);
+  base::thread_state.path = &own_path;
+  return leaf;
+}
+uint32_t leaf_of(uint32_t stack) { return base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff; }
+
+struct Tally {
+  uint32_t looks = 0, wrong = 0, by_path = 0;
+  std::set<uint32_t> stacks;
+};
+thread_local Tally tally;
+
+__attribute__((noinline)) void look() {
+  Caller c = HERE;
+  uint32_t frames = own_path.count, stack = walk_to_stack(c);
+  tally.looks++;
+  if (!stack) return;
+  tally.by_path += frames != 0;
+  tally.stacks.insert(stack);
+  if (leaf_of(stack) != walked_alone(c)) tally.wrong++;
+}
+
+// A tree of calls, drawn by chance: frames of fixed sizes, small and large, and of sizes that only rbp tells; the function that called last calls
+// again, from the same place or from another one.
+using Chance = std::minstd_rand;
+void grow(Chance& chance, int depth);
+
+__attribute__((noinline)) void plain(Chance& chance, int depth) {
+  grow(chance, depth);
+  asm volatile("");
+}
+__attribute__((noinline)) void from_two_places(Chance& chance, int depth) {
+  grow(chance, depth);
+  asm volatile("");
+  grow(chance, depth - 1);
+  asm volatile("");
+}
+__attribute__((noinline)) void large(Chance& chance, int depth) {
+  volatile char room[5000];
+  room[0] = 0;
+  grow(chance, depth);
+  room[sizeof(room) - 1] = 0;
+}
+__attribute__((noinline)) void sized(Chance& chance, int depth) {
+  size_t bytes = 64 + chance() % 4 * 64;
+  auto* room = static_cast<volatile char*>(alloca(bytes));
+  room[0] = 0;
+  grow(chance, depth);
+  room[bytes - 1] = 0;
+}
+__attribute__((noinline, optimize("no-omit-frame-pointer"))) void with_frame_pointer(Chance& chance, int depth) {
+  grow(chance, depth);
+  asm volatile("");
+}
+struct alignas(64) Aligned {
+  char bytes[64];
+};
+__attribute__((noinline)) void realigned(Chance& chance, int depth) {
+  volatile Aligned room;
+  room.bytes[0] = char(depth);
+  grow(chance, depth);
+  room.bytes[1] = 0;
+}
+
+__attribute__((noinline)) void grow(Chance& chance, int depth) {
+  static void (*const kinds[])(Chance&, int) = {plain, from_two_places, large, sized, with_frame_pointer, realigned};
+  if (depth <= 0) return;
+  look();
+  for (uint32_t calls = 1 + chance() % 2; calls; calls--) kinds[chance() % std::size(kinds)](chance, depth - 1);
+  look();
+}
+
+TEST_F(PathTest, GivesTheStackThatAWalkFromTheStartGives) {
+  Chance chance(1);
+  tally = {};
+  grow(chance, 11);
+  EXPECT_GT(tally.looks, 1000u);
+  EXPECT_EQ(tally.looks, tally.by_path + 1);
+  EXPECT_GT(tally.stacks.size(), tally.looks / 8);
+  EXPECT_EQ(0u, tally.wrong);
+}
+
+TEST_F(PathTest, ThreadsHaveTheirOwnAndShareWhatTheyFind) {
+  std::vector<std::thread> threads;
+  std::vector<Tally> found(4);
+  for (auto& mine : found)
+    threads.emplace_back([&found, &mine] {
+      know_own_stack();
+      tally = {};
+      for (uint32_t seed = 1; seed < 4; seed++) {
+        Chance chance(seed);
+        grow(chance, 9);
+        if (&mine == found.data() && seed == 2) empty_caches();
+      }
+      mine = tally;
+    });
+  for (auto& thread : threads) thread.join();
+  for (auto& t : found) {
+    EXPECT_EQ(0u, t.wrong);
+    EXPECT_EQ(found[0].stacks, t.stacks) << "the same calls";
+  }
+}
+
+TEST_F(PathTest, IsForgottenWithAModule) {
+  Chance chance(1);
+  grow(chance, 3);
+  ASSERT_GT(own_path.count, 0u);
+  address sp = own_path.frames[own_path.count - 1].sp;
+  EXPECT_GT(still_there(own_path, sp), 0u);
+  empty_caches();
+  EXPECT_EQ(0u, still_there(own_path, sp));
+}
+
+// ---------------------------------------------------------------- what is compared, on a stack made by hand
+class HandMade : public testing::Test {
+ protected:
+  // Frames of 4 words each, from the outermost on.
+  void make(uint32_t frames) {
+    path_ = {};
+    path_.epoch = path_epoch();
+    for (uint32_t i = 0; i < frames; i++) {
+      Frame f{};
+      f.sp = sp_of(i);
+      f.word = 0x1000 + i;
+      f.fixed = true;
+      put(f.sp - 8, f.word);
+      ASSERT_TRUE(append(path_, f));
+    }
+  }
+  address sp_of(uint32_t i) { return reinterpret_cast<address>(&words_[kWords]) - 8 * (4 * i + 1); }
+  void put(address a, uint64_t value) { *reinterpret_cast<uint64_t*>(a) = value; }
+
+  static constexpr uint32_t kWords = 128, kFrames = 20;
+  uint64_t words_[kWords] = {};
+  Path path_;
+};
+
+TEST_F(HandMade, EveryReturnAddressIsCompared) {
+  for (uint32_t changed = 0; changed + 1 < kFrames; changed++) {
+    make(kFrames);
+    ASSERT_EQ(kFrames, still_there(path_, sp_of(kFrames - 1)));
+    put(sp_of(changed) - 8, 0x1000 + changed + 1);
+    EXPECT_EQ(changed + 1, still_there(path_, sp_of(kFrames - 1)));
+  }
+}
+
+TEST_F(HandMade, WhatLiesFurtherInThanTheCallerIsGone) {
+  make(kFrames);
+  EXPECT_EQ(5u, still_there(path_, sp_of(4)));
+  EXPECT_EQ(5u, still_there(path_, sp_of(4) - 8));
+  EXPECT_EQ(4u, still_there(path_, sp_of(4) + 8));
+  EXPECT_EQ(0u, still_there(path_, sp_of(0) + 8));
+}
+
+TEST_F(HandMade, SavedRbpCountsOnlyWhereAFrameDependsOnIt) {
+  for (bool depends : {false, true}) {
+    path_ = {};
+    path_.epoch = path_epoch();
+    for (uint32_t i = 0; i < 6; i++) {
+      Frame f{};
+      f.sp = sp_of(i);
+      f.word = 0x1000 + i;
+      f.rbp = 0x77;
+      f.fixed = true;
+      f.uses_rbp = depends && i == 2;
+      if (i == 4) f.rbp_at = f.sp;   // frame 3 passes it on
+      put(f.sp - 8, f.word);
+      ASSERT_TRUE(append(path_, f));
+    }
+    put(sp_of(4), 0x77);
+    EXPECT_EQ(6u, still_there(path_, sp_of(5)));
+    put(sp_of(4), 0x78);
+    EXPECT_EQ(depends ? 4u : 6u, still_there(path_, sp_of(5)));
+    EXPECT_EQ(depends, path_.frames[3].needs_rbp);
+    EXPECT_FALSE(path_.frames[4].needs_rbp);
+  }
+}
+
+TEST_F(HandMade, WhereARealignedFrameStartsIsCompared) {
+  path_ = {};
+  path_.epoch = path_epoch();
+  for (uint32_t i = 0; i < 3; i++) {
+    Frame f{};
+    f.sp = sp_of(i);
+    f.word = 0x1000 + i;
+    f.fixed = true;
+    if (i == 2) f.cfa_at = f.sp + 8;
+    put(f.sp - 8, f.word);
+    ASSERT_TRUE(append(path_, f));
+  }
+  put(sp_of(2) + 8, sp_of(1));
+  EXPECT_EQ(3u, still_there(path_, sp_of(2)));
+  put(sp_of(2) + 8, sp_of(1) + 16);
+  EXPECT_EQ(2u, still_there(path_, sp_of(2)));
+}
+
+TEST_F(HandMade, ItEndsWhereItsOutermostReturnAddressIsNone) {
+  make(3);
+  path_.end_at = reinterpret_cast<address>(&words_[kWords - 1]);
+  put(path_.end_at, 0);
+  EXPECT_EQ(3u, still_there(path_, sp_of(2)));
+  put(path_.end_at, 0x1234);
+  EXPECT_EQ(0u, still_there(path_, sp_of(2)));
+}
+
+TEST_F(HandMade, IsNeverLongerThanItsRoom) {
+  path_ = {};
+  Frame f{};
+  f.sp = 1 << 20;
+  for (uint32_t i = 0; i < kMostPathFrames; i++, f.sp -= 16) {
+    f.fixed = true;
+    ASSERT_TRUE(append(path_, f));
+  }
+  EXPECT_FALSE(append(path_, f));
+  path_.count = 1;
+  f.sp = path_.frames[0].sp - 8 * 0x10000;
+  EXPECT_FALSE(append(path_, f)) << "too large a frame";
+  f.sp += 8;
+  EXPECT_TRUE(append(path_, f));
+  f.fixed = false;
+  EXPECT_FALSE(append(path_, f));
+}
+
+}  // namespace
+}  // namespace tidemark::stacks
