@@ -251,9 +251,9 @@ __attribute__((noinline)) void* allocate_slowly(size_t bytes, address pc, addres
   return allocate_for<content>(stacks::find_stack(stacks::begin_lookup(caller)), bytes);
 }
 template <Content content>
-__attribute__((noinline)) void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t fingerprint) {
+__attribute__((noinline)) void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t sum) {
   Caller caller{pc, sp, rbp};
-  return allocate_for<content>(stacks::find_known_stack(stacks::begin_lookup(caller), *place, fingerprint), bytes);
+  return allocate_for<content>(stacks::find_known_stack(stacks::begin_lookup(caller), *place, sum), bytes);
 }
 template <Content content>
 __attribute__((noinline)) void* allocate_fresh(size_t bytes, uint32_t stack) {

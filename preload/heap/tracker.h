@@ -128,7 +128,7 @@ enum class Content { kAny, kZero };
 template <Content content>
 void* allocate_slowly(size_t bytes, address pc, address sp, address rbp);   // anything; it begins anew
 template <Content content>
-void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t fingerprint);   // busy is set; the place's stack is another
+void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t sum);   // busy is set; the place's stack is another
 template <Content content>
 void* allocate_fresh(size_t bytes, uint32_t stack);   // busy is set; there is no block at hand
 void* count_slowly(size_t bytes, uint32_t stack, void* block);   // busy is set; all but the counters has been done
@@ -143,13 +143,13 @@ TIDEMARK_INLINE void* allocate_quickly(size_t bytes, const Caller& caller) {
     return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
   }
   stacks::Place* place;
-  uint64_t fingerprint, meta;
-  if (TIDEMARK_UNLIKELY(!stacks::fingerprint_here(caller, place, meta, fingerprint))) {
+  uint64_t meta, sum;
+  if (TIDEMARK_UNLIKELY(!stacks::sum_here(caller, place, meta, sum))) {
     leave(t);
     return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
   }
-  uint32_t stack = stacks::last_stack(*place, meta, fingerprint);
-  if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, caller.pc, caller.sp, caller.rbp, place, fingerprint);
+  uint32_t stack = stacks::last_stack(*place, meta, sum);
+  if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, caller.pc, caller.sp, caller.rbp, place, sum);
   const Round* round = take_round(t, bytes);
   if (!round) return allocate_fresh<content>(bytes, stack);
   void* block = round->block;

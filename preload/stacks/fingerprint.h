@@ -15,51 +15,79 @@
 
 namespace tidemark::stacks {
 
-// Eight bytes. Where words are: the first at sp + 8 × base, each of the others 8 × kUnit × its step further out. Steps of 0 at the end repeat
-// the last word.
-struct ReturnSlot {   // return addresses; after a frame of 4 KiB, or one that is no multiple of 16 bytes, a new slot begins
-  using Step = uint8_t;
-  static constexpr uint32_t kUnit = 2;
-  uint16_t base;
-  Step steps[6];
-};
-struct ValueSlot {    // addresses in the stack, taken relative to sp
-  using Step = uint16_t;
-  static constexpr uint32_t kUnit = 1;
-  uint16_t base;
-  Step steps[3];
-};
-inline constexpr uint32_t kReturnsPerSlot = 7, kValuesPerSlot = 4;
+// Where four words are: each so many words further out than sp, in order; at the end of a layout the last one is repeated. As one number, at[0] lowest,
+// for another thread may be changing it: it is read once.
+inline constexpr uint32_t kWordsPerSlot = 4;
+constexpr uint64_t make_slot(uint64_t a, uint64_t b, uint64_t c, uint64_t d) { return a | b << 16 | c << 32 | d << 48; }
 
-TIDEMARK_OWN const uint64_t kFactors[3];                      // in memory: shorter code than with constants
-inline constexpr uint64_t kSlotFactor = 0xD1342543DE82EF95;   // 5 modulo 8: no small power of it is near 1
-inline constexpr uint64_t kRbpFactor = 0xB5297A4D85EBCA6B;    // of the caller's rbp, which is in no place of the stack
+enum class Words {
+  kReturns,   // return addresses
+  kChained,   // return addresses, and the word before each, where the caller's rbp is saved: as a value
+  kValues,    // addresses in the stack, taken relative to sp
+};
 
-// Adds a slot, for equal words elsewhere are another fingerprint, and its words. Another thread may be changing it: each step is read once, and no word
-// beyond `last`. False: one would lie there. A multiplication takes two words, which is as good: one of them alone still always shows.
-template <class Slot, uint32_t kWords, class Take>
-TIDEMARK_INLINE bool add_slot(uint64_t& h, const uint64_t* slot, address sp, address last, Take take) {
-  const auto* s = reinterpret_cast<const volatile Slot*>(slot);
-  uint64_t at[kWords] = {s->base};
-#pragma GCC unroll 8
-  for (uint32_t i = 1; i < kWords; i++) at[i] = at[i - 1] + uint64_t{s->steps[i - 1]} * Slot::kUnit;
-  if (TIDEMARK_UNLIKELY(sp + at[kWords - 1] * 8 > last)) return false;
-  h += *slot;
-  auto word = [&](uint32_t i) { return take(base::load(sp + at[i] * 8)); };
-#pragma GCC unroll 8
-  for (uint32_t i = 0; i + 1 < kWords; i += 2) h += (std::rotl(word(i), 32) + word(i + 1)) * kFactors[i / 2];
-  if (kWords % 2) h += word(kWords - 1);
-  h *= kSlotFactor;
+// A factor for each two words of a slot, which is as good as one for each: one of them alone still always shows.
+inline constexpr uint32_t kMostSlots = 51;
+struct SlotFactors {
+  uint64_t words[2], chained[2];
+};
+constexpr uint64_t random_odd(uint64_t n) {   // splitmix64; Steele, Lea and Flood, OOPSLA 2014
+  uint64_t z = (n + 1) * 0x9E3779B97F4A7C15;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+  z = (z ^ z >> 27) * 0x94D049BB133111EB;
+  return (z ^ z >> 31) | 1;
+}
+struct Factors {
+  SlotFactors of[kMostSlots];
+  uint64_t slots[kMostSlots];
+};
+constexpr Factors make_factors() {
+  Factors f{};
+  for (uint32_t i = 0; i < kMostSlots; i++) {
+    f.of[i] = {{random_odd(5 * i), random_odd(5 * i + 1)}, {random_odd(5 * i + 2), random_odd(5 * i + 3)}};
+    f.slots[i] = random_odd(5 * i + 4);
+  }
+  return f;
+}
+inline constexpr Factors kFactors = make_factors();
+inline constexpr uint64_t kRbpFactor = random_odd(1000);      // of the caller's rbp, which is in no place of the stack
+inline constexpr uint64_t kCountsFactor = random_odd(1001);   // of how many slots there are
+
+// Adds the words of slot `i`. False: one would lie further out than `most` words.
+template <Words kind>
+TIDEMARK_INLINE bool add_slot(uint64_t& sum, const uint64_t* slots, uint32_t i, address sp, uint64_t most) {
+  uint64_t s = static_cast<const volatile uint64_t*>(slots)[i];
+  if (TIDEMARK_UNLIKELY(s >> 48 > most)) return false;
+  uint64_t at[4] = {s & 0xffff, s >> 16 & 0xffff, s >> 32 & 0xffff, s >> 48};
+  const SlotFactors& f = kFactors.of[i];
+  auto word = [sp](uint64_t a) { return base::load(sp + a * 8) - (kind == Words::kValues ? sp : 0); };
+  sum += (std::rotl(word(at[0]), 32) + word(at[1])) * f.words[0];
+  sum += (std::rotl(word(at[2]), 32) + word(at[3])) * f.words[1];
+  if (kind == Words::kChained) {
+    auto saved = [sp](uint64_t a) { return base::load(sp + a * 8 - 8) - sp; };
+    sum += (std::rotl(saved(at[0]), 32) + saved(at[1])) * f.chained[0];
+    sum += (std::rotl(saved(at[2]), 32) + saved(at[3])) * f.chained[1];
+  }
   return true;
 }
-// The lower half of the sum knows little of every other word.
-inline uint64_t finished(uint64_t h) { return h ^ h >> 32; }
-
-TIDEMARK_INLINE bool add_returns(uint64_t& h, const uint64_t* slot, address sp, address last) {
-  return add_slot<ReturnSlot, kReturnsPerSlot>(h, slot, sp, last, [](uint64_t word) { return word; });
+template <Words kind>
+TIDEMARK_INLINE bool add_slots(uint64_t& sum, const uint64_t* slots, uint32_t first, uint32_t end, address sp, uint64_t most) {
+  for (uint32_t i = first; i < end; i++)
+    if (!add_slot<kind>(sum, slots, i, sp, most)) return false;
+  return true;
 }
-TIDEMARK_INLINE bool add_values(uint64_t& h, const uint64_t* slot, address sp, address last) {
-  return add_slot<ValueSlot, kValuesPerSlot>(h, slot, sp, last, [sp](uint64_t word) { return word - sp; });
+
+// Of a layout: equal words elsewhere are another stack. counts: how many slots there are of each kind.
+inline uint64_t layout_hash(const uint64_t* slots, uint32_t all, uint64_t counts) {
+  uint64_t h = counts * kCountsFactor;
+  for (uint32_t i = 0; i < all; i++) h += slots[i] * kFactors.slots[i];
+  return h;
+}
+// layout: with the place's key. The lower half of a sum knows little of every other word.
+inline uint64_t fingerprint_of(uint64_t sum, uint64_t layout) {
+  sum += layout;
+  sum = (sum ^ sum >> 32) * kRbpFactor;
+  return sum ^ sum >> 32;
 }
 
 }  // namespace tidemark::stacks

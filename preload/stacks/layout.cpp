@@ -1,45 +1,32 @@
 #include "preload/stacks/layout.h"
 
 #include <algorithm>
-#include <cstring>
-#include <limits>
 
 #include "preload/stacks/path.h"
 
 namespace tidemark::stacks {
 namespace {
 
-constexpr uint32_t kMostReturns = kMostSlots * kReturnsPerSlot, kMostValues = kMostSlots * kValuesPerSlot;
+constexpr uint32_t kMostWords = kMostSlots * kWordsPerSlot;
 
 // Words of the stack by their distance from sp, in words.
-template <uint32_t kMost>
-struct Words {
-  uint16_t at[kMost];
+struct Distances {
+  uint16_t at[kMostWords];
   uint32_t count = 0;
 
   bool add(address word, address sp) {
-    if (word < sp || (word - sp) % 8 || (word - sp) / 8 > UINT16_MAX || count == kMost) return false;
+    if (word < sp || (word - sp) % 8 || (word - sp) / 8 > UINT16_MAX || count == kMostWords) return false;
     at[count++] = uint16_t((word - sp) / 8);
     return true;
   }
 };
 
-// Slots are filled from the start of the words on; false: a step is not ≥ 0, or there are too many slots.
-template <class Slot, uint32_t kPerSlot, uint32_t kMost>
-bool fill_slots(const Words<kMost>& words, uint64_t* slots, uint32_t room, uint32_t& used) {
-  used = 0;
-  for (uint32_t i = 0; i < words.count;) {
-    if (used == room) return false;
-    Slot slot{};
-    slot.base = words.at[i++];
-    for (uint32_t k = 0; k < kPerSlot - 1 && i < words.count; k++, i++) {
-      if (words.at[i] < words.at[i - 1]) return false;
-      uint32_t words_between = uint32_t(words.at[i] - words.at[i - 1]), step = words_between / Slot::kUnit;
-      if (step > std::numeric_limits<typename Slot::Step>::max() || words_between % Slot::kUnit) break;
-      slot.steps[k] = static_cast<typename Slot::Step>(step);
-    }
-    memcpy(&slots[used++], &slot, sizeof(slot));
-  }
+// In order. Sets how many slots they take; false: there are too many.
+bool fill_slots(const Distances& words, Layout& layout, uint32_t& used) {
+  used = (words.count + kWordsPerSlot - 1) / kWordsPerSlot;
+  if (layout.all + used > kMostSlots) return false;
+  auto at = [&](uint32_t i) { return words.at[std::min(i, words.count - 1)]; };
+  for (uint32_t i = 0; i < used; i++) layout.slots[layout.all++] = make_slot(at(4 * i), at(4 * i + 1), at(4 * i + 2), at(4 * i + 3));
   return true;
 }
 
@@ -48,19 +35,23 @@ bool fill_slots(const Words<kMost>& words, uint64_t* slots, uint32_t room, uint3
 bool lay_out(const Caller& caller, Layout& layout) {
   const Path* path = base::thread_state.path;
   if (!path || !path->count || path->frames[path->count - 1].sp != caller.sp) return false;
-  Words<kMostReturns> returns;
-  Words<kMostValues> values;
+  Distances returns, chained, values;
   for (const Frame* f = path->frames + path->count - 1; f > path->frames; f--) {
     const Frame& outer = f[-1];
-    if (!returns.add(outer.sp - 8, caller.sp)) return false;
-    if (outer.needs_rbp && f->rbp_at && !values.add(f->rbp_at, caller.sp)) return false;
+    address saved = outer.needs_rbp ? f->rbp_at : 0, led = outer.sp - 8;
+    bool in_chain = saved && saved == led - 8;
+    if (!(in_chain ? chained : returns).add(led, caller.sp)) return false;
+    if (saved && !in_chain && !values.add(saved, caller.sp)) return false;
     if (f->cfa_at && !values.add(f->cfa_at, caller.sp)) return false;
   }
   if (path->end_at && !returns.add(path->end_at, caller.sp)) return false;
-  layout.rbp = path->frames[path->count - 1].needs_rbp;
   std::sort(values.at, values.at + values.count);
-  return fill_slots<ReturnSlot, kReturnsPerSlot>(returns, layout.slots, kMostSlots, layout.return_slots) &&
-         fill_slots<ValueSlot, kValuesPerSlot>(values, layout.slots + layout.return_slots, kMostSlots - layout.return_slots, layout.value_slots);
+  layout.rbp = path->frames[path->count - 1].needs_rbp;
+  layout.all = 0;
+  uint32_t n[3];
+  if (!fill_slots(returns, layout, n[0]) || !fill_slots(chained, layout, n[1]) || !fill_slots(values, layout, n[2])) return false;
+  layout.counts = counts_of(n[0], n[1], n[2]);
+  return true;
 }
 
 }  // namespace tidemark::stacks

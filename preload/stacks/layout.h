@@ -5,11 +5,10 @@
 
 namespace tidemark::stacks {
 
-inline constexpr uint32_t kMostSlots = kNearSlots + kFarSlots;
-
 struct Layout {
   uint64_t slots[kMostSlots];
-  uint32_t return_slots, value_slots;
+  uint32_t all;      // slots
+  uint64_t counts;   // of each kind: see counts_of
   bool rbp;   // the caller's rbp, which is in no place of the stack, is one of the values
 };
 

@@ -116,33 +116,34 @@ static uint32_t find_and_note(const Lookup& k, bool is_new) {
 
 // The layout that is asked first was not the right one. Where another is right most of the time, it is asked first from now on.
 static uint32_t ask_other_layouts(const Lookup& k, Place& first) {
-  uint64_t fingerprints[kGroupLines];
+  uint64_t fingerprints[kGroupLines], sums[kGroupLines];
   Place* others[kGroupLines];
   uint32_t count = 0, stack = 0, turn = ++base::thread_state.victim;
   for (uint32_t i = 0; i < kGroupLines && !stack; i++) {
     Place& p = line_of(*k.home, i);
-    uint64_t& fingerprint = fingerprints[count];
+    uint64_t& sum = sums[count];
     uint64_t meta = p.meta.load(std::memory_order_acquire);
-    if (&p == &first || !is_of(meta, k.key) || !fingerprint_at(p, meta, k.key, k.caller, fingerprint)) continue;
-    stack = last_stack(p, meta, fingerprint);
-    prefetch_known_stack(fingerprint);
+    if (&p == &first || !is_of(meta, k.key) || !sum_at(p, meta, k.caller, sum)) continue;
+    stack = last_stack(p, meta, sum);
+    fingerprints[count] = fingerprint_of(sum, p.layout);
+    prefetch_known_stack(fingerprints[count]);
     others[count++] = &p;
   }
   uint32_t found = stack ? count - 1 : 0;
   while (!stack && found < count)
     if (!(stack = known_stack(fingerprints[found]))) found++;
   if (!stack) return 0;
-  if (!(turn & 3)) remember_last(*others[found], fingerprints[found], stack);
+  if (!(turn & 3)) remember_last(*others[found], sums[found], stack);
   if (!(turn & 7)) prefer(first, *others[found]);
   return stack;
 }
 
 // Where the layout never changes, a fingerprint that nobody knows is a new stack's.
-__attribute__((noinline)) uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t fingerprint) {
-  uint32_t stack = known_stack(fingerprint);
+__attribute__((noinline)) uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t sum) {
+  uint32_t stack = known_stack(fingerprint_of(sum, place.layout));
   bool others = false;
   if (TIDEMARK_LIKELY(stack)) {   // few of those that take turns are written down as the last: all threads write to one line
-    if (!(++base::thread_state.victim & 3)) remember_last(place, fingerprint, stack);
+    if (!(++base::thread_state.victim & 3)) remember_last(place, sum, stack);
   } else {
     others = place.meta.load(std::memory_order_relaxed) & kOthers && place.unsteady.load(std::memory_order_relaxed) < kUnsteady / 2;
     if (others) stack = ask_other_layouts(k, place);
@@ -157,10 +158,10 @@ __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   if (!place) return find_and_note(k, false);
   uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
   if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k);
-  uint64_t fingerprint, meta = place->meta.load(std::memory_order_acquire);
-  if (!is_of(meta, k.key) || unsteady == kNoLayout || !fingerprint_at(*place, meta, k.key, k.caller, fingerprint)) return find_and_note(k, false);
-  uint32_t stack = last_stack(*place, meta, fingerprint);
-  if (!stack) return find_known_stack(k, *place, fingerprint);
+  uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
+  if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.caller, sum)) return find_and_note(k, false);
+  uint32_t stack = last_stack(*place, meta, sum);
+  if (!stack) return find_known_stack(k, *place, sum);
   note_hit(*place);
   return stack;
 }

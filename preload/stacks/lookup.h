@@ -23,7 +23,7 @@ TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
 uint32_t find_leaf(const Lookup& k);
 
 // It is not the one it was last at its place.
-uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t fingerprint);
+uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t sum);
 // The place is not known or not a steady one, or the stack is not the thread's own.
 uint32_t find_stack_otherwise(const Lookup& k);
 
@@ -35,16 +35,16 @@ void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 // Header::overflow_stack when there is no room.
 TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   Place* p = k.home;
-  uint64_t meta = p->meta.load(std::memory_order_acquire), fingerprint;
+  uint64_t meta = p->meta.load(std::memory_order_acquire), sum;
   if (TIDEMARK_UNLIKELY(!is_of(meta, k.key))) {
     p = find_place(*p, k.key);
     meta = p ? p->meta.load(std::memory_order_acquire) : 0;
   }
   uint32_t stack;
   if (TIDEMARK_LIKELY(is_of(meta, k.key) && !p->unsteady.load(std::memory_order_relaxed) &&
-                      fingerprint_at(*p, meta, k.key, k.caller, fingerprint))) {
-    stack = last_stack(*p, meta, fingerprint);
-    if (TIDEMARK_UNLIKELY(!stack)) stack = find_known_stack(k, *p, fingerprint);
+                      sum_at(*p, meta, k.caller, sum))) {
+    stack = last_stack(*p, meta, sum);
+    if (TIDEMARK_UNLIKELY(!stack)) stack = find_known_stack(k, *p, sum);
   } else {
     stack = find_stack_otherwise(k);
   }
@@ -52,8 +52,8 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   return stack;
 }
 
-// The same, up to the fingerprint; false: find_stack must be asked, from the start.
-TIDEMARK_INLINE bool fingerprint_here(const Caller& caller, Place*& place, uint64_t& meta, uint64_t& fingerprint) {
+// The same, up to the sum of the stack's words; false: find_stack must be asked, from the start.
+TIDEMARK_INLINE bool sum_here(const Caller& caller, Place*& place, uint64_t& meta, uint64_t& sum) {
   uint64_t key = place_key(caller.pc, caller.sp);
   Place* p = &places.load(std::memory_order_acquire)->at(key);
   meta = p->meta.load(std::memory_order_acquire);
@@ -63,7 +63,7 @@ TIDEMARK_INLINE bool fingerprint_here(const Caller& caller, Place*& place, uint6
     if (!is_of(meta, key)) return false;
   }
   place = p;
-  return TIDEMARK_LIKELY(!p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && fingerprint_at(*p, meta, key, caller, fingerprint);
+  return TIDEMARK_LIKELY(!p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && sum_at(*p, meta, caller, sum);
 }
 
 }  // namespace tidemark::stacks

@@ -11,7 +11,6 @@
 namespace tidemark::stacks {
 
 constinit std::atomic<Places*> places{nullptr};
-constinit const uint64_t kFactors[3] = {0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93};
 
 namespace {
 constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;
@@ -60,15 +59,13 @@ constexpr uint64_t kVersionBits = uint64_t{0xff} << 24;
 uint64_t next_version(uint64_t before) { return (before + (1 << 24)) & kVersionBits; }
 
 uint64_t meta_of(const Layout& l, uint64_t key, uint64_t before) {
-  uint64_t kinds = (l.rbp ? kUsesRbp : 0) | (l.value_slots ? kHasValues : 0);
-  bool far = l.return_slots + l.value_slots > kNearSlots;
-  return uint64_t{place_mark(key)} << 32 | next_version(before) | l.value_slots << 16 | l.return_slots << 8 | kinds | (far ? kFar : l.return_slots);
+  uint64_t more = l.rbp || l.counts >> 6 ? kMore : 0, far = l.all > kNearSlots ? kFar : 0;
+  return uint64_t{place_mark(key)} << 32 | next_version(before) | far | more | (l.rbp ? kUsesRbp : 0) | l.counts;
 }
 
 bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l) {
-  constexpr uint64_t kLayoutBits = (1 << 23) - 1;
-  if ((meta ^ meta_of(l, 0, 0)) & kLayoutBits) return false;
-  for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++)
+  if ((meta ^ meta_of(l, 0, 0)) & (kCountBits | kUsesRbp)) return false;
+  for (uint32_t i = 0; i < l.all; i++)
     if (*slot_at(t, p, i) != l.slots[i]) return false;
   return true;
 }
@@ -79,7 +76,8 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
   if (before == kWriting || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
   if (!is_of(before, key) || p.unsteady.load(std::memory_order_relaxed) == kNoLayout) p.unsteady.store(0, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
-  for (uint32_t i = 0; i < l.return_slots + l.value_slots; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
+  for (uint32_t i = 0; i < l.all; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
+  p.layout = layout_hash(l.slots, l.all, l.counts) + key;
   p.meta.store(meta_of(l, key, before), std::memory_order_release);
   if (!before) used.fetch_add(1, std::memory_order_relaxed);
   return true;
@@ -87,27 +85,26 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
 
 }  // namespace
 
-// Of slots that lie in a row: returns, then values.
-static bool fingerprint_by(const uint64_t* slot, uint32_t returns, uint32_t values, bool uses_rbp, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
-  address sp = caller.sp, last = base::thread_state.stack_top - 8;
-  uint64_t h = key;
-  for (; returns; returns--)
-    if (!add_returns(h, slot++, sp, last)) return false;
-  if (uses_rbp) h += (caller.rbp - sp) * kRbpFactor;
-  for (; values; values--)
-    if (!add_values(h, slot++, sp, last)) return false;
-  fingerprint = finished(h);
-  return true;
+// Of a range of a place's slots, of which the first kNearSlots are in its lines.
+template <Words kind>
+static bool add_range(uint64_t& sum, const uint64_t* near, const uint64_t* far, uint32_t first, uint32_t end, address sp, uint64_t most) {
+  return add_slots<kind>(sum, near, first, std::min(end, kNearSlots), sp, most) &&
+         add_slots<kind>(sum, far - kNearSlots, std::max(first, kNearSlots), end, sp, most);
 }
-
-__attribute__((noinline)) bool far_fingerprint(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
+static bool sum_by(const uint64_t* near, const uint64_t* far, uint64_t meta, const Caller& caller, uint64_t& sum) {
+  address sp = caller.sp;
+  uint64_t most = (base::thread_state.stack_top - 8 - sp) / 8;
+  SlotRanges r = ranges_of(meta);
+  if (r.all > kMostSlots) return false;   // another thread's layout, half written
+  sum = meta & kUsesRbp ? (caller.rbp - sp) * kRbpFactor : 0;
+  return add_range<Words::kReturns>(sum, near, far, 0, r.returns, sp, most) && add_range<Words::kChained>(sum, near, far, r.returns, r.chained, sp, most) &&
+         add_range<Words::kValues>(sum, near, far, r.chained, r.all, sp, most);
+}
+__attribute__((noinline)) bool far_sum_at(const Place& p, uint64_t meta, const Caller& caller, uint64_t& sum) {
   const Places& t = *places.load(std::memory_order_acquire);
   auto index = size_t(&p - t.places);
   if (index > t.mask) return false;   // another table's by now
-  uint64_t slots[kMostSlots];
-  std::copy_n(p.slots, kNearSlots, slots);
-  std::copy_n(t.far[index].slots, kFarSlots, slots + kNearSlots);
-  return fingerprint_by(slots, return_slots(meta), value_slots(meta), meta & kUsesRbp, key, caller, fingerprint);
+  return sum_by(p.slots, t.far[index].slots, meta, caller, sum);
 }
 
 void prefer(Place& first, Place& other) {
@@ -120,6 +117,7 @@ void prefer(Place& first, Place& other) {
     return;
   }
   std::swap_ranges(first.slots, first.slots + kNearSlots, other.slots);
+  std::swap(first.layout, other.layout);
   if ((had | has) & kFar) std::swap(t.far[&first - t.places], t.far[&other - t.places]);
   auto swap = [](auto& a, auto& b) { b.store(a.exchange(b.load(std::memory_order_relaxed), std::memory_order_relaxed), std::memory_order_relaxed); };
   swap(first.last, other.last);
@@ -185,10 +183,10 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now) {
     uint8_t same = p->same.load(std::memory_order_relaxed);
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);
   }
-  uint64_t fingerprint;   // by the layout that was found: the line may have another's by now
-  if (!fingerprint_by(l.slots, l.return_slots, l.value_slots, l.rbp, key, caller, fingerprint)) return;
-  know_stack(fingerprint, stack, base::header().coverage[format::kStacks]);
-  remember_last(*p, fingerprint, stack);
+  uint64_t sum;   // by the layout that was found: the line may have another's by now
+  if (!sum_by(l.slots, l.slots + kNearSlots, meta_of(l, key, 0), caller, sum)) return;
+  know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts) + key), stack, base::header().coverage[format::kStacks]);
+  remember_last(*p, sum, stack);
 }
 
 bool start_places() {

@@ -11,17 +11,18 @@
 
 namespace tidemark::stacks {
 
-inline constexpr uint32_t kNearSlots = 13, kFarSlots = 16;
+inline constexpr uint32_t kNearSlots = 12, kFarSlots = kMostSlots - kNearSlots;
 
 // One layout of a place. Five slots are in its first line, as many as most have; what is more than kNearSlots is in the table's `far`.
 struct alignas(128) Place {
   std::atomic<uint64_t> meta;       // see below; 0: nothing known, or just being written
-  std::atomic<uint64_t> last;       // the stack it was last: upper 40 bits of its fingerprint | StackRecord
-  std::atomic<uint32_t> last_low;   // the fingerprint's lower 32
+  std::atomic<uint64_t> last;       // the stack it was last: upper 40 bits of its words' sum | StackRecord
+  std::atomic<uint32_t> last_low;   // the sum's lower 32
   std::atomic<uint8_t> unsteady;    // 0 to kMostUnsteady: how often of late its layout was another's; or kNoLayout
   std::atomic<uint8_t> vain;        // look-ups that found nothing
   std::atomic<uint8_t> same;        // how often in a row a closer look at such a stack found the same layout; up to kSure
-  uint64_t slots[kNearSlots];       // of return addresses, then of values
+  uint64_t slots[kNearSlots];       // of each kind after the other
+  uint64_t layout;                  // of all its slots: see fingerprint_of
 };
 static_assert(sizeof(Place) == 128);
 struct FarSlots {
@@ -33,15 +34,21 @@ inline constexpr uint8_t kUnsteady = 5, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
 
-// mark of the place (32 bits, odd) << 32 | version (8 bits) << 24 | kOthers | slots of values (7 bits) << 16 | of return addresses (8 bits) << 8
-// | kUsesRbp | kHasValues | kFar, or the slots of return addresses once more
-inline constexpr uint64_t kUsesRbp = 1 << 7;     // the caller's rbp is one of the words
-inline constexpr uint64_t kHasValues = 1 << 6;
-inline constexpr uint64_t kFar = 1 << 5;         // more slots than kNearSlots
-inline constexpr uint64_t kOthers = 1 << 23;     // the place has had other layouts too, in other lines of its group
-inline uint32_t near_returns(uint64_t meta) { return meta & 31; }
-inline uint32_t return_slots(uint64_t meta) { return meta >> 8 & 0xff; }
-inline uint32_t value_slots(uint64_t meta) { return meta >> 16 & 0x7f; }
+// mark of the place (32 bits, odd) << 32 | version (8 bits) << 24 | flags | slots of each kind (6 bits each, see Words)
+inline constexpr uint64_t kUsesRbp = 1 << 18;    // the caller's rbp is one of the words
+inline constexpr uint64_t kMore = 1 << 19;       // more than return addresses
+inline constexpr uint64_t kFar = 1 << 20;        // more slots than kNearSlots
+inline constexpr uint64_t kOthers = 1 << 21;     // the place has had other layouts too, in other lines of its group
+inline constexpr uint64_t kCountBits = (1 << 18) - 1;
+struct SlotRanges {
+  uint32_t returns, chained, all;   // where each kind's slots end
+};
+inline uint64_t counts_of(uint32_t returns, uint32_t chained, uint32_t values) { return returns | chained << 6 | values << 12; }
+inline uint32_t return_slots(uint64_t meta) { return meta & 63; }
+inline SlotRanges ranges_of(uint64_t meta) {
+  uint32_t returns = return_slots(meta), chained = returns + (meta >> 6 & 63);
+  return {returns, chained, chained + uint32_t(meta >> 12 & 63)};
+}
 
 // A place's lines are in a group of four, mostly in its first one.
 inline constexpr uint32_t kGroupLines = 4;
@@ -66,38 +73,35 @@ inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
 // Of such a stack all words up to its top can be read. Where a coroutine's or an alternate one ends, nobody tells.
 TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return sp - t.stack_low < t.stack_bytes; }
 
-// Fingerprint of the present stack as the place's layout has it. False: it cannot be read here.
-bool far_fingerprint(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& fingerprint);
-TIDEMARK_INLINE bool fingerprint_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& fingerprint) {
+// Sum of the present stack's words as the place's layout has them. False: it cannot be read here.
+bool far_sum_at(const Place& p, uint64_t meta, const Caller& caller, uint64_t& sum);
+TIDEMARK_INLINE bool sum_at(const Place& p, uint64_t meta, const Caller& caller, uint64_t& sum) {
   const base::ThreadState& t = base::thread_state;
   address sp = caller.sp;
   if (TIDEMARK_UNLIKELY(!on_own_stack(t, sp))) return false;
-  if (TIDEMARK_UNLIKELY(meta & kFar)) return far_fingerprint(p, meta, key, caller, fingerprint);
-  address last = t.stack_top - 8;
-  uint64_t h = key;
-  const uint64_t* slot = p.slots;
-  for (const uint64_t* end = slot + near_returns(meta); slot < end; slot++)
-    if (!add_returns(h, slot, sp, last)) return false;
-  if (TIDEMARK_UNLIKELY(meta & (kHasValues | kUsesRbp))) {
+  if (TIDEMARK_UNLIKELY(meta & kFar)) return far_sum_at(p, meta, caller, sum);
+  uint64_t most = (t.stack_top - 8 - sp) / 8, h = 0;
+  if (!add_slots<Words::kReturns>(h, p.slots, 0, return_slots(meta), sp, most)) return false;
+  if (TIDEMARK_UNLIKELY(meta & kMore)) {
+    SlotRanges r = ranges_of(meta);
     if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
-    for (const uint64_t* end = slot + value_slots(meta); slot < end; slot++)
-      if (!add_values(h, slot, sp, last)) return false;
+    if (!add_slots<Words::kChained>(h, p.slots, r.returns, r.chained, sp, most) || !add_slots<Words::kValues>(h, p.slots, r.chained, r.all, sp, most)) return false;
   }
-  fingerprint = finished(h);
+  sum = h;
   return true;
 }
 
-// The stack it last was, if that has this fingerprint; else 0. `meta`: as it was before the fingerprint was taken.
-TIDEMARK_INLINE uint32_t last_stack(const Place& p, uint64_t meta, uint64_t fingerprint) {
+// The stack it last was, if that has this sum; else 0. `meta`: as it was before the sum was taken.
+TIDEMARK_INLINE uint32_t last_stack(const Place& p, uint64_t meta, uint64_t sum) {
   base::compiler_barrier();
   uint64_t entry = p.last.load(std::memory_order_relaxed);
-  bool is_last = !((entry ^ fingerprint) >> 24) && p.last_low.load(std::memory_order_relaxed) == uint32_t(fingerprint);
+  bool is_last = !((entry ^ sum) >> 24) && p.last_low.load(std::memory_order_relaxed) == uint32_t(sum);
   return TIDEMARK_LIKELY(is_last && p.meta.load(std::memory_order_relaxed) == meta) ? stack_in(entry) : 0;
 }
 // One store each: a reader may see one of them.
-inline void remember_last(Place& p, uint64_t fingerprint, uint32_t stack) {
-  p.last_low.store(uint32_t(fingerprint), std::memory_order_relaxed);
-  p.last.store(stack_entry(fingerprint, stack), std::memory_order_relaxed);
+inline void remember_last(Place& p, uint64_t sum, uint32_t stack) {
+  p.last_low.store(uint32_t(sum), std::memory_order_relaxed);
+  p.last.store(stack_entry(sum, stack), std::memory_order_relaxed);
 }
 
 inline void note_hit(Place& p) {

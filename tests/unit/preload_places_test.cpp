@@ -26,56 +26,74 @@ class FingerprintTest : public testing::Test {
   static constexpr uint32_t kWords = 64;
   address words_[kWords];
   address sp() const { return reinterpret_cast<address>(words_); }
-  address last() const { return reinterpret_cast<address>(&words_[kWords - 1]); }
 
   void SetUp() override {
     for (uint32_t i = 0; i < kWords; i++) words_[i] = 0x7f0000001000 + i * 0x1234;
   }
-  uint64_t of(const ReturnSlot& slot) {
-    uint64_t word, h = 1;
-    memcpy(&word, &slot, sizeof(word));
-    EXPECT_TRUE(add_returns(h, &word, sp(), last()));
-    return finished(h);
+  // The fingerprint of a layout of one kind.
+  template <Words kind = Words::kReturns>
+  uint64_t of(std::vector<uint64_t> slots) {
+    uint64_t sum = 0;
+    auto n = uint32_t(slots.size());
+    EXPECT_TRUE(add_slots<kind>(sum, slots.data(), 0, n, sp(), most()));
+    return fingerprint_of(sum, layout_hash(slots.data(), n, kind == Words::kReturns ? n : kind == Words::kChained ? n << 6 : n << 12));
   }
+  uint64_t most() const { return kWords - 1; }
 };
 
 TEST_F(FingerprintTest, AnyWordThatDiffersShows) {
-  const ReturnSlot slot{1, {1, 2, 3, 1, 2, 3}};
-  uint64_t before = of(slot);
+  const std::vector<uint64_t> slots{make_slot(1, 3, 7, 13), make_slot(15, 19, 25, 25)};
+  uint64_t before = of(slots);
   for (uint32_t at : {1u, 3u, 7u, 13u, 15u, 19u, 25u})
     for (uint32_t bit = 0; bit < 48; bit++) {
       words_[at] ^= uint64_t{1} << bit;
-      EXPECT_NE(before, of(slot)) << "word " << at << ", bit " << bit;
+      EXPECT_NE(before, of(slots)) << "word " << at << ", bit " << bit;
       words_[at] ^= uint64_t{1} << bit;
     }
   words_[2] = words_[4] = 0;
-  EXPECT_EQ(before, of(slot)) << "words that are not the layout's";
+  EXPECT_EQ(before, of(slots)) << "words that are not the layout's";
+}
+
+TEST_F(FingerprintTest, InAChainTheWordBeforeCountsToo) {
+  const std::vector<uint64_t> slots{make_slot(2, 4, 8, 14), make_slot(16, 20, 26, 26)};
+  uint64_t before = of<Words::kChained>(slots);
+  EXPECT_NE(before, of(slots));
+  for (uint32_t at : {2u, 4u, 8u, 14u, 16u, 20u, 26u})
+    for (uint32_t back : {0u, 1u})
+      for (uint32_t bit = 0; bit < 48; bit++) {
+        words_[at - back] ^= uint64_t{1} << bit;
+        EXPECT_NE(before, of<Words::kChained>(slots)) << "word " << at - back << ", bit " << bit;
+        words_[at - back] ^= uint64_t{1} << bit;
+      }
+  words_[5] = words_[6] = 0;
+  EXPECT_EQ(before, of<Words::kChained>(slots));
 }
 
 TEST_F(FingerprintTest, WordsThatChangePlacesShow) {
-  const ReturnSlot slot{0, {1, 1, 1, 1, 1, 1}};
-  uint64_t before = of(slot);
-  for (uint32_t a = 0; a < 14; a += 2)
-    for (uint32_t b = a + 2; b < 14; b += 2) {
+  const std::vector<uint64_t> slots{make_slot(0, 2, 4, 6), make_slot(8, 10, 12, 14)};
+  uint64_t before = of(slots);
+  for (uint32_t a = 0; a < 16; a += 2)
+    for (uint32_t b = a + 2; b < 16; b += 2) {
       std::swap(words_[a], words_[b]);
-      EXPECT_NE(before, of(slot)) << a << " and " << b;
+      EXPECT_NE(before, of(slots)) << a << " and " << b;
       std::swap(words_[a], words_[b]);
     }
 }
 
 TEST_F(FingerprintTest, EqualWordsElsewhereAreAnotherStack) {
   for (address& word : words_) word = 0x401000;
-  EXPECT_NE(of({1, {1, 2, 3, 1, 2, 3}}), of({1, {1, 2, 3, 1, 3, 2}}));
-  EXPECT_NE(of({1, {}}), of({2, {}}));
+  EXPECT_NE(of({make_slot(1, 3, 7, 13)}), of({make_slot(1, 3, 7, 15)}));
+  EXPECT_NE(of({make_slot(1, 1, 1, 1)}), of({make_slot(2, 2, 2, 2)}));
+  EXPECT_NE(of({make_slot(1, 3, 7, 13)}), of({make_slot(1, 3, 7, 13), make_slot(13, 13, 13, 13)}));
 }
 
 TEST_F(FingerprintTest, ItsHalvesKnowOfEveryWord) {
-  const ReturnSlot slot{0, {1, 1, 1, 1, 1, 1}};
+  const std::vector<uint64_t> slots{make_slot(0, 2, 4, 6), make_slot(8, 10, 12, 12)};
   std::set<uint32_t> low, high;
   for (uint32_t at = 0; at < 14; at += 2)
     for (uint32_t i = 0; i < 1000; i++) {
       words_[at] += 5;
-      uint64_t h = of(slot);
+      uint64_t h = of(slots);
       low.insert(uint32_t(h));
       high.insert(uint32_t(h >> 32));
     }
@@ -84,34 +102,42 @@ TEST_F(FingerprintTest, ItsHalvesKnowOfEveryWord) {
 }
 
 TEST_F(FingerprintTest, NoWordBeyondTheStackIsRead) {
-  uint64_t slot, h = 0;
-  ReturnSlot returns{uint16_t(kWords - 3), {1}};   // the last of them is the last word
-  memcpy(&slot, &returns, sizeof(slot));
-  EXPECT_TRUE(add_returns(h, &slot, sp(), last()));
-  EXPECT_FALSE(add_returns(h, &slot, sp(), last() - 8));
-  ValueSlot values{0, {1, 1, UINT16_MAX}};
-  memcpy(&slot, &values, sizeof(slot));
-  EXPECT_FALSE(add_values(h, &slot, sp(), last()));
+  uint64_t sum = 0;
+  const uint64_t slots[] = {make_slot(0, 1, 2, 3), make_slot(kWords - 3, kWords - 2, kWords - 1, kWords - 1)};
+  EXPECT_TRUE(add_slots<Words::kReturns>(sum, slots, 0, 2, sp(), most()));
+  EXPECT_FALSE(add_slots<Words::kReturns>(sum, slots, 0, 2, sp(), most() - 1));
+  EXPECT_FALSE(add_slots<Words::kChained>(sum, slots, 0, 2, sp(), most() - 1));
+  const uint64_t far = make_slot(0, 1, 2, UINT16_MAX);
+  EXPECT_FALSE(add_slots<Words::kValues>(sum, &far, 0, 1, sp(), most()));
 }
 
 TEST_F(FingerprintTest, ValuesAreRelative) {
-  uint64_t slot, here = 0, there = 0;
-  ValueSlot values{0, {1, 2, 3}};
-  memcpy(&slot, &values, sizeof(slot));
+  uint64_t here = 0, there = 0;
+  const uint64_t slot = make_slot(0, 1, 3, 6);
   address copy[kWords];
   for (uint32_t i = 0; i < kWords; i++) {
     words_[i] = sp() + i * 16;
     copy[i] = reinterpret_cast<address>(copy) + i * 16;
   }
-  EXPECT_TRUE(add_values(here, &slot, sp(), last()));
-  EXPECT_TRUE(add_values(there, &slot, reinterpret_cast<address>(copy), reinterpret_cast<address>(&copy[kWords - 1])));
+  EXPECT_TRUE(add_slots<Words::kValues>(here, &slot, 0, 1, sp(), most()));
+  EXPECT_TRUE(add_slots<Words::kValues>(there, &slot, 0, 1, reinterpret_cast<address>(copy), most()));
   EXPECT_EQ(here, there);
+}
+
+TEST_F(FingerprintTest, FactorsAreOddAndDiffer) {
+  std::set<uint64_t> all;
+  for (uint32_t i = 0; i < kMostSlots; i++)
+    for (uint64_t factor : {kFactors.of[i].words[0], kFactors.of[i].words[1], kFactors.of[i].chained[0], kFactors.of[i].chained[1], kFactors.slots[i]}) {
+      EXPECT_EQ(1u, factor & 1);
+      all.insert(factor);
+    }
+  EXPECT_EQ(5u * kMostSlots, all.size());
 }
 
 // ---------------------------------------------------------------- known stacks
 using KnownStacksTest = CoreTest;
 
-uint64_t some_fingerprint(uint64_t n) { return finished((n + 1) * 0x9E3779B97F4A7C15ull); }
+uint64_t some_fingerprint(uint64_t n) { return fingerprint_of(n, 1); }
 
 TEST_F(KnownStacksTest, ManyAreKnownAndNoOtherIs) {
   constexpr uint32_t kMany = 50000;
@@ -174,8 +200,8 @@ bool known_here(const Lookup& k) {
   Place* p = find_place(*k.home, k.key);
   for (uint32_t i = 0; p && i < kGroupLines; i++) {
     Place& line = line_of(*k.home, i);
-    uint64_t fingerprint, meta = line.meta;
-    if (is_of(meta, k.key) && fingerprint_at(line, meta, k.key, k.caller, fingerprint) && known_stack(fingerprint)) return true;
+    uint64_t sum, meta = line.meta;
+    if (is_of(meta, k.key) && sum_at(line, meta, k.caller, sum) && known_stack(fingerprint_of(sum, line.layout))) return true;
   }
   return false;
 }
