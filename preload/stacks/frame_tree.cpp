@@ -7,25 +7,17 @@ namespace tidemark::stacks {
 using namespace format;
 namespace {
 
-// Open addressing; an entry is a node id (24 bits) under 8 bits of its hash.
+// Open addressing; an entry is a node id (24 bits) under 40 bits of its hash.
 struct Index {
-  uint32_t mask;
-  std::atomic<uint32_t> entries[];
+  uint64_t mask;
+  std::atomic<uint64_t> entries[];
+  uint64_t home(uint64_t hash) const { return hash >> 24 & mask; }
 };
 constexpr uint32_t kFirstIndex = 512;
 constexpr uint32_t kIdMask = 0xffffff;
 constinit std::atomic<Index*> index_{nullptr};
 constinit base::SpinLock tree_lock;
 constinit std::atomic<uint32_t> nodes{0};
-
-uint32_t hash_of(const Node& n) {
-  uint64_t h = (n.words[0] * 0x9E3779B97F4A7C15ull + n.words[1] * 0xC2B2AE3D27D4EB4Full) ^
-               (n.words[2] * 0xD6E8FEB86659FD93ull + n.words[3] * 0xA0761D6478BD642Full) ^
-               (n.words[4] * 0xE7037ED1A0B428DBull + n.words[5] * 0x8EBC6AF09C88C6E3ull);
-  h ^= (h >> 32) + n.caller * 0x589965CC75374CC3ull + n.rule + (uint64_t{n.generation} << 20);
-  h *= 0x9E3779B97F4A7C15ull;
-  return uint32_t(h >> 32);
-}
 
 bool same(const Node& a, const Node& b) {
   uint64_t d = (a.caller ^ b.caller) | (a.rule ^ b.rule) | (a.generation ^ b.generation);
@@ -34,31 +26,31 @@ bool same(const Node& a, const Node& b) {
 }
 
 Index* new_index(uint32_t size) {
-  auto* index = static_cast<Index*>(base::small_table(sizeof(Index) + size * 4ull));
+  auto* index = static_cast<Index*>(base::small_table(sizeof(Index) + size * 8ull));
   if (index) index->mask = size - 1;
   return index;
 }
 
-void put(Index* index, uint32_t id, uint32_t hash) {
-  uint32_t i = hash & index->mask;
+void put(Index* index, uint64_t entry) {
+  uint64_t i = index->home(entry);
   while (index->entries[i].load(std::memory_order_relaxed)) i = (i + 1) & index->mask;
-  index->entries[i].store(id | hash >> 24 << 24, std::memory_order_release);
+  index->entries[i].store(entry, std::memory_order_release);
 }
 
-uint32_t find(const Index* index, const Node& n, uint32_t hash) {
-  for (uint32_t i = hash & index->mask;; i = (i + 1) & index->mask) {
-    uint32_t e = index->entries[i].load(std::memory_order_acquire);
+uint32_t find(const Index* index, const Node& n, uint64_t hash) {
+  for (uint64_t i = index->home(hash);; i = (i + 1) & index->mask) {
+    uint64_t e = index->entries[i].load(std::memory_order_acquire);
     if (!e) return 0;
-    if (e >> 24 == hash >> 24 && same(*base::line<Node>(e & kIdMask), n)) return e & kIdMask;
+    if (!((e ^ hash) >> 24) && same(*base::line<Node>(e & kIdMask), n)) return uint32_t(e & kIdMask);
   }
 }
 
 // tree_lock is held. A table that has been outgrown is left to readers that linger in it.
 Index* grow(Index* old) {
-  Index* index = new_index((old->mask + 1) * 2);
+  Index* index = new_index(uint32_t(old->mask + 1) * 2);
   if (!index) return old;
-  for (uint32_t i = 0; i <= old->mask; i++)
-    if (uint32_t e = old->entries[i].load(std::memory_order_relaxed)) put(index, e & kIdMask, hash_of(*base::line<Node>(e & kIdMask)));
+  for (uint64_t i = 0; i <= old->mask; i++)
+    if (uint64_t e = old->entries[i].load(std::memory_order_relaxed)) put(index, e);
   index_.store(index, std::memory_order_release);
   return index;
 }
@@ -72,16 +64,16 @@ void count_new(const Node& n) {
 }  // namespace
 
 // tree_lock is held, and there is no such node.
-static uint32_t add_node(Node& n, uint32_t hash) {
+static uint32_t add_node(Node& n, uint64_t hash) {
   Index* index = index_.load(std::memory_order_relaxed);
   uint32_t count = nodes.load(std::memory_order_relaxed);
-  if (count * 4 > index->mask * 3) index = grow(index);
+  if (uint64_t{count} * 4 > index->mask * 3) index = grow(index);
   if (count >= index->mask) return kNoNode;
   uint32_t id = base::take_lines(PageKind::kNodes, 1);
   if (!id) return kNoNode;
   n.stack = 0;
   *base::line<Node>(id) = n;
-  put(index, id, hash);
+  put(index, (hash & ~uint64_t{kIdMask}) | id);
   nodes.store(count + 1, std::memory_order_release);
   base::header().coverage[kNodes] = count + 1;
   count_new(n);
@@ -92,9 +84,8 @@ PathWriter::~PathWriter() {
   if (adding_) tree_lock.unlock();
 }
 
-uint32_t PathWriter::put(Node& n) {
+uint32_t PathWriter::put(Node& n, uint64_t hash) {
   if (n.caller == kCutNode || (n.caller > kCutNode && base::line<Node>(n.caller)->generation & kNodeCut)) n.generation |= kNodeCut;
-  uint32_t hash = hash_of(n);
   if (adding_) return add_node(n, hash);
   uint32_t before = nodes.load(std::memory_order_acquire);
   if (uint32_t id = find(index_.load(std::memory_order_acquire), n, hash)) return id;
@@ -109,7 +100,35 @@ uint32_t PathWriter::put(Node& n) {
   return add_node(n, hash);
 }
 
-uint32_t put_node(Node& n) { return PathWriter().put(n); }
+uint32_t put_node(Node& n, uint64_t hash) { return PathWriter().put(n, hash); }
+
+uint64_t extend_hash(uint64_t outer, const Node& n) {
+  if (n.rule & 0xff) return extend_hash(outer, n.words[0]);
+  for (uint32_t i = kFramesPerNode; i--;)
+    if (i == kFramesPerNode - 1 || n.words[i] >> 48) outer = extend_hash(outer, n.words[i]);
+  return outer;
+}
+
+uint64_t path_hash(uint32_t id, uint32_t* room, uint32_t most) {
+  uint32_t count = 0;
+  for (; id > kCutNode; id = base::line<Node>(id)->caller) {
+    if (count == most) return base::mix(room[0] + kRootHash);
+    room[count++] = id;
+  }
+  uint64_t hash = id == kRootNode ? kRootHash : kCutHash;
+  while (count) hash = extend_hash(hash, *base::line<Node>(room[--count]));
+  return hash;
+}
+
+void prefetch_index(uint64_t hash) {
+  const Index* index = index_.load(std::memory_order_acquire);
+  __builtin_prefetch(&index->entries[index->home(hash)]);
+}
+void prefetch_node(uint64_t hash) {
+  const Index* index = index_.load(std::memory_order_acquire);
+  uint64_t e = index->entries[index->home(hash)].load(std::memory_order_relaxed);
+  if (!((e ^ hash) >> 24)) __builtin_prefetch(base::line<Node>(e & kIdMask));
+}
 
 static uint32_t new_stack(uint32_t leaf, StackKind kind) {
   uint32_t id = base::take_stack();

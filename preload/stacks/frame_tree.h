@@ -9,9 +9,20 @@ namespace tidemark::stacks {
 
 inline constexpr uint32_t kNoNode = 0xffffffff;   // no room
 
+// A path's hash: of its frames' words, from the outermost on. Nodes are looked for by that of their innermost frame, which is known before the
+// node outside of them is found: so all of a path's can be fetched at once.
+inline constexpr uint64_t kRootHash = 0xA0761D6478BD642F, kCutHash = 0xE7037ED1A0B428DB;
+inline uint64_t extend_hash(uint64_t outer, uint64_t word) { return base::mix(outer ^ word); }
+uint64_t extend_hash(uint64_t outer, const format::Node& n);
+// The hash up to node `id`. room: for ids, as many as there are nodes on the way to the root; where there are more, another number: nodes that are
+// looked for by that will be new ones.
+uint64_t path_hash(uint32_t id, uint32_t* room, uint32_t most);
+void prefetch_index(uint64_t hash);   // where a node's id would be
+void prefetch_node(uint64_t hash);    // the node, if that has arrived
+
 // The node equal to `n` (its `stack` does not matter), found or added; kNoNode when there is no room. n.generation without
 // kNodeCut: it is set here from the caller.
-uint32_t put_node(format::Node& n);
+uint32_t put_node(format::Node& n, uint64_t hash);
 
 // The same for the nodes of one path, from the outermost on. What has a new node for its caller is new as well: only the first of those is
 // looked for, and from it on the lock is held, until the end.
@@ -21,7 +32,7 @@ class PathWriter {
   ~PathWriter();
   PathWriter(const PathWriter&) = delete;
   PathWriter& operator=(const PathWriter&) = delete;
-  uint32_t put(format::Node& n);
+  uint32_t put(format::Node& n, uint64_t hash);
 
  private:
   bool adding_ = false;

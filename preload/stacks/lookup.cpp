@@ -101,16 +101,17 @@ __attribute__((noinline)) uint32_t find_leaf(const Lookup& k) {
   return leaf;
 }
 
-static uint32_t find_without_place(const Lookup& k) {
-  if (uint32_t stack = walk_to_stack(k.caller)) return stack;
+static uint32_t find_without_place(const Lookup& k, bool& added) {
+  if (uint32_t stack = walk_to_stack(k.caller, added)) return stack;
   uint32_t leaf = find_leaf(k);
   return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
 }
 
 // The overflow record is noted like any other stack's: a region that is full stays full, and to ask again would be a walk each time.
 static uint32_t find_and_note(const Lookup& k, bool is_new) {
-  uint32_t stack = find_without_place(k);
-  if (stack != base::header().overflow_stack) note_stack(k.caller, k.key, stack, is_new);
+  bool added;
+  uint32_t stack = find_without_place(k, added);
+  note_stack(k.caller, k.key, stack, is_new, added);
   return stack;
 }
 
@@ -157,7 +158,8 @@ __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   Place* place = find_place(*k.home, k.key);
   if (!place) return find_and_note(k, false);
   uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
-  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k);
+  bool added;
+  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k, added);
   uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
   if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.caller, sum)) return find_and_note(k, false);
   uint32_t stack = last_stack(*place, meta, sum);

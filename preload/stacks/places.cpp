@@ -150,7 +150,7 @@ static Place* line_with(Places& t, Place& home, Place* room, uint64_t key, const
   return p;
 }
 
-void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now) {
+void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bool added) {
   if (!on_own_stack(base::thread_state, caller.sp)) return;
   Places* t = places.load(std::memory_order_acquire);
   if (used.load(std::memory_order_relaxed) * 3 > t->mask || denied.load(std::memory_order_relaxed) > kMostDenied) {
@@ -185,7 +185,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now) {
   }
   uint64_t sum;   // by the layout that was found: the line may have another's by now
   if (!sum_by(l.slots, l.slots + kNearSlots, meta_of(l, key, 0), caller, sum)) return;
-  know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts) + key), stack, base::header().coverage[format::kStacks]);
+  if (!added) know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts) + key), stack, base::header().coverage[format::kStacks]);
   remember_last(*p, sum, stack);
 }
 

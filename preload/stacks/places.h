@@ -122,7 +122,8 @@ inline Place* find_place(Place& home, uint64_t key) {
 void prefer(Place& first, Place& other);   // two lines of one place change roles
 
 // After a look-up by other means: the present stack, which is this one. It is learnt at once (`now`), or if others like it come.
-void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now);
+// `added`: it was never seen before, and may never be again: its fingerprint is not kept yet.
+void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bool added);
 
 bool start_places();   // fresh, empty (also in a child of fork); false: no memory
 void empty_places();   // see empty_caches

@@ -17,7 +17,6 @@ namespace {
 
 constexpr uint64_t kLargeFrame = 2048;
 constexpr uint32_t kUnknownGeneration = ~0u;
-constexpr uint64_t kFirstHash = 0xA0761D6478BD642F;
 
 struct Walked {
   Frame* frames;    // from the innermost on
@@ -96,23 +95,19 @@ bool add_plain_frame(Walked& w, Rule& rule, address& pc, address& sp, address& r
 bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp, address& rbp, bool& signal) {
   uint16_t kind = kind_of(rule);
   Frame& f = w.frames[w.count++];
+  f = {};   // the buffer was another walk's
   f.sp = sp, f.rbp = rbp;
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
   f.rule = uint16_t(rule & ~kUncalled);
   f.after_signal = signal;
-  f.large = f.fixed = false;   // the buffer is another walk's
   f.generation = kUnknownGeneration;
   if (kind == kRuleEnd) {
     f.rule &= 0xff00;
-    f.rbp_at = f.cfa_at = 0;
-    f.uses_rbp = false;
     w.ended = f.fixed = !signal;
     return false;   // outer stays kRootNode
   }
   if (kind == kRuleHard) {
     f.rule = kRuleHard;
-    f.rbp_at = f.cfa_at = 0;
-    f.uses_rbp = false;
     w.ended = f.fixed = !signal;
     w.outer = kCutNode;
     return false;
@@ -212,6 +207,20 @@ void fill(Node& n, const Frame* f, uint32_t k) {
   for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;
 }
 
+// Hashes the frames that are not the path's yet.
+void hash_frames(Walked& w) {
+  uint64_t hash;
+  auto* room = reinterpret_cast<uint32_t*>(w.frames + w.count);
+  if (w.met) hash = w.path->frames[w.left - 1].hash;
+  else hash = path_hash(w.outer, room, kMostPathFrames * sizeof(Frame) / sizeof(uint32_t));
+  for (uint32_t i = w.count; i--;) hash = w.frames[i].hash = extend_hash(hash, w.frames[i].word);
+}
+
+void fetch_nodes(const Frame* frames, uint32_t count) {
+  for (auto* fetch : {prefetch_index, prefetch_node})
+    for (uint32_t i = count; i; i -= group_size(frames, i)) fetch(frames[i - group_size(frames, i)].hash);
+}
+
 // Of frames from the innermost on, outside of which node `id` goes on. A frame that begins a full group gets its node.
 uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
   for (uint32_t i = 0; i < count; i++) {
@@ -219,6 +228,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
     if (f.generation == kUnknownGeneration) f.generation = generation_at((f.word & kPcMask) + f.after_signal);
     f.node = 0;
   }
+  fetch_nodes(frames, count);
   PathWriter path;
   for (uint32_t i = count; i;) {   // from the outside inwards
     uint32_t k = group_size(frames, i);
@@ -227,7 +237,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
     n.caller = id;
     fill(n, innermost, k);
     i -= k;
-    id = path.put(n);
+    id = path.put(n, innermost->hash);
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
     if (full && !innermost->after_signal) innermost->node = id;
@@ -251,13 +261,8 @@ uint32_t insert(Walked& w) {
   return leaf;
 }
 
-// Hashes the frames that are not the path's yet; false: the stack is not known to its end.
-bool hash_frames(Walked& w, uint64_t& hash) {
-  if (!w.path || (!w.met && !w.ended)) return false;
-  hash = w.met ? w.path->frames[w.left - 1].hash : kFirstHash;
-  for (uint32_t i = w.count; i--;) hash = w.frames[i].hash = base::mix(hash ^ w.frames[i].word);
-  return true;
-}
+// Whether the stack is known to its end.
+bool whole(const Walked& w) { return w.path && (w.met || w.ended); }
 
 // The path is now this stack's, as far out as frames are fixed.
 void remember(const Walked& w) {
@@ -311,23 +316,25 @@ uint32_t walk(address pc, address sp, address rbp) {
   Walked w{buffer.frames()};
   use_path(w, sp);
   collect(w, pc, sp, rbp, true);
+  hash_frames(w);
   uint32_t leaf = insert(w);
   // The tree's lock is free again: the joins' table may have to grow. Of the innermost frame the leaf cache is asked.
   for (uint32_t i = w.count; i-- > 1;)
     if (w.frames[i].node && !(base::line<Node>(w.frames[i].node)->generation & kNodeCut)) note_join(w.frames[i], w.frames[i].node);
-  uint64_t hash;
-  if (hash_frames(w, hash)) remember(w);
+  if (whole(w)) remember(w);
   return leaf;
 }
 
-uint32_t walk_to_stack(const Caller& caller) {
+uint32_t walk_to_stack(const Caller& caller, bool& added) {
   Borrowed buffer;
   Walked w{buffer.frames()};
+  added = false;
   use_path(w, caller.sp);
   if (!w.path) return 0;
   collect(w, caller.pc, caller.sp, caller.rbp, false);
-  uint64_t hash;
-  if (!hash_frames(w, hash)) return 0;
+  if (!whole(w)) return 0;
+  hash_frames(w);
+  uint64_t hash = w.count ? w.frames[0].hash : w.path->frames[w.left - 1].hash;
   auto& recent = w.path->recent[hash >> 32 & (kRecent - 1)];
   bool is_recent = recent.hash == hash && recent.epoch == path_epoch();
   if (is_recent) __builtin_prefetch(base::line<StackRecord>(recent.stack), 1);
@@ -337,11 +344,12 @@ uint32_t walk_to_stack(const Caller& caller) {
   if (!stack) {
     base::count(kCacheMisses);
     uint32_t leaf = insert(w);
+    added = true;
     remember(w);   // with nodes now
     stack = leaf == kNoNode ? base::header().overflow_stack : stack_of(leaf);
     know_stack(hash, stack, base::header().coverage[kStacks]);
   }
-  if (!is_recent && stack != base::header().overflow_stack) recent = {hash, stack, path_epoch()};
+  if (!is_recent) recent = {hash, stack, path_epoch()};
   return stack;
 }
 

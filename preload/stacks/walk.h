@@ -10,7 +10,7 @@ inline constexpr uint32_t kMinDepth = 256, kMaxDepth = 512;
 uint32_t walk(address pc, address sp, address rbp);   // leaf node, or kNoNode
 // By way of the thread's path: the stack's record, Header::overflow_stack when there is no room. 0: not a stack of the thread's own, or too deep or
 // not regular enough for that.
-uint32_t walk_to_stack(const Caller& caller);
+uint32_t walk_to_stack(const Caller& caller, bool& added);
 void reset_walk_buffers();                            // child of fork
 
 // The path's frames as return addresses, innermost first; returns how many there are. `trusted`: how many of them rest on unwind

@@ -15,6 +15,11 @@
 
 namespace tidemark {
 
+inline uint32_t put_node(format::Node& n) {
+  uint32_t room[64];
+  return stacks::put_node(n, stacks::extend_hash(stacks::path_hash(n.caller, room, 64), n));
+}
+
 class CoreTest : public testing::Test {
  protected:
   static constexpr uint64_t kBytes = 4 << 20;
@@ -42,7 +47,7 @@ class CoreTest : public testing::Test {
   uint32_t some_stack(uint64_t n) {
     format::Node node{};
     for (auto& word : node.words) word = (0x1000 + n) | uint64_t{2} << 48;
-    return stacks::stack_of(stacks::put_node(node));
+    return stacks::stack_of(put_node(node));
   }
 
   uint32_t word_ = 7;

@@ -1,8 +1,10 @@
 #include "preload/stacks/path.h"
 
 #include <alloca.h>
+#include <execinfo.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <thread>
@@ -51,7 +53,20 @@ uint32_t walked_alone(const Caller& c) {
 }
 uint32_t leaf_of(uint32_t stack) { return base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff; }
 
+// Whether the stack's frames are those that glibc finds: the inner ones as well as the outer ones.
+bool as_backtrace_finds(const Caller& c, uint32_t stack) {
+  constexpr int kMost = 256;
+  void* theirs[kMost];
+  address ours[kMost];
+  bool cut;
+  uint32_t trusted, n = frames_of(leaf_of(stack), ours, kMost, cut, trusted);
+  int all = backtrace(theirs, kMost), skip = 0;
+  while (skip < all && reinterpret_cast<address>(theirs[skip]) != c.pc) skip++;
+  return !cut && n == uint32_t(all - skip) && std::equal(ours, ours + n, reinterpret_cast<address*>(theirs + skip));
+}
+
 struct Tally {
+  bool by_backtrace = false;   // no other walk between those by the path
   uint32_t looks = 0, wrong = 0, by_path = 0;
   std::set<uint32_t> stacks;
 };
@@ -59,12 +74,13 @@ thread_local Tally tally;
 
 __attribute__((noinline)) void look() {
   Caller c = HERE;
-  uint32_t frames = own_path.count, stack = walk_to_stack(c);
+  bool added;
+  uint32_t frames = own_path.count, stack = walk_to_stack(c, added);
   tally.looks++;
   if (!stack) return;
   tally.by_path += frames != 0;
   tally.stacks.insert(stack);
-  if (leaf_of(stack) != walked_alone(c)) tally.wrong++;
+  if (tally.by_backtrace ? !as_backtrace_finds(c, stack) : leaf_of(stack) != walked_alone(c)) tally.wrong++;
 }
 
 // A tree of calls, drawn by chance: frames of fixed sizes, small and large, and of sizes that only rbp tells; the function that called last calls
@@ -124,6 +140,17 @@ TEST_F(PathTest, GivesTheStackThatAWalkFromTheStartGives) {
   EXPECT_GT(tally.looks, 1000u);
   EXPECT_EQ(tally.looks, tally.by_path + 1);
   EXPECT_GT(tally.stacks.size(), tally.looks / 8);
+  EXPECT_EQ(0u, tally.wrong);
+}
+
+TEST_F(PathTest, GivesTheFramesThatAreThere) {
+  tally = {};
+  tally.by_backtrace = true;
+  for (uint32_t seed : {2, 2, 3, 2, 4, 3, 5, 2, 6}) {   // known stacks and new ones in turns
+    Chance chance(seed);
+    for (volatile int again = 0; again < 4; again = again + 1) grow(chance, 7);
+  }
+  EXPECT_GT(tally.looks, 1000u);
   EXPECT_EQ(0u, tally.wrong);
 }
 

@@ -127,7 +127,7 @@ uint32_t group_with(uint64_t bytes, uint16_t rule) {
   n.words[3] = MadeUpStack::kPc | bytes / 8 << 48;
   n.caller = kCutNode;
   n.rule = rule;
-  return stacks::put_node(n);
+  return put_node(n);
 }
 
 TEST_F(CoreTest, ALargeFrameIsNotFollowedBeyondItsStack) {
@@ -158,14 +158,14 @@ TEST_F(CoreTest, TheEndOfTheAddressSpaceIsNoStack) {
 TEST_F(CoreTest, EqualNodesAreOne) {
   Node a{}, b{};
   for (uint32_t i = 0; i < kFramesPerNode; i++) a.words[i] = b.words[i] = (0x5000 + i) | uint64_t{3} << 48;
-  uint32_t id = stacks::put_node(a);
-  EXPECT_EQ(id, stacks::put_node(b));
+  uint32_t id = put_node(a);
+  EXPECT_EQ(id, put_node(b));
   b.generation = 1;
-  EXPECT_NE(id, stacks::put_node(b));
+  EXPECT_NE(id, put_node(b));
   Node c = a;
   c.caller = id;
   c.generation = 0;
-  EXPECT_NE(id, stacks::put_node(c));
+  EXPECT_NE(id, put_node(c));
 }
 
 TEST_F(CoreTest, TheCutIsInherited) {
@@ -173,8 +173,8 @@ TEST_F(CoreTest, TheCutIsInherited) {
   outer.words[5] = 0x5000;
   outer.caller = kCutNode;
   inner.words[5] = 0x6000;
-  inner.caller = stacks::put_node(outer);
-  uint32_t id = stacks::put_node(inner);
+  inner.caller = put_node(outer);
+  uint32_t id = put_node(inner);
   EXPECT_TRUE(base::line<Node>(id)->generation & kNodeCut);
 }
 
