@@ -111,7 +111,7 @@ static uint32_t find_without_place(const Lookup& k, bool& added) {
 static uint32_t find_and_note(const Lookup& k, bool is_new) {
   bool added;
   uint32_t stack = find_without_place(k, added);
-  note_stack(k.caller, k.key, stack, is_new, added);
+  if (!is_new || !added) note_stack(k.caller, k.key, stack, is_new, added);   // else it may never be seen again
   return stack;
 }
 

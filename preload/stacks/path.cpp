@@ -42,6 +42,7 @@ bool append(Path& path, const Frame& frame) {
   f.needs_rbp = f.uses_rbp || (!f.rbp_at && passed_on);
   bool look_closer = f.cfa_at || (f.rbp_at && passed_on);
   path.steps[n] = pc | (look_closer ? kLookCloser : 0) | words << 48;
+  base::compiler_barrier();   // a handler may jump out of here
   path.count = n + 1;
   return true;
 }

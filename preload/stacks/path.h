@@ -23,6 +23,7 @@ struct alignas(64) Frame {
   bool after_signal;    // its pc is that of an interrupted instruction
   bool uses_rbp;        // its size follows from rbp
   bool needs_rbp;       // its size, or that of one outside of it, follows from rbp as this one is entered
+  uint8_t group;        // how many frames its node has, of which it is the innermost
   bool fixed;           // what it reads lies between its sp and the top of the thread's own stack
 };
 static_assert(sizeof(Frame) == 64);
@@ -30,7 +31,7 @@ static_assert(sizeof(Frame) == 64);
 inline constexpr uint32_t kMostPathFrames = 255;
 inline constexpr uint64_t kLookCloser = uint64_t{1} << 47;   // not by its return address alone can one tell where it leads; no bit of a pc
 
-inline constexpr uint32_t kRecent = 256;
+inline constexpr uint32_t kRecent = 256, kMaxDepth = 512, kMostWalkedFrames = kMaxDepth + kMostPathFrames;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
 struct alignas(64) Path {
   uint32_t count, epoch;
@@ -42,6 +43,7 @@ struct alignas(64) Path {
     uint64_t hash;
     uint32_t stack, epoch;
   } recent[kRecent];                 // stacks found of late, by the hash of their innermost frame
+  Frame walked[kMostWalkedFrames];   // the walk under way, from its innermost frame on; the path's that share a node with them behind
 };
 
 // How many frames of the path, from the outermost on, the present stack still has if it comes to them. sp: the hook's caller's, within the thread's

@@ -99,7 +99,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   if (find_rule(pc)) return rule;
-  if (used * 4 >= t->mask * 3) {
+  if (used * 2 >= t->mask) {
     if (!grow()) return used < t->mask ? rule : Rule{kRuleHard};   // no memory: works on, uncached
     t = rule_table.load(std::memory_order_relaxed);
   }

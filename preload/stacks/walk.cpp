@@ -27,6 +27,7 @@ struct Walked {
   bool met = false;             // the last of these
   bool ended = false;           // at the stack's end, and certainly
   address end_at = 0;           // see Path
+  uint32_t more = 0;            // frames of the path that were copied behind the new ones, for they share a node with them
 };
 
 // Whether a frame that was stepped over once may be stepped over again without a look at where each step leads: its size is fixed, and it
@@ -67,28 +68,6 @@ void note_words(Frame& f, Rule rule, address cfa) {
   address last = base::thread_state.stack_top - 8;
   auto within = [&](address a) { return a >= f.sp && a <= last; };
   f.fixed = kind != kRuleSignal && within(cfa - 8) && (!f.rbp_at || within(f.rbp_at)) && (!f.cfa_at || within(f.cfa_at));
-}
-
-// What add_frame does for most frames: a plain one that is within the thread's own stack, outside of which there is a known one. False: nothing done.
-bool add_plain_frame(Walked& w, Rule& rule, address& pc, address& sp, address& rbp) {
-  bool by_rbp = is_frame_pointer_rule(rule);
-  auto save = int8_t(rule >> 8);
-  if (!by_rbp && ((rule & 0xff) != kRuleRsp || save == kRbpAtRbp)) return false;
-  address cfa = by_rbp ? rbp + 16 : sp + (rule >> 48) * 8, last = base::thread_state.stack_top - 8, bytes = cfa - sp;
-  address rbp_at = save ? cfa + address(int64_t{8} * save) : 0;
-  if (bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last || (save && (rbp_at < sp || rbp_at > last))) return false;
-  address next_pc = base::load(cfa - 8);
-  const RuleEntry* next = next_pc ? find_rule(next_pc) : nullptr;
-  Rule next_rule = next ? rule_in(*next) : kUncalled;
-  if (next_rule & kUncalled) return false;
-  w.frames[w.count++] = {.sp = sp, .rbp = rbp, .word = (pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-                         .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(rule & 0xff00), .large = false,
-                         .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .fixed = true};
-  if (save) rbp = base::load(rbp_at);
-  sp = cfa;
-  pc = next_pc;
-  rule = next_rule;
-  return true;
 }
 
 // Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
@@ -146,12 +125,46 @@ bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp,
 }
 
 // Whether the frame that is entered like this is one of the path's.
-bool meets_path(Walked& w, address pc, address sp, address rbp) {
+TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) {
   const Frame* f = w.path->frames;
   while (w.left && f[w.left - 1].sp < sp) w.left--;
   if (!w.left) return false;
   f += w.left - 1;
   return w.met = f->sp == sp && !((f->word ^ pc) << 16) && (!f->needs_rbp || f->rbp == rbp);
+}
+
+// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
+TIDEMARK_INLINE bool collect_plain(Walked& w, Rule& rule, address& pc, address& sp, address& rbp) {
+  address last = base::thread_state.stack_top - 8;
+  for (uint32_t n = w.count; n < kMinDepth; w.count = ++n) {
+    bool by_rbp = is_frame_pointer_rule(rule);
+    auto save = int8_t(rule >> 8);
+    if (TIDEMARK_UNLIKELY(!by_rbp && ((rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return false;
+    address cfa = by_rbp ? rbp + 16 : sp + (rule >> 48) * 8, bytes = cfa - sp;
+    if (TIDEMARK_UNLIKELY(bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last)) return false;
+    address rbp_at = 0, rbp_was = rbp;
+    if (save) {
+      rbp_at = cfa + address(int64_t{8} * save);
+      if (TIDEMARK_UNLIKELY(rbp_at < sp || rbp_at > last)) return false;
+    }
+    address next_pc = base::load(cfa - 8);
+    const RuleEntry* next = TIDEMARK_LIKELY(next_pc) ? find_rule(next_pc) : nullptr;
+    if (TIDEMARK_UNLIKELY(!next)) return false;
+    Rule next_rule = rule_in(*next);
+    if (TIDEMARK_UNLIKELY(next_rule & kUncalled)) return false;
+    if (save) rbp = base::load(rbp_at);
+    w.frames[n] = {.sp = sp, .rbp = rbp_was, .word = (pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
+                   .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(rule & 0xff00), .large = false,
+                   .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
+    sp = cfa;
+    pc = next_pc;
+    rule = next_rule;
+    if (meets_path(w, pc, sp, rbp)) {
+      w.count = n + 1;
+      return true;
+    }
+  }
+  return false;
 }
 
 // From the innermost frame on until the path is met, or a join is found.
@@ -161,8 +174,8 @@ void collect(Walked& w, address pc, address sp, address rbp, bool ask_joins) {
   Rule rule = rule_of(pc);
   uint32_t joins = 0;
   for (;;) {
-    bool plain = !ask_joins && !signal && w.count < kMinDepth && add_plain_frame(w, rule, pc, sp, rbp);
-    if (!plain && !add_frame(w, rule, joins, pc, sp, rbp, signal)) return;
+    if (!ask_joins && !signal && collect_plain(w, rule, pc, sp, rbp)) return;
+    if (!add_frame(w, rule, joins, pc, sp, rbp, signal)) return;
     if (signal) continue;
     if (w.path && meets_path(w, pc, sp, rbp)) return;
     if (!ask_joins) continue;
@@ -216,19 +229,37 @@ void hash_frames(Walked& w) {
   for (uint32_t i = w.count; i--;) hash = w.frames[i].hash = extend_hash(hash, w.frames[i].word);
 }
 
-void fetch_nodes(const Frame* frames, uint32_t count) {
-  for (auto* fetch : {prefetch_index, prefetch_node})
-    for (uint32_t i = count; i; i -= group_size(frames, i)) fetch(frames[i - group_size(frames, i)].hash);
+// Which frames share nodes; fetches where these would be found.
+void group(Frame* frames, uint32_t count) {
+  uint32_t innermost = count;
+  while (innermost) {
+    uint32_t k = group_size(frames, innermost);
+    innermost -= k;
+    frames[innermost].group = uint8_t(k);
+    prefetch_index(frames[innermost].hash);
+  }
 }
 
-// Of frames from the innermost on, outside of which node `id` goes on. A frame that begins a full group gets its node.
-uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
-  for (uint32_t i = 0; i < count; i++) {
-    Frame& f = frames[i];
+// Before a path is put into the tree: its frames' generations and nodes. Where the path was met, its frames up to the first one that begins a node go
+// along.
+void prepare(Walked& w) {
+  const Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
+  if (w.met) {
+    uint32_t id = 0;
+    for (; w.more < w.left && !(id = known[-int64_t(w.more)].node); w.more++) w.frames[w.count + w.more] = known[-int64_t(w.more)];
+    w.outer = id ? id : w.path->outer;
+  }
+  uint32_t all = w.count + w.more;
+  for (uint32_t i = 0; i < all; i++) {
+    Frame& f = w.frames[i];
     if (f.generation == kUnknownGeneration) f.generation = generation_at((f.word & kPcMask) + f.after_signal);
     f.node = 0;
   }
-  fetch_nodes(frames, count);
+  group(w.frames, all);
+}
+
+// Each frame that begins a full group gets its node.
+uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
   PathWriter path;
   for (uint32_t i = count; i;) {   // from the outside inwards
     uint32_t k = group_size(frames, i);
@@ -245,16 +276,12 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
   return id;
 }
 
-// Where the path was met, its frames up to the first one that begins a node go along.
 uint32_t insert(Walked& w) {
-  uint32_t more = 0, id = w.outer;
+  prepare(w);
+  for (uint32_t i = 0; i < w.count + w.more; i += w.frames[i].group) prefetch_node(w.frames[i].hash);
+  uint32_t leaf = put_path(w.frames, w.count + w.more, w.outer);
   Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
-  if (w.met) {
-    for (id = 0; more < w.left && !(id = known[-int64_t(more)].node); more++) w.frames[w.count + more] = known[-int64_t(more)];
-    if (!id) id = w.path->outer;
-  }
-  uint32_t leaf = put_path(w.frames, w.count + more, id);
-  for (uint32_t i = 0; i < more; i++) {
+  for (uint32_t i = 0; i < w.more; i++) {
     known[-int64_t(i)].node = w.frames[w.count + i].node;
     known[-int64_t(i)].generation = w.frames[w.count + i].generation;
   }
@@ -267,40 +294,56 @@ bool whole(const Walked& w) { return w.path && (w.met || w.ended); }
 // The path is now this stack's, as far out as frames are fixed.
 void remember(const Walked& w) {
   Path& p = *w.path;
+  p.count = w.met ? w.left : 0;
+  base::compiler_barrier();   // a handler may jump out of here
   if (!w.met) {
     p.epoch = path_epoch();
     p.end_at = w.end_at;
     p.outer = w.outer;
   }
-  p.count = w.met ? w.left : 0;
   for (uint32_t i = w.count; i-- && append(p, w.frames[i]);) {}
 }
 
-// A walk needs 48 KiB at most: too much for small stacks, so it borrows one of a few static buffers.
+// What their nodes are is known later.
+void remember_nodes(const Walked& w) {
+  Path& p = *w.path;
+  uint32_t n = w.met ? w.left : 0;
+  for (uint32_t i = w.count; i-- && n < p.count; n++) {
+    p.frames[n].node = w.frames[i].node;
+    p.frames[n].generation = w.frames[i].generation;
+  }
+}
+
+// A walk needs 48 KiB at most: too much for small stacks. A thread that has no path borrows one of a few static buffers; who finds its own one taken
+// was jumped out of by a signal handler.
 struct Buffer {
-  std::atomic<bool> taken;
-  Frame frames[kMaxDepth + kMostPathFrames];
+  std::atomic<const base::ThreadState*> taken;
+  Frame frames[kMostWalkedFrames];
 };
 constexpr uint32_t kBuffers = 8;
 constinit Buffer buffers[kBuffers]{};
 
-class Borrowed {
+class WalkBuffer {
  public:
-  Borrowed() : buffer_(borrow()) {}
-  ~Borrowed() { buffer_.taken.store(false, std::memory_order_release); }
-  Borrowed(const Borrowed&) = delete;
-  Borrowed& operator=(const Borrowed&) = delete;
-  Frame* frames() { return buffer_.frames; }
+  WalkBuffer() : borrowed_(base::thread_state.path ? nullptr : &borrow()) {}
+  ~WalkBuffer() {
+    if (borrowed_) borrowed_->taken.store(nullptr, std::memory_order_release);
+  }
+  WalkBuffer(const WalkBuffer&) = delete;
+  WalkBuffer& operator=(const WalkBuffer&) = delete;
+  Frame* frames() { return borrowed_ ? borrowed_->frames : base::thread_state.path->walked; }
 
  private:
   static Buffer& borrow() {
+    const base::ThreadState* self = &base::thread_state;
     for (uint32_t i = 0;; i++) {
       Buffer& b = buffers[i % kBuffers];
-      if (!b.taken.load(std::memory_order_relaxed) && !b.taken.exchange(true, std::memory_order_acquire)) return b;
+      const base::ThreadState* owner = b.taken.load(std::memory_order_relaxed);
+      if (owner == self || (!owner && b.taken.compare_exchange_strong(owner, self, std::memory_order_acquire))) return b;
       if (i % kBuffers == kBuffers - 1) sched_yield();
     }
   }
-  Buffer& buffer_;
+  Buffer* borrowed_;
 };
 
 void use_path(Walked& w, address sp) {
@@ -312,7 +355,7 @@ void use_path(Walked& w, address sp) {
 }  // namespace
 
 uint32_t walk(address pc, address sp, address rbp) {
-  Borrowed buffer;
+  WalkBuffer buffer;
   Walked w{buffer.frames()};
   use_path(w, sp);
   collect(w, pc, sp, rbp, true);
@@ -326,7 +369,7 @@ uint32_t walk(address pc, address sp, address rbp) {
 }
 
 uint32_t walk_to_stack(const Caller& caller, bool& added) {
-  Borrowed buffer;
+  WalkBuffer buffer;
   Walked w{buffer.frames()};
   added = false;
   use_path(w, caller.sp);
@@ -345,7 +388,7 @@ uint32_t walk_to_stack(const Caller& caller, bool& added) {
     base::count(kCacheMisses);
     uint32_t leaf = insert(w);
     added = true;
-    remember(w);   // with nodes now
+    remember_nodes(w);
     stack = leaf == kNoNode ? base::header().overflow_stack : stack_of(leaf);
     know_stack(hash, stack, base::header().coverage[kStacks]);
   }
@@ -354,7 +397,7 @@ uint32_t walk_to_stack(const Caller& caller, bool& added) {
 }
 
 void reset_walk_buffers() {
-  for (Buffer& b : buffers) b.taken.store(false, std::memory_order_relaxed);
+  for (Buffer& b : buffers) b.taken.store(nullptr, std::memory_order_relaxed);
 }
 
 uint32_t frames_of(uint32_t leaf, address* pcs, uint32_t max, bool& cut, uint32_t& trusted) {

@@ -1,11 +1,11 @@
 // A walk of the present stack by rules, from a hook's caller outwards, added to the frame tree; it stops as soon as it meets a
 // known path. Whole when that happens, or within kMinDepth frames; a deeper stack that joins nothing is cut (kCutNode).
 #pragma once
-#include "preload/base/common.h"
+#include "preload/stacks/path.h"
 
 namespace tidemark::stacks {
 
-inline constexpr uint32_t kMinDepth = 256, kMaxDepth = 512;
+inline constexpr uint32_t kMinDepth = 256;   // the most: kMaxDepth
 
 uint32_t walk(address pc, address sp, address rbp);   // leaf node, or kNoNode
 // By way of the thread's path: the stack's record, Header::overflow_stack when there is no room. 0: not a stack of the thread's own, or too deep or
