@@ -79,9 +79,30 @@ static void control(void) {
   printf("stats to a function: %d\n", bytes > 500);
 }
 
+// Blocks of an arena that is destroyed later: once the thread's cache is flushed, nothing of the arena may be given out again.
+static void own_arena(void) {
+  enum { kBlocks = 400 };
+  static void* blocks[kBlocks];
+  unsigned arena = 0;
+  size_t size = sizeof(arena);
+  mallctl("arenas.create", &arena, &size, NULL, 0);
+  for (int i = 0; i < kBlocks; i++) memset(blocks[i] = mallocx(100, MALLOCX_ARENA(arena)), i, 100);
+  for (int i = 0; i < kBlocks; i++) free(blocks[i]);
+  mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+  char name[64];
+  snprintf(name, sizeof(name), "arena.%u.destroy", arena);
+  printf("destroyed: %d\n", mallctl(name, NULL, NULL, NULL, 0));
+  int kept = 1;
+  for (int i = 0; i < kBlocks; i++) memset(blocks[i] = malloc(100), i, 100);
+  for (int i = 0; i < kBlocks; i++) kept &= all_bytes(blocks[i], i & 255, 100);
+  for (int i = 0; i < kBlocks; i++) free(blocks[i]);
+  printf("blocks after it: %d\n", kept);
+}
+
 int main(void) {
   allocation();
   one_heap();
+  own_arena();
   control();
   malloc_stats_print(NULL, NULL, "gmdablxe");  // on standard error: the test looks whether anything came
   return 0;
