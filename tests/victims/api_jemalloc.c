@@ -82,7 +82,8 @@ static void control(void) {
 // Blocks of an arena that is destroyed later: once the thread's cache is flushed, nothing of the arena may be given out again.
 static void own_arena(void) {
   enum { kBlocks = 400 };
-  static void* blocks[kBlocks];
+  static void *blocks[kBlocks], *used_up[kBlocks];
+  for (int i = 0; i < kBlocks; i++) used_up[i] = malloc(100);   // whatever cache there is in front of jemalloc's has none left
   unsigned arena = 0;
   size_t size = sizeof(arena);
   mallctl("arenas.create", &arena, &size, NULL, 0);
@@ -94,8 +95,12 @@ static void own_arena(void) {
   printf("destroyed: %d\n", mallctl(name, NULL, NULL, NULL, 0));
   int kept = 1;
   for (int i = 0; i < kBlocks; i++) memset(blocks[i] = malloc(100), i, 100);
-  for (int i = 0; i < kBlocks; i++) kept &= all_bytes(blocks[i], i & 255, 100);
-  for (int i = 0; i < kBlocks; i++) free(blocks[i]);
+  for (int i = 0; i < kBlocks; i++) {
+    unsigned owner = arena;
+    size = sizeof(owner);
+    kept &= all_bytes(blocks[i], i & 255, 100) && mallctl("arenas.lookup", &owner, &size, &blocks[i], sizeof(blocks[i])) == 0 && owner != arena;
+  }
+  for (int i = 0; i < kBlocks; i++) free(blocks[i]), free(used_up[i]);
   printf("blocks after it: %d\n", kept);
 }
 
