@@ -1,6 +1,7 @@
 #include "preload/base/memory.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -68,6 +69,15 @@ void* small_table(size_t bytes) {
   char* p = tables;
   tables += bytes;
   return p;
+}
+
+void discard_table(void* table, size_t bytes) {
+  if (bytes <= kSmall) return;   // others may lie in its pages
+  int saved = errno;
+  constexpr size_t kPage = 4096;
+  auto start = (reinterpret_cast<uintptr_t>(table) + kPage) & ~(kPage - 1), end = (reinterpret_cast<uintptr_t>(table) + bytes + kPage - 1) & ~(kPage - 1);
+  madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+  errno = saved;
 }
 
 void forget_small_tables() {

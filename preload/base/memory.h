@@ -14,6 +14,8 @@ void unmap(void* start, size_t bytes);
 void populate(void* start, size_t bytes);
 // As map_private, for tables that start small: several share a few pages that are there already. Never unmapped.
 void* small_table(size_t bytes);
+// An outgrown table's memory, all but its first page, back to the kernel. It stays mapped: who still reads it finds zeros there.
+void discard_table(void* table, size_t bytes);
 void forget_small_tables();   // child of fork: what it makes from now on has pages of its own
 
 // Whether 8 bytes at `a` can be read, without a signal: rt_sigprocmask(2) with an invalid `how` copies the set in first and

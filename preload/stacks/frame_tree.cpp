@@ -45,13 +45,14 @@ uint32_t find(const Index* index, const Node& n, uint64_t hash) {
   }
 }
 
-// tree_lock is held. A table that has been outgrown is left to readers that linger in it.
+// tree_lock is held. A table that has been outgrown is left to readers that linger in it: who misses something in zeros looks again under the lock.
 Index* grow(Index* old) {
   Index* index = new_index(uint32_t(old->mask + 1) * 2);
   if (!index) return old;
   for (uint64_t i = 0; i <= old->mask; i++)
     if (uint64_t e = old->entries[i].load(std::memory_order_relaxed)) put(index, e);
   index_.store(index, std::memory_order_release);
+  base::discard_table(old, sizeof(Index) + (old->mask + 1) * sizeof(uint64_t));
   return index;
 }
 

@@ -61,6 +61,7 @@ Table* grow(Table* old) {
         for (uint32_t w = 0; w < kWays; w++)
           if (uint32_t low = old->sets[i].low[w]) put(bigger, low, old->sets[i].entry[w]);
       table.store(bigger, std::memory_order_release);
+      base::discard_table(old, sizeof(Table) + (old->mask + 1) * sizeof(Set));
     }
   }
   growing.unlock();

@@ -38,6 +38,8 @@ void widen() {
       used.store(0);
       denied.store(0);
       places.store(wider, std::memory_order_release);
+      base::discard_table(old, sizeof(Places) + (old->mask + 1) * sizeof(Place));
+      base::discard_table(old->far, (old->mask + 1) * sizeof(FarSlots));
     }
   growing.unlock();
 }

@@ -45,6 +45,7 @@ bool grow() {
     if (w && w != kTombstone) put(t, w, e.offset.load(std::memory_order_relaxed), e.joins.load(std::memory_order_relaxed));
   }
   rule_table.store(t, std::memory_order_release);
+  base::discard_table(old, sizeof(RuleTable) + (old->mask + 1) * sizeof(RuleEntry));
   return true;
 }
 

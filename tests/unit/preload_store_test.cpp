@@ -53,5 +53,21 @@ TEST_F(CoreTest, IdsOfAChildBeginAboveItsParents) {
   EXPECT_EQ(base::store.start + (id - 100'000) * 64, reinterpret_cast<char*>(base::line<StackRecord>(id)));
 }
 
+TEST(MemoryTest, AnOutgrownTableKeepsItsFirstPageAndReadsAsZerosBeyond) {
+  constexpr size_t kBytes = 40000;
+  auto* table = static_cast<unsigned char*>(base::small_table(kBytes));
+  ASSERT_NE(nullptr, table);
+  memset(table, 1, kBytes);
+  base::discard_table(table, kBytes);
+  EXPECT_EQ(1, table[0]);
+  EXPECT_EQ(1, table[4095]);
+  for (size_t i = 4096; i < kBytes; i++) ASSERT_EQ(0, table[i]) << i;
+  table[5000] = 2;   // who lingers may write, too
+  auto* small = static_cast<unsigned char*>(base::small_table(1000));
+  memset(small, 1, 1000);
+  base::discard_table(small, 1000);
+  for (size_t i = 0; i < 1000; i++) ASSERT_EQ(1, small[i]);
+}
+
 }  // namespace
 }  // namespace tidemark
