@@ -83,7 +83,7 @@ inline uint64_t layout_hash(const uint64_t* slots, uint32_t all, uint64_t counts
   for (uint32_t i = 0; i < all; i++) h += slots[i] * kFactors.slots[i];
   return h;
 }
-// layout: with the place's key. The lower half of a sum knows little of every other word.
+// sum: with the place's key. The lower half of a sum knows little of every other word.
 inline uint64_t fingerprint_of(uint64_t sum, uint64_t layout) {
   sum += layout;
   sum = (sum ^ sum >> 32) * kRbpFactor;

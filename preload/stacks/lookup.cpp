@@ -124,7 +124,7 @@ static uint32_t ask_other_layouts(const Lookup& k, Place& first) {
     Place& p = line_of(*k.home, i);
     uint64_t& sum = sums[count];
     uint64_t meta = p.meta.load(std::memory_order_acquire);
-    if (&p == &first || !is_of(meta, k.key) || !sum_at(p, meta, k.caller, sum)) continue;
+    if (&p == &first || !is_of(meta, k.key) || !sum_at(p, meta, k.key, k.caller, sum)) continue;
     stack = last_stack(p, meta, sum);
     fingerprints[count] = fingerprint_of(sum, p.layout);
     prefetch_known_stack(fingerprints[count]);
@@ -161,7 +161,7 @@ __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   bool added;
   if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k, added);
   uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
-  if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.caller, sum)) return find_and_note(k, false);
+  if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.key, k.caller, sum)) return find_and_note(k, false);
   uint32_t stack = last_stack(*place, meta, sum);
   if (!stack) return find_known_stack(k, *place, sum);
   note_hit(*place);

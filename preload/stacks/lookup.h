@@ -42,7 +42,7 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   }
   uint32_t stack;
   if (TIDEMARK_LIKELY(is_of(meta, k.key) && !p->unsteady.load(std::memory_order_relaxed) &&
-                      sum_at(*p, meta, k.caller, sum))) {
+                      sum_at(*p, meta, k.key, k.caller, sum))) {
     stack = last_stack(*p, meta, sum);
     if (TIDEMARK_UNLIKELY(!stack)) stack = find_known_stack(k, *p, sum);
   } else {
@@ -63,7 +63,7 @@ TIDEMARK_INLINE bool sum_here(const Caller& caller, Place*& place, uint64_t& met
     if (!is_of(meta, key)) return false;
   }
   place = p;
-  return TIDEMARK_LIKELY(!p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && sum_at(*p, meta, caller, sum);
+  return TIDEMARK_LIKELY(!p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && sum_at(*p, meta, key, caller, sum);
 }
 
 }  // namespace tidemark::stacks

@@ -79,7 +79,9 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
   if (!is_of(before, key) || p.unsteady.load(std::memory_order_relaxed) == kNoLayout) p.unsteady.store(0, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
   for (uint32_t i = 0; i < l.all; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
-  p.layout = layout_hash(l.slots, l.all, l.counts) + key;
+  p.layout = layout_hash(l.slots, l.all, l.counts);
+  p.last_low.store(0, std::memory_order_relaxed);
+  p.last.store(0, std::memory_order_relaxed);   // its sum was another layout's
   p.meta.store(meta_of(l, key, before), std::memory_order_release);
   if (!before) used.fetch_add(1, std::memory_order_relaxed);
   return true;
@@ -93,20 +95,20 @@ static bool add_range(uint64_t& sum, const uint64_t* near, const uint64_t* far, 
   return add_slots<kind>(sum, near, first, std::min(end, kNearSlots), sp, most) &&
          add_slots<kind>(sum, far - kNearSlots, std::max(first, kNearSlots), end, sp, most);
 }
-static bool sum_by(const uint64_t* near, const uint64_t* far, uint64_t meta, const Caller& caller, uint64_t& sum) {
+static bool sum_by(const uint64_t* near, const uint64_t* far, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
   address sp = caller.sp;
   uint64_t most = (base::thread_state.stack_top - 8 - sp) / 8;
   SlotRanges r = ranges_of(meta);
   if (r.all > kMostSlots) return false;   // another thread's layout, half written
-  sum = meta & kUsesRbp ? (caller.rbp - sp) * kRbpFactor : 0;
+  sum = key + (meta & kUsesRbp ? (caller.rbp - sp) * kRbpFactor : 0);
   return add_range<Words::kReturns>(sum, near, far, 0, r.returns, sp, most) && add_range<Words::kChained>(sum, near, far, r.returns, r.chained, sp, most) &&
          add_range<Words::kValues>(sum, near, far, r.chained, r.all, sp, most);
 }
-__attribute__((noinline)) bool far_sum_at(const Place& p, uint64_t meta, const Caller& caller, uint64_t& sum) {
+__attribute__((noinline)) bool far_sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
   const Places& t = *places.load(std::memory_order_acquire);
   auto index = size_t(&p - t.places);
   if (index > t.mask) return false;   // another table's by now
-  return sum_by(p.slots, t.far[index].slots, meta, caller, sum);
+  return sum_by(p.slots, t.far[index].slots, meta, key, caller, sum);
 }
 
 void prefer(Place& first, Place& other) {
@@ -186,8 +188,8 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bo
     if (same < kSure) p->same.store(same + 1, std::memory_order_relaxed);
   }
   uint64_t sum;   // by the layout that was found: the line may have another's by now
-  if (!sum_by(l.slots, l.slots + kNearSlots, meta_of(l, key, 0), caller, sum)) return;
-  if (!added) know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts) + key), stack, base::header().coverage[format::kStacks]);
+  if (!sum_by(l.slots, l.slots + kNearSlots, meta_of(l, key, 0), key, caller, sum)) return;
+  if (!added) know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts)), stack, base::header().coverage[format::kStacks]);
   remember_last(*p, sum, stack);
 }
 

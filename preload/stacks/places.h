@@ -73,14 +73,14 @@ inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
 // Of such a stack all words up to its top can be read. Where a coroutine's or an alternate one ends, nobody tells.
 TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return sp - t.stack_low < t.stack_bytes; }
 
-// Sum of the present stack's words as the place's layout has them. False: it cannot be read here.
-bool far_sum_at(const Place& p, uint64_t meta, const Caller& caller, uint64_t& sum);
-TIDEMARK_INLINE bool sum_at(const Place& p, uint64_t meta, const Caller& caller, uint64_t& sum) {
+// Sum of the place's key and of the present stack's words as its layout has them. False: it cannot be read here.
+bool far_sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum);
+TIDEMARK_INLINE bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
   const base::ThreadState& t = base::thread_state;
   address sp = caller.sp;
   if (TIDEMARK_UNLIKELY(!on_own_stack(t, sp))) return false;
-  if (TIDEMARK_UNLIKELY(meta & kFar)) return far_sum_at(p, meta, caller, sum);
-  uint64_t most = (t.stack_top - 8 - sp) / 8, h = 0;
+  if (TIDEMARK_UNLIKELY(meta & kFar)) return far_sum_at(p, meta, key, caller, sum);
+  uint64_t most = (t.stack_top - 8 - sp) / 8, h = key;
   if (!add_slots<Words::kReturns>(h, p.slots, 0, return_slots(meta), sp, most)) return false;
   if (TIDEMARK_UNLIKELY(meta & kMore)) {
     SlotRanges r = ranges_of(meta);

@@ -201,7 +201,7 @@ bool known_here(const Lookup& k) {
   for (uint32_t i = 0; p && i < kGroupLines; i++) {
     Place& line = line_of(*k.home, i);
     uint64_t sum, meta = line.meta;
-    if (is_of(meta, k.key) && sum_at(line, meta, k.caller, sum) && (last_stack(line, meta, sum) || known_stack(fingerprint_of(sum, line.layout)))) return true;
+    if (is_of(meta, k.key) && sum_at(line, meta, k.key, k.caller, sum) && (last_stack(line, meta, sum) || known_stack(fingerprint_of(sum, line.layout)))) return true;
   }
   return false;
 }
