@@ -1,4 +1,4 @@
-// The caches that guess a stack's leaf. Shared by all threads, without locks: a guess is always proved (step.h) before it is
+// The caches that guess a stack's leaf, where the thread's path cannot tell it. Shared by all threads, without locks: a guess is always proved (step.h) before it is
 // used, so entries may be stale or torn. Outgrown tables are left to readers that linger in them.
 #pragma once
 #include <emmintrin.h>

@@ -1,5 +1,5 @@
-// From a hook's caller to the StackRecord of the present call stack: by fingerprint, else by proof of a guess, else by a walk. In two
-// halves, so that what the first one prefetches arrives while jemalloc works.
+// From a hook's caller to the StackRecord of the present call stack: by its place and fingerprint, else by the thread's path; where that cannot serve (a
+// coroutine's stack, one that is cut) by proof of a guess, else by a walk.
 #pragma once
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"

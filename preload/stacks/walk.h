@@ -9,7 +9,7 @@ inline constexpr uint32_t kMinDepth = 256;   // the most: kMaxDepth
 
 uint32_t walk(address pc, address sp, address rbp);   // leaf node, or kNoNode
 // By way of the thread's path: the stack's record, Header::overflow_stack when there is no room. 0: not a stack of the thread's own, or too deep or
-// not regular enough for that.
+// not regular enough for that. added: it was never seen before.
 uint32_t walk_to_stack(const Caller& caller, bool& added);
 void reset_walk_buffers();                            // child of fork
 
