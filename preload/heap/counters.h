@@ -25,14 +25,19 @@ struct Live {
 Live live_of(const format::StackRecord* s);
 void raise_peak(format::StackRecord* s);
 
+// The calling thread owns the stack's plain counters.
+TIDEMARK_INLINE void count_own_allocation(format::StackRecord* s, uint64_t bytes, const format::Header& h) {
+  s->allocated_count++;
+  s->allocated_bytes += bytes;
+  uint64_t live = s->allocated_bytes - s->freed_bytes;
+  if (live > s->peak_live_bytes) s->peak_live_bytes = live;
+  s->last_tick = h.tick;
+}
+
 TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
   if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner && !s->shared)) {
-    s->allocated_count++;
-    s->allocated_bytes += bytes;
-    uint64_t live = s->allocated_bytes - s->freed_bytes;
-    if (live > s->peak_live_bytes) s->peak_live_bytes = live;
-    s->last_tick = h.tick;
+    count_own_allocation(s, bytes, h);
   } else {
     count_allocation_slowly(s, id, bytes);
   }
@@ -43,11 +48,7 @@ TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Heade
 TIDEMARK_INLINE bool count_allocation_quickly(uint32_t id, uint64_t bytes, format::Header& h, base::ThreadState& t) {
   auto* s = base::line<format::StackRecord>(id);
   if (TIDEMARK_UNLIKELY(s->owner != t.owner || s->shared || !add_live_quickly(h, t, int64_t(bytes)))) return false;
-  s->allocated_count++;
-  s->allocated_bytes += bytes;
-  uint64_t live = s->allocated_bytes - s->freed_bytes;
-  if (live > s->peak_live_bytes) s->peak_live_bytes = live;
-  s->last_tick = h.tick;
+  count_own_allocation(s, bytes, h);
   return true;
 }
 TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t age_ticks, format::Header& h, base::ThreadState& t) {
