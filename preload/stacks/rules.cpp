@@ -44,8 +44,7 @@ bool grow() {
     uint64_t w = e.pc_and_low.load(std::memory_order_relaxed);
     if (w && w != kTombstone) put(t, w, e.offset.load(std::memory_order_relaxed), e.joins.load(std::memory_order_relaxed));
   }
-  rule_table.store(t, std::memory_order_release);
-  base::discard_table(old, sizeof(RuleTable) + (old->mask + 1) * sizeof(RuleEntry));
+  rule_table.store(t, std::memory_order_release);   // the old one is not discarded: who has found an entry reads its rule later
   return true;
 }
 
