@@ -101,17 +101,17 @@ __attribute__((noinline)) uint32_t find_leaf(const Lookup& k) {
   return leaf;
 }
 
-static uint32_t find_without_place(const Lookup& k, bool& added) {
-  if (uint32_t stack = walk_to_stack(k.caller, added)) return stack;
+static uint32_t find_without_place(const Lookup& k, Sight& sight) {
+  if (uint32_t stack = walk_to_stack(k.caller, sight)) return stack;
   uint32_t leaf = find_leaf(k);
   return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
 }
 
 // The overflow record is noted like any other stack's: a region that is full stays full, and to ask again would be a walk each time.
 static uint32_t find_and_note(const Lookup& k, bool is_new) {
-  bool added;
-  uint32_t stack = find_without_place(k, added);
-  if (!is_new || !added) note_stack(k.caller, k.key, stack, is_new, added);   // else it may never be seen again
+  Sight sight;
+  uint32_t stack = find_without_place(k, sight);
+  if (!is_new || sight != Sight::kFirst) note_stack(k.caller, k.key, stack, is_new, sight);   // else it may never be seen again
   return stack;
 }
 
@@ -158,8 +158,8 @@ __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   Place* place = find_place(*k.home, k.key);
   if (!place) return find_and_note(k, false);
   uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
-  bool added;
-  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k, added);
+  Sight sight;
+  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k, sight);
   uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
   if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.key, k.caller, sum)) return find_and_note(k, false);
   uint32_t stack = last_stack(*place, meta, sum);

@@ -23,7 +23,7 @@ struct alignas(64) Frame {
   bool after_signal;    // its pc is that of an interrupted instruction
   bool uses_rbp;        // its size follows from rbp
   bool needs_rbp;       // its size, or that of one outside of it, follows from rbp as this one is entered
-  uint8_t group;        // how many frames its node has, of which it is the innermost
+  uint8_t group;        // how many frames its node has, of which it is the outermost
   bool fixed;           // what it reads lies between its sp and the top of the thread's own stack
 };
 static_assert(sizeof(Frame) == 64);

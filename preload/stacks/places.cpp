@@ -154,7 +154,7 @@ static Place* line_with(Places& t, Place& home, Place* room, uint64_t key, const
   return p;
 }
 
-void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bool added) {
+void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Sight sight) {
   if (!on_own_stack(base::thread_state, caller.sp)) return;
   Places* t = places.load(std::memory_order_acquire);
   if (used.load(std::memory_order_relaxed) * 3 > t->mask || denied.load(std::memory_order_relaxed) > kMostDenied) {
@@ -173,7 +173,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bo
     return;
   }
   Layout l;
-  if (!lay_out(caller, l)) {
+  if (sight == Sight::kNoPath || !lay_out(caller, l)) {
     if (first) note_failure(*first);
     else if (set_layout(*t, *room, key, Layout{})) room->unsteady.store(kNoLayout, std::memory_order_relaxed);
     return;
@@ -189,7 +189,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bo
   }
   uint64_t sum;   // by the layout that was found: the line may have another's by now
   if (!sum_by(l.slots, l.slots + kNearSlots, meta_of(l, key, 0), key, caller, sum)) return;
-  if (!added) know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts)), stack, base::header().coverage[format::kStacks]);
+  if (sight == Sight::kKnown) know_stack(fingerprint_of(sum, layout_hash(l.slots, l.all, l.counts)), stack, base::header().coverage[format::kStacks]);
   remember_last(*p, sum, stack);
 }
 

@@ -8,6 +8,7 @@
 #include "preload/base/common.h"
 #include "preload/base/thread_state.h"
 #include "preload/stacks/fingerprint.h"
+#include "preload/stacks/walk.h"
 
 namespace tidemark::stacks {
 
@@ -122,8 +123,8 @@ inline Place* find_place(Place& home, uint64_t key) {
 void prefer(Place& first, Place& other);   // two lines of one place change roles
 
 // After a look-up by other means: the present stack, which is this one. It is learnt at once (`now`), or if others like it come.
-// `added`: it was never seen before, and may never be again: its fingerprint is not kept yet.
-void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, bool added);
+// Of one that was never seen before, and may never be again, the fingerprint is not kept yet; one that has no path has no layout.
+void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Sight sight);
 
 bool start_places();   // fresh, empty (also in a child of fork); false: no memory
 void empty_places();   // see empty_caches

@@ -231,12 +231,11 @@ void hash_frames(Walked& w) {
 
 // Which frames share nodes; fetches where these would be found.
 void group(Frame* frames, uint32_t count) {
-  uint32_t innermost = count;
-  while (innermost) {
-    uint32_t k = group_size(frames, innermost);
-    innermost -= k;
-    frames[innermost].group = uint8_t(k);
-    prefetch_index(frames[innermost].hash);
+  for (uint32_t i = count; i;) {   // from the outside inwards, as in put_path
+    uint32_t k = group_size(frames, i);
+    frames[i - 1].group = uint8_t(k);
+    i -= k;
+    prefetch_index(frames[i].hash);
   }
 }
 
@@ -262,7 +261,7 @@ void prepare(Walked& w) {
 uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
   PathWriter path;
   for (uint32_t i = count; i;) {   // from the outside inwards
-    uint32_t k = group_size(frames, i);
+    uint32_t k = frames[i - 1].group;
     Frame* innermost = &frames[i - k];
     Node n{};
     n.caller = id;
@@ -278,7 +277,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
 
 uint32_t insert(Walked& w) {
   prepare(w);
-  for (uint32_t i = 0; i < w.count + w.more; i += w.frames[i].group) prefetch_node(w.frames[i].hash);
+  for (uint32_t i = w.count + w.more; i;) prefetch_node(w.frames[i -= w.frames[i - 1].group].hash);
   uint32_t leaf = put_path(w.frames, w.count + w.more, w.outer);
   Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
   for (uint32_t i = 0; i < w.more; i++) {
@@ -368,14 +367,15 @@ uint32_t walk(address pc, address sp, address rbp) {
   return leaf;
 }
 
-uint32_t walk_to_stack(const Caller& caller, bool& added) {
+uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
   WalkBuffer buffer;
   Walked w{buffer.frames()};
-  added = false;
+  sight = Sight::kNoPath;
   use_path(w, caller.sp);
   if (!w.path) return 0;
   collect(w, caller.pc, caller.sp, caller.rbp, false);
   if (!whole(w)) return 0;
+  sight = Sight::kKnown;
   hash_frames(w);
   uint64_t hash = w.count ? w.frames[0].hash : w.path->frames[w.left - 1].hash;
   auto& recent = w.path->recent[hash >> 32 & (kRecent - 1)];
@@ -387,7 +387,7 @@ uint32_t walk_to_stack(const Caller& caller, bool& added) {
   if (!stack) {
     base::count(kCacheMisses);
     uint32_t leaf = insert(w);
-    added = true;
+    sight = Sight::kFirst;
     remember_nodes(w);
     stack = leaf == kNoNode ? base::header().overflow_stack : stack_of(leaf);
     know_stack(hash, stack, base::header().coverage[kStacks]);

@@ -8,9 +8,13 @@ namespace tidemark::stacks {
 inline constexpr uint32_t kMinDepth = 256;   // the most: kMaxDepth
 
 uint32_t walk(address pc, address sp, address rbp);   // leaf node, or kNoNode
-// By way of the thread's path: the stack's record, Header::overflow_stack when there is no room. 0: not a stack of the thread's own, or too deep or
-// not regular enough for that. added: it was never seen before.
-uint32_t walk_to_stack(const Caller& caller, bool& added);
+enum class Sight {
+  kNoPath,   // not a stack of the thread's own, or too deep or not regular enough: what the thread's path is says nothing of it
+  kKnown,
+  kFirst,    // never seen before
+};
+// By way of the thread's path, which is this stack's then: its record, Header::overflow_stack when there is no room; 0 with kNoPath.
+uint32_t walk_to_stack(const Caller& caller, Sight& sight);
 void reset_walk_buffers();                            // child of fork
 
 // The path's frames as return addresses, innermost first; returns how many there are. `trusted`: how many of them rest on unwind

@@ -1,6 +1,7 @@
 // A store in private memory with its tables, as a child in its grace has one.
 #pragma once
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <cerrno>
 
@@ -11,9 +12,32 @@
 #include "preload/heap/tracker.h"
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"
+#include "preload/stacks/path.h"
 #include "preload/stacks/rules.h"
 
 namespace tidemark {
+
+// What a hook hands over, seen from the function that calls this one.
+#define HERE \
+  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
+           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
+
+// As a thread that has joined a session: it knows its stack's bounds, and has a path.
+inline stacks::Path& own_path() {
+  static thread_local stacks::Path path;
+  return path;
+}
+inline void know_own_stack() {
+  pthread_attr_t attributes;
+  void* low;
+  size_t bytes;
+  ASSERT_EQ(0, pthread_getattr_np(pthread_self(), &attributes));
+  ASSERT_EQ(0, pthread_attr_getstack(&attributes, &low, &bytes));
+  pthread_attr_destroy(&attributes);
+  base::thread_state.set_stack(reinterpret_cast<address>(low), reinterpret_cast<address>(low) + bytes);
+  own_path() = {};
+  base::thread_state.path = &own_path();
+}
 
 inline uint32_t put_node(format::Node& n) {
   uint32_t room[64];

@@ -203,10 +203,6 @@ TEST_F(CoreTest, AHandlerOnAnAlternateStackInsideTheOrdinaryOneIsNoJump) {
 }
 
 // ---------------------------------------------------------------- magazines
-#define HERE \
-  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
-           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
-
 __attribute__((noinline)) void* block_of(size_t bytes) {
   void* p = heap::allocate(bytes, HERE);
   asm volatile("");

@@ -18,24 +18,6 @@ namespace tidemark::stacks {
 namespace {
 using namespace format;
 
-#define HERE \
-  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
-           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
-
-thread_local Path own_path;
-
-void know_own_stack() {
-  pthread_attr_t attributes;
-  void* low;
-  size_t bytes;
-  ASSERT_EQ(0, pthread_getattr_np(pthread_self(), &attributes));
-  ASSERT_EQ(0, pthread_attr_getstack(&attributes, &low, &bytes));
-  pthread_attr_destroy(&attributes);
-  base::thread_state.set_stack(reinterpret_cast<address>(low), reinterpret_cast<address>(low) + bytes);
-  own_path = {};
-  base::thread_state.path = &own_path;
-}
-
 class PathTest : public CoreTest {
  protected:
   void SetUp() override {
@@ -48,7 +30,7 @@ class PathTest : public CoreTest {
 uint32_t walked_alone(const Caller& c) {
   base::thread_state.path = nullptr;
   uint32_t leaf = walk(c.pc, c.sp, c.rbp);
-  base::thread_state.path = &own_path;
+  base::thread_state.path = &own_path();
   return leaf;
 }
 uint32_t leaf_of(uint32_t stack) { return base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff; }
@@ -74,8 +56,8 @@ thread_local Tally tally;
 
 __attribute__((noinline)) void look() {
   Caller c = HERE;
-  bool added;
-  uint32_t frames = own_path.count, stack = walk_to_stack(c, added);
+  Sight sight;
+  uint32_t frames = own_path().count, stack = walk_to_stack(c, sight);
   tally.looks++;
   if (!stack) return;
   tally.by_path += frames != 0;
@@ -178,18 +160,18 @@ TEST_F(PathTest, ThreadsHaveTheirOwnAndShareWhatTheyFind) {
 TEST_F(PathTest, IsForgottenWithAModule) {
   Chance chance(1);
   grow(chance, 3);
-  ASSERT_GT(own_path.count, 0u);
-  address sp = own_path.frames[own_path.count - 1].sp;
-  EXPECT_GT(still_there(own_path, sp), 0u);
+  ASSERT_GT(own_path().count, 0u);
+  address sp = own_path().frames[own_path().count - 1].sp;
+  EXPECT_GT(still_there(own_path(), sp), 0u);
   empty_caches();
-  EXPECT_EQ(0u, still_there(own_path, sp));
+  EXPECT_EQ(0u, still_there(own_path(), sp));
 }
 
 // ---------------------------------------------------------------- what is compared, on a stack made by hand
 class HandMade : public testing::Test {
  protected:
-  // Frames of 4 words each, from the outermost on.
-  void make(uint32_t frames) {
+  // Frames of 4 words each, from the outermost on; change: what is particular in frame i.
+  void make(uint32_t frames, void (*change)(Frame& f, uint32_t i) = [](Frame&, uint32_t) {}) {
     path_ = {};
     path_.epoch = path_epoch();
     for (uint32_t i = 0; i < frames; i++) {
@@ -197,6 +179,7 @@ class HandMade : public testing::Test {
       f.sp = sp_of(i);
       f.word = 0x1000 + i;
       f.fixed = true;
+      change(f, i);
       put(f.sp - 8, f.word);
       ASSERT_TRUE(append(path_, f));
     }
@@ -228,19 +211,17 @@ TEST_F(HandMade, WhatLiesFurtherInThanTheCallerIsGone) {
 
 TEST_F(HandMade, SavedRbpCountsOnlyWhereAFrameDependsOnIt) {
   for (bool depends : {false, true}) {
-    path_ = {};
-    path_.epoch = path_epoch();
-    for (uint32_t i = 0; i < 6; i++) {
-      Frame f{};
-      f.sp = sp_of(i);
-      f.word = 0x1000 + i;
+    auto passed_on_by_3 = [](Frame& f, uint32_t i) {
       f.rbp = 0x77;
-      f.fixed = true;
-      f.uses_rbp = depends && i == 2;
-      if (i == 4) f.rbp_at = f.sp;   // frame 3 passes it on
-      put(f.sp - 8, f.word);
-      ASSERT_TRUE(append(path_, f));
-    }
+      if (i == 4) f.rbp_at = f.sp;
+    };
+    auto used_by_2 = [](Frame& f, uint32_t i) {
+      f.rbp = 0x77;
+      f.uses_rbp = i == 2;
+      if (i == 4) f.rbp_at = f.sp;
+    };
+    if (depends) make(6, used_by_2);
+    else make(6, passed_on_by_3);
     put(sp_of(4), 0x77);
     EXPECT_EQ(6u, still_there(path_, sp_of(5)));
     put(sp_of(4), 0x78);
@@ -251,17 +232,9 @@ TEST_F(HandMade, SavedRbpCountsOnlyWhereAFrameDependsOnIt) {
 }
 
 TEST_F(HandMade, WhereARealignedFrameStartsIsCompared) {
-  path_ = {};
-  path_.epoch = path_epoch();
-  for (uint32_t i = 0; i < 3; i++) {
-    Frame f{};
-    f.sp = sp_of(i);
-    f.word = 0x1000 + i;
-    f.fixed = true;
+  make(3, [](Frame& f, uint32_t i) {
     if (i == 2) f.cfa_at = f.sp + 8;
-    put(f.sp - 8, f.word);
-    ASSERT_TRUE(append(path_, f));
-  }
+  });
   put(sp_of(2) + 8, sp_of(1));
   EXPECT_EQ(3u, still_there(path_, sp_of(2)));
   put(sp_of(2) + 8, sp_of(1) + 16);

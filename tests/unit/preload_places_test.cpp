@@ -164,23 +164,6 @@ TEST_F(KnownStacksTest, AllBitsCount) {
 }
 
 // ---------------------------------------------------------------- layouts of live stacks
-#define HERE \
-  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
-           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
-
-void know_own_stack() {
-  pthread_attr_t attributes;
-  void* low;
-  size_t bytes;
-  ASSERT_EQ(0, pthread_getattr_np(pthread_self(), &attributes));
-  ASSERT_EQ(0, pthread_attr_getstack(&attributes, &low, &bytes));
-  pthread_attr_destroy(&attributes);
-  base::thread_state.set_stack(reinterpret_cast<address>(low), reinterpret_cast<address>(low) + bytes);
-  thread_local Path path;
-  path.count = 0;
-  base::thread_state.path = &path;
-}
-
 class PlacesTest : public CoreTest {
  protected:
   void SetUp() override {
@@ -334,6 +317,37 @@ TEST_F(PlacesTest, AStackOfUnknownBoundsIsFoundByProof) {
     EXPECT_EQ(stack, seen.stack);
     EXPECT_EQ(round > 0 && round < 10, seen.known) << round;
   }
+}
+
+// Calls from where sp is as it was, whatever lies further out.
+__attribute__((noinline)) void look_at(address sp) {
+  auto* room = static_cast<volatile char*>(alloca(reinterpret_cast<address>(__builtin_frame_address(0)) - sp));
+  room[0] = 0;
+  last_call();
+  room[1] = 0;
+}
+__attribute__((noinline)) void look_at_after(int depth, address sp) {
+  if (depth) look_at_after(depth - 1, sp);
+  else look_at(sp);
+  asm volatile("");
+}
+
+// The path is another stack's then, of the same place perhaps.
+TEST_F(PlacesTest, AStackThatIsCutHasNoLayout) {
+  address sp = (reinterpret_cast<address>(__builtin_frame_address(0)) - (256 << 10)) & ~address{15};
+  std::set<uint64_t> keys;
+  for (volatile int round = 0; round < 20; round = round + 1) {
+    look_at_after(3, sp);
+    keys.insert(seen.key);
+    uint32_t whole = seen.stack;
+    for (volatile int again = 0; again < 8; again = again + 1) {
+      look_at_after(700, sp);
+      keys.insert(seen.key);
+      EXPECT_NE(whole, seen.stack);
+      EXPECT_FALSE(seen.known);
+    }
+  }
+  EXPECT_EQ(1u, keys.size()) << "or this test does not show what it is to show";
 }
 
 // All of them at the same places, which one of them empties again and again.

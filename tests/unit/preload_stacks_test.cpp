@@ -13,11 +13,6 @@ namespace tidemark {
 namespace {
 using namespace format;
 
-// What a hook hands over, seen from the function that calls this one.
-#define HERE \
-  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16, \
-           *reinterpret_cast<address*>(__builtin_frame_address(0)) }
-
 __attribute__((noinline)) uint32_t leaf_by_walk() {
   Caller c = HERE;
   return stacks::walk(c.pc, c.sp, c.rbp);
