@@ -26,7 +26,11 @@ void empty_magazines() {
 }
 
 void forbid_magazines() {
-  if (forbidden.exchange(true)) return;
+  base::ThreadState& t = base::thread_state;
+  if (forbidden.load() || t.busy) return;   // a handler inside of the allocator gets no block of an arena
+  base::enter_busy();
+  forbidden.store(true);
   for_each_thread(close);
+  t.busy = 0;
 }
 }  // namespace tidemark::heap
