@@ -138,13 +138,9 @@ template <Content content>
 TIDEMARK_INLINE void* allocate_quickly(size_t bytes, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
   if (TIDEMARK_UNLIKELY(t.busy || bytes > kMostSmall)) return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
-  if (TIDEMARK_UNLIKELY(!enter(t))) {
-    leave(t);
-    return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
-  }
   stacks::Place* place;
   uint64_t meta, sum;
-  if (TIDEMARK_UNLIKELY(!stacks::sum_here(caller, place, meta, sum))) {
+  if (TIDEMARK_UNLIKELY(!enter(t) || !stacks::sum_here(caller, place, meta, sum))) {
     leave(t);
     return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
   }
@@ -156,11 +152,8 @@ TIDEMARK_INLINE void* allocate_quickly(size_t bytes, const Caller& caller) {
   format::Header& h = base::header();
   uint32_t size8 = kSizeClasses.by_8[(bytes + 7) / 8];
   round->record->store(make_record(stack, h.tick, size8 * 8 - bytes), std::memory_order_relaxed);
-  if (TIDEMARK_UNLIKELY(!count_allocation_quickly(stack, bytes, h, t))) {
-    block = count_slowly(bytes, stack, block);
-    return content == Content::kZero ? memset(block, 0, bytes) : block;
-  }
-  leave(t);
+  if (TIDEMARK_UNLIKELY(!count_allocation_quickly(stack, bytes, h, t))) block = count_slowly(bytes, stack, block);
+  else leave(t);
   return content == Content::kZero ? memset(block, 0, bytes) : block;
 }
 
