@@ -32,6 +32,7 @@ struct ThreadState {
   uint8_t internal;      // the keeper, or a call of ours: not tracked
   uint8_t exiting;
   uint8_t luck;          // of late, long searches in the leaf cache found something
+  uint8_t away;          // places that were not found in their home
   stacks::Path* path;    // of the stack that was walked last; nullptr: no room
   heap::Round* rounds;   // see heap/magazines.h; in use up to `held`, which never gets beyond `most`
   uint8_t held[32], most[32];

@@ -37,7 +37,7 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   Place* p = k.home;
   uint64_t meta = p->meta.load(std::memory_order_acquire), sum;
   if (TIDEMARK_UNLIKELY(!is_of(meta, k.key))) {
-    p = find_place(*p, k.key);
+    p = find_away(*p, k.key);
     meta = p ? p->meta.load(std::memory_order_acquire) : 0;
   }
   uint32_t stack;
@@ -57,13 +57,8 @@ TIDEMARK_INLINE bool sum_here(const Caller& caller, Place*& place, uint64_t& met
   uint64_t key = place_key(caller.pc, caller.sp);
   Place* p = &places.load(std::memory_order_acquire)->at(key);
   meta = p->meta.load(std::memory_order_acquire);
-  if (TIDEMARK_UNLIKELY(!is_of(meta, key))) {
-    if (!(p = find_place(*p, key))) return false;
-    meta = p->meta.load(std::memory_order_acquire);
-    if (!is_of(meta, key)) return false;
-  }
   place = p;
-  return TIDEMARK_LIKELY(!p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && sum_at(*p, meta, key, caller, sum);
+  return TIDEMARK_LIKELY(is_of(meta, key) && !p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && sum_at(*p, meta, key, caller, sum);
 }
 
 }  // namespace tidemark::stacks

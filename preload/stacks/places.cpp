@@ -14,6 +14,7 @@ constinit std::atomic<Places*> places{nullptr};
 
 namespace {
 constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;
+constexpr uint8_t kHomecoming = 64;   // of so many looks that find a place away from its home, one puts it there
 constexpr uint64_t kWriting = uint64_t{2} << 32;   // a mark that no place has
 constinit base::SpinLock growing;
 constinit std::atomic<uint32_t> used{0}, denied{0};   // lines; look-ups of places that found no room for one
@@ -111,24 +112,56 @@ __attribute__((noinline)) bool far_sum_at(const Place& p, uint64_t meta, uint64_
   return sum_by(p.slots, t.far[index].slots, meta, key, caller, sum);
 }
 
+// False: another thread is writing to one of them, or has.
+static bool hold_lines(Place& a, Place& b, uint64_t as, uint64_t bs) {
+  if (as == kWriting || !a.meta.compare_exchange_strong(as, kWriting, std::memory_order_acquire)) return false;
+  if (bs != kWriting && b.meta.compare_exchange_strong(bs, kWriting, std::memory_order_acquire)) return true;
+  a.meta.store(as, std::memory_order_release);
+  return false;
+}
+
+template <class T>
+static void swap_values(std::atomic<T>& a, std::atomic<T>& b) {
+  b.store(a.exchange(b.load(std::memory_order_relaxed), std::memory_order_relaxed), std::memory_order_relaxed);
+}
+// Both are held.
+static void swap_layouts(Places& t, Place& a, Place& b, bool far) {
+  std::swap_ranges(a.slots, a.slots + kNearSlots, b.slots);
+  std::swap(a.layout, b.layout);
+  if (far) std::swap(t.far[&a - t.places], t.far[&b - t.places]);
+  swap_values(a.last, b.last);
+  swap_values(a.last_low, b.last_low);
+  swap_values(a.same, b.same);
+}
+
 void prefer(Place& first, Place& other) {
   Places& t = *places.load(std::memory_order_acquire);
   uint64_t had = first.meta.load(std::memory_order_relaxed), has = other.meta.load(std::memory_order_relaxed);
   if (had >> 32 != has >> 32 || &first < t.places || &first > t.places + t.mask) return;
-  if (!first.meta.compare_exchange_strong(had, kWriting, std::memory_order_acquire)) return;
-  if (!other.meta.compare_exchange_strong(has, kWriting, std::memory_order_acquire)) {
-    first.meta.store(had, std::memory_order_release);
-    return;
-  }
-  std::swap_ranges(first.slots, first.slots + kNearSlots, other.slots);
-  std::swap(first.layout, other.layout);
-  if ((had | has) & kFar) std::swap(t.far[&first - t.places], t.far[&other - t.places]);
-  auto swap = [](auto& a, auto& b) { b.store(a.exchange(b.load(std::memory_order_relaxed), std::memory_order_relaxed), std::memory_order_relaxed); };
-  swap(first.last, other.last);
-  swap(first.last_low, other.last_low);
-  swap(first.same, other.same);
+  if (!hold_lines(first, other, had, has)) return;
+  swap_layouts(t, first, other, (had | has) & kFar);
   first.meta.store((has & ~kVersionBits) | next_version(had) | kOthers, std::memory_order_release);
   other.meta.store((had & ~kVersionBits) | next_version(has), std::memory_order_release);
+}
+
+// Of the lines' places all that is theirs changes, too.
+static bool swap_places(Place& a, Place& b) {
+  Places& t = *places.load(std::memory_order_acquire);
+  if (&a < t.places || &a > t.places + t.mask) return false;
+  uint64_t as = a.meta.load(std::memory_order_relaxed), bs = b.meta.load(std::memory_order_relaxed);
+  if (!hold_lines(a, b, as, bs)) return false;
+  swap_layouts(t, a, b, (as | bs) & kFar);
+  swap_values(a.unsteady, b.unsteady);
+  swap_values(a.vain, b.vain);
+  a.meta.store(bs ? (bs & ~kVersionBits) | next_version(as) : 0, std::memory_order_release);
+  b.meta.store(as ? (as & ~kVersionBits) | next_version(bs) : 0, std::memory_order_release);
+  return true;
+}
+
+__attribute__((noinline)) Place* find_away(Place& home, uint64_t key) {
+  Place* p = find_place(home, key);
+  if (!p || p == &home || ++base::thread_state.away % kHomecoming) return p;
+  return swap_places(home, *p) ? &home : p;
 }
 
 // The line of the place that has this layout, or has got it now, perhaps `room`; nullptr: none.

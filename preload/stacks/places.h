@@ -120,6 +120,8 @@ inline Place* find_place(Place& home, uint64_t key) {
     if (Place& p = line_of(home, i); is_of(p.meta.load(std::memory_order_acquire), key)) return &p;
   return nullptr;
 }
+// The same, where it is not in its home: often enough, it is put there.
+Place* find_away(Place& home, uint64_t key);
 void prefer(Place& first, Place& other);   // two lines of one place change roles
 
 // After a look-up by other means: the present stack, which is this one. It is learnt at once (`now`), or if others like it come.

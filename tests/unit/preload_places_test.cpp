@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <cstring>
+#include <functional>
 #include <set>
 #include <thread>
 #include <vector>
@@ -348,6 +349,71 @@ TEST_F(PlacesTest, AStackThatIsCutHasNoLayout) {
     }
   }
   EXPECT_EQ(1u, keys.size()) << "or this test does not show what it is to show";
+}
+
+// Many places: one function is called with its stack pointer further and further in.
+class ManyPlacesTest : public PlacesTest {
+ protected:
+  static constexpr uint32_t kPlaces = 200;
+  static Place& home_of(uint64_t key) { return places.load()->at(key); }
+  static bool is_home(uint64_t key) { return is_of(home_of(key).meta, key); }
+
+  // Always by the same calls: `next` says from which place a thread looks, kPlaces ends it, and `check` sees what was seen.
+  static std::thread looking(std::function<uint32_t()> next, std::function<void(uint32_t)> check) {
+    return std::thread([next, check] {
+      know_own_stack();
+      for (uint32_t place; (place = next()) < kPlaces; check(place))
+        look_at(reinterpret_cast<address>(__builtin_thread_pointer()) - (512 << 10) - place * 16);
+    });
+  }
+
+  void learn() {
+    int left = 20 * kPlaces;
+    looking([&] { return left-- ? left % kPlaces : kPlaces; },
+            [&](uint32_t place) {
+              keys_[place] = seen.key;
+              stacks_[place] = seen.stack;
+            }).join();
+    std::set<uint64_t> keys(keys_, keys_ + kPlaces);
+    ASSERT_EQ(kPlaces, keys.size()) << "or these tests do not show what they are to show";
+  }
+
+  uint64_t keys_[kPlaces];
+  uint32_t stacks_[kPlaces];
+};
+
+TEST_F(ManyPlacesTest, OneThatIsUsedOftenComesHome) {
+  learn();
+  uint32_t away = 0;
+  while (away < kPlaces && (is_home(keys_[away]) || !home_of(keys_[away]).meta)) away++;
+  ASSERT_LT(away, kPlaces) << "all are at home, by chance";
+  int left = 300 + kPlaces;
+  looking([&] { return left-- ? left >= int(kPlaces) ? away : uint32_t(left) : kPlaces; },
+          [&](uint32_t place) {
+            EXPECT_EQ(keys_[place], seen.key);
+            EXPECT_EQ(stacks_[place], seen.stack) << "also where one had to give way";
+            if (left == kPlaces) {
+              EXPECT_TRUE(seen.known);
+              EXPECT_TRUE(is_home(seen.key));
+            }
+          }).join();
+}
+
+TEST_F(ManyPlacesTest, TwoThatHaveOneHomeTakeTurns) {
+  learn();
+  uint32_t a = 0, b = 0;
+  for (uint32_t i = 0; i < kPlaces && !b; i++)
+    for (uint32_t k = i + 1; k < kPlaces && !b; k++)
+      if (&home_of(keys_[i]) == &home_of(keys_[k])) a = i, b = k;
+  ASSERT_NE(0u, b) << "no two have, by chance";
+  constexpr int kThreads = 4, kRounds = 20000;
+  std::atomic<uint32_t> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; t++)
+    threads.push_back(looking([=, round = t]() mutable { return ++round == t + kRounds ? kPlaces : round / 50 % 2 ? a : b; },
+                              [&](uint32_t place) { wrong += seen.stack != stacks_[place] || seen.key != keys_[place]; }));
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(0u, wrong.load());
 }
 
 // All of them at the same places, which one of them empties again and again.
