@@ -37,10 +37,12 @@ void wait_while(uint32_t value) {
 }
 
 // false: the table is still the program's.
+bool take_own_table() { return syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0; }
+
 bool begin() {
   base::be_internal();
   prctl(PR_SET_NAME, "tidemark");
-  return syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0;
+  return take_own_table();
 }
 
 void* errand_main(void*) {
@@ -82,6 +84,12 @@ bool start_errand(void (*work)()) {
   starting = false;
   if (inline_only) work();
   return exists || inline_only;
+}
+
+void leave_program_table() {
+  starting = true;   // as in start_errand
+  if (!monitor_is_confined()) take_own_table();
+  starting = false;
 }
 
 bool errand_under_way() { return starting || (exists && present_state() == kWanted); }

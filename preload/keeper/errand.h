@@ -1,6 +1,6 @@
 // Work that opens files or takes long, done in a thread beside the keeper, one piece at a time. It has a descriptor table of its own, so that
 // the program never sees our descriptors, nor gets other numbers because of them (Linux 5.9: close_range unshares the table without
-// copying it). The keeper itself shares the program's table, for it may have to run the program's exit handlers.
+// copying it).
 #pragma once
 
 namespace tidemark::keeper {
@@ -13,6 +13,10 @@ bool errand_under_way();             // any thread may ask
 bool errand_thread_exists();         // any thread may ask
 void end_errands();                  // waits for the one under way, and for the end of the thread
 void forget_errands();               // child of fork: it is not there
+
+// For the keeper thread alone: it too gets a table of its own, an empty one, unless it is confined. A table that two threads share makes each of the
+// program's system calls on a descriptor count its references by atomic operations (fs/file.c, __fget_light).
+void leave_program_table();
 
 // Runs `work` in a thread with such a table, and waits for it; in this one, where none can be made.
 void run_in_own_table(void (*work)(void*), void* argument);

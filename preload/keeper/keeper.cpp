@@ -38,7 +38,7 @@ enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
 constinit uint32_t state = kStopped;
 constinit pthread_t thread{};
 constinit pid_t keeper_process = 0, keeper_tid = 0;
-constinit uint32_t look = 0;   // whether the program's threads are all gone
+constinit bool stopped_by_last = false;   // the last thread that was known has ended, and the keeper before it
 
 bool stopping() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopping; }
 
@@ -60,7 +60,7 @@ void sleep_until(int64_t when) {
   for (;;) {
     uint32_t* at = bell();
     uint32_t seen = __atomic_load_n(at, __ATOMIC_ACQUIRE);
-    if (stopping() || __atomic_load_n(&look, __ATOMIC_ACQUIRE) || mail_can_be_served() || platform::monotonic_ns() >= when) return;
+    if (stopping() || mail_can_be_served() || platform::monotonic_ns() >= when) return;
     timespec t{when / 1'000'000'000, when % 1'000'000'000};
     // FUTEX_WAIT_BITSET takes an absolute time. Not private: the doorbell's file is shared.
     syscall(SYS_futex, at, FUTEX_WAIT_BITSET, seen, &t, nullptr, FUTEX_BITSET_MATCH_ANY);
@@ -99,8 +99,8 @@ void tick(int64_t now, uint64_t beat) {
 // Threads that have allocated in this session. A child of fork that never did has none to tell of.
 uint32_t threads_known() { return *base::session_word == base::kWiped ? 0 : base::header().threads_now; }
 
-// Whether the program's threads are all gone: the main one has left by pthread_exit and is a zombie that waits for us. glibc ends
-// the process when its last thread returns: then we must not be that one for ever.
+// Whether the program's threads are all gone, without the last one having told of it, for it never allocated in this process: the main one has left by
+// pthread_exit and is a zombie that waits for us. glibc ends the process when its last thread returns: then we must not be that one for ever.
 bool alone() {
   if (threads_known()) return false;
   struct stat s;
@@ -108,17 +108,6 @@ bool alone() {
   // A zombie has no memory, hence no executable. Asked without a descriptor, which the program would see.
   char path[8];
   return readlink("/proc/self/exe", path, sizeof(path)) < 0 && errno == ENOENT;
-}
-
-// A thread that told of its end still has to leave the kernel.
-bool found_alone() {
-  bool told = __atomic_exchange_n(&look, 0, __ATOMIC_ACQ_REL);
-  for (uint32_t i = 0; i < (told ? 50 : 1); i++) {
-    if (threads_known()) return false;
-    if (alone()) return true;
-    if (told) usleep(200);
-  }
-  return false;
 }
 
 // As the program's last thread would: the exit handlers that follow are the program's.
@@ -147,7 +136,7 @@ bool run_grace() {
     int64_t now = platform::monotonic_ns();
     if (*base::session_word == base::kGrace) advance_time(now);
     sleep_until(now + kTickNs < end ? now + kTickNs : end);
-    if (found_alone()) return true;
+    if (alone()) return true;
   }
   while (!stopping() && (*base::session_word == base::kGrace || *base::session_word == base::kWiped) && !move_in_own_table())
     sleep_until(platform::monotonic_ns() + kRetryMoveNs);
@@ -163,6 +152,7 @@ void* keeper_main(void*) {
   set_idle_call(ring);   // a request may have come meanwhile
   if (run_grace()) return end_as_last_thread();
   int64_t next = platform::monotonic_ns();
+  bool in_own_table = false;
   for (uint64_t beat = 0; !stopping() && active(); beat++) {
     next += kTickNs;
     int64_t now = platform::monotonic_ns();
@@ -170,9 +160,11 @@ void* keeper_main(void*) {
     do {
       sleep_until(next);
       if (mail_can_be_served()) serve_mail();
-    } while (!stopping() && platform::monotonic_ns() < next && !__atomic_load_n(&look, __ATOMIC_ACQUIRE));
+    } while (!stopping() && platform::monotonic_ns() < next);
+    // Not before: exit handlers that the keeper may have to run need the program's table. From now on the last thread ends the keeper.
+    if (!in_own_table && threads_known()) leave_program_table(), in_own_table = true;
     tick(platform::monotonic_ns(), beat);
-    if (found_alone()) {
+    if (alone()) {
       stop_monitor();
       return end_as_last_thread();
     }
@@ -207,15 +199,20 @@ void stop_keeper() {
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
 }
 
-void wake_if_alone() {
+void stop_if_last() {
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kRunning || threads_known()) return;
-  __atomic_store_n(&look, 1, __ATOMIC_RELEASE);
-  ring();
+  stop_keeper();
+  __atomic_store_n(&stopped_by_last, true, __ATOMIC_SEQ_CST);
+  if (threads_known()) restart_keeper();   // one that was not known allocated meanwhile
+}
+
+void restart_keeper() {
+  if (__atomic_exchange_n(&stopped_by_last, false, __ATOMIC_SEQ_CST) && !monitor_is_confined()) start_keeper();   // a filter may kill who makes a thread
 }
 
 void forget_keeper() {
   state = kStopped;
-  look = 0;
+  stopped_by_last = false;
   forget_monitor();
 }
 bool keeper_of_another_process() { return keeper_process && keeper_process != getpid(); }

@@ -6,8 +6,10 @@ namespace tidemark::keeper {
 
 void start_keeper();         // no-op when it runs
 void stop_keeper();          // waits until the thread is gone
-// A thread of the program is ending. If it was the last one, the keeper must not be what keeps the process alive: it looks at once.
-void wake_if_alone();
+// A thread of the program is ending. If it was the last one that is known, the keeper ends first, so that the process goes on to its exit handlers in
+// that thread, as it would have without us.
+void stop_if_last();
+void restart_keeper();       // a thread is known again; no-op unless the last one had stopped the keeper
 void forget_keeper();        // child of fork: it is not there
 
 }  // namespace tidemark::keeper

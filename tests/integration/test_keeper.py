@@ -226,6 +226,53 @@ class Samples(support.TestCase):
         grower.quit()
 
 
+class Threads(support.TestCase):
+    """The keeper beside the program's threads."""
+
+    @staticmethod
+    def keepers(pid):
+        """What the descriptors of each of its threads lead to."""
+        found = []
+        for task in glob.glob(f"/proc/{pid}/task/*"):
+            try:
+                with open(f"{task}/comm") as file:
+                    if file.read() == "tidemark\n":
+                        found.append({os.readlink(fd) for fd in glob.glob(f"{task}/fd/*")})
+            except OSError:   # it ended
+                continue
+        return found
+
+    def test_a_descriptor_table_of_its_own(self):
+        """Else each of the program's system calls would pay for two threads that share one."""
+        grower = Grower(self, sample_interval="3600s")
+        pid = grower.report().pid
+        pipe = os.readlink(f"/proc/{pid}/fd/0")
+        self.assertTrue(support.wait_until(lambda: self.keepers(pid) and not any(pipe in open_there for open_there in self.keepers(pid)), 20))
+        grower.quit()
+
+    def test_it_ends_before_the_last_known_thread_and_comes_back_with_the_next(self):
+        folder = self.new_folder()
+        process = subprocess.Popen([support.victim("endings"), "asked_last_thread"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}"}))
+        self.addCleanup(process.kill)
+
+        def main_is_gone():
+            with open(f"/proc/{process.pid}/stat") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+
+        self.assertTrue(support.wait_until(main_is_gone))
+        self.assertTrue(support.wait_until(lambda: not self.keepers(process.pid)))
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        self.assertTrue(support.wait_until(lambda: self.keepers(process.pid)))
+        out, _ = process.communicate()
+        self.assertEqual((0, b"to stdout before asked_last_thread\n"), (process.returncode, out), "exit handlers ran, with the program's descriptors")
+        (path,) = glob.glob(os.path.join(folder, "*.tide"))
+        report = support.read_report(path)
+        self.assertEqual("exited", report.process["ending"])
+        self.assertEqual(11, report.site("site_at_the_end").live_count)
+
+
 class Purges(support.TestCase):
     def test_ten_seconds(self):
         run = self.tracked(["sleep", "10"], {"cleanup_interval": "1"})

@@ -18,6 +18,23 @@ static void* last_thread(void*) {
   return nullptr;
 }
 
+static void* quiet_thread(void*) {   // allocates nothing, so that nobody knows of it
+  usleep(300000);
+  return nullptr;
+}
+
+static void* asked_thread(void*) {   // allocates when it is told to, and ends when it is left alone
+  char byte;
+  while (read(STDIN_FILENO, &byte, 1) == 1) site_at_the_end();
+  return nullptr;
+}
+
+static void leave_to(void* (*thread_main)(void*)) {   // the process ends with status 0 when that thread does
+  pthread_t thread;
+  pthread_create(&thread, nullptr, thread_main, nullptr);
+  pthread_exit(nullptr);
+}
+
 int main(int argc, char** argv) {
   const char* how = argc > 1 ? argv[1] : "return";
   if (strcmp(how, "after_exec") == 0) {
@@ -39,11 +56,9 @@ int main(int argc, char** argv) {
   if (strcmp(how, "kill") == 0) kill(getpid(), SIGKILL);
   if (strcmp(how, "term") == 0) kill(getpid(), SIGTERM);
   if (strcmp(how, "exit_group") == 0) syscall(SYS_exit_group, 9);
-  if (strcmp(how, "pthread_exit") == 0) {
-    pthread_t thread;
-    pthread_create(&thread, nullptr, last_thread, nullptr);
-    pthread_exit(nullptr);   // the process ends with status 0 when the last thread does
-  }
+  if (strcmp(how, "pthread_exit") == 0) leave_to(last_thread);
+  if (strcmp(how, "quiet_last_thread") == 0) leave_to(quiet_thread);
+  if (strcmp(how, "asked_last_thread") == 0) leave_to(asked_thread);
   if (strcmp(how, "exit_from_thread") == 0) {
     pthread_t thread;
     pthread_create(&thread, nullptr, [](void*) -> void* { exit(11); }, nullptr);
