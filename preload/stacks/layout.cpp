@@ -1,6 +1,8 @@
 #include "preload/stacks/layout.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "preload/stacks/path.h"
 
@@ -15,18 +17,20 @@ struct Distances {
   uint32_t count = 0;
 
   bool add(address word, address sp) {
-    if (word < sp || (word - sp) % 8 || (word - sp) / 8 > UINT16_MAX || count == kMostWords) return false;
-    at[count++] = uint16_t((word - sp) / 8);
+    uint64_t words = std::rotr(word - sp, 3);   // too many also where it lies further in, or is not aligned
+    if (words > UINT16_MAX || count == kMostWords) return false;
+    at[count++] = uint16_t(words);
     return true;
   }
 };
 
 // In order. Sets how many slots they take; false: there are too many.
-bool fill_slots(const Distances& words, Layout& layout, uint32_t& used) {
+bool fill_slots(Distances& words, Layout& layout, uint32_t& used) {
   used = (words.count + kWordsPerSlot - 1) / kWordsPerSlot;
   if (layout.all + used > kMostSlots) return false;
-  auto at = [&](uint32_t i) { return words.at[std::min(i, words.count - 1)]; };
-  for (uint32_t i = 0; i < used; i++) layout.slots[layout.all++] = make_slot(at(4 * i), at(4 * i + 1), at(4 * i + 2), at(4 * i + 3));
+  for (uint32_t i = words.count; i < used * kWordsPerSlot; i++) words.at[i] = words.at[words.count - 1];
+  memcpy(layout.slots + layout.all, words.at, used * sizeof(uint64_t));   // the first one lowest: see make_slot
+  layout.all += used;
   return true;
 }
 
@@ -36,13 +40,18 @@ bool lay_out(const Caller& caller, Layout& layout) {
   const Path* path = base::thread_state.path;
   if (!path || !path->count || path->frames[path->count - 1].sp != caller.sp) return false;
   Distances returns, chained, values;
-  for (const Frame* f = path->frames + path->count - 1; f > path->frames; f--) {
-    const Frame& outer = f[-1];
-    address saved = outer.needs_rbp ? f->rbp_at : 0, led = outer.sp - 8;
+  for (uint32_t i = path->count - 1; i--;) {
+    address led = path->returns_at[i];
+    if (TIDEMARK_LIKELY(!(path->returns[i] & kLookCloser))) {
+      if (!returns.add(led, caller.sp)) return false;
+      continue;
+    }
+    const Frame &f = path->frames[i + 1], &outer = path->frames[i];
+    address saved = outer.needs_rbp ? f.rbp_at : 0;
     bool in_chain = saved && saved == led - 8;
     if (!(in_chain ? chained : returns).add(led, caller.sp)) return false;
     if (saved && !in_chain && !values.add(saved, caller.sp)) return false;
-    if (f->cfa_at && !values.add(f->cfa_at, caller.sp)) return false;
+    if (f.cfa_at && !values.add(f.cfa_at, caller.sp)) return false;
   }
   if (path->end_at && !returns.add(path->end_at, caller.sp)) return false;
   std::sort(values.at, values.at + values.count);

@@ -18,30 +18,27 @@ bool leads_to(const Frame& f, const Frame& outer) {
 }  // namespace
 
 uint32_t still_there(const Path& path, address sp) {
-  if (!path.count || path.epoch != path_epoch()) return 0;
-  address entry = path.frames[0].sp;
-  if (entry < sp || (path.end_at && base::load(path.end_at))) return 0;
-  uint64_t outer = path.steps[0];
-  uint32_t i = 1;
-  for (; i < path.count; i++) {
-    uint64_t step = path.steps[i];
-    if (base::load(entry - 8) != (outer & kPc)) break;
-    entry -= (step >> 48) * 8;
-    if (entry < sp || (TIDEMARK_UNLIKELY(step & kLookCloser) && !leads_to(path.frames[i], path.frames[i - 1]))) break;
-    outer = step;
+  uint32_t n = path.count, i = 0;
+  while (n && path.frames[n - 1].sp < sp) n--;
+  if (!n || path.epoch != path_epoch() || (path.end_at && base::load(path.end_at))) return 0;
+  for (; i + 1 < n; i++) {
+    uint64_t wanted = path.returns[i], found = base::load(path.returns_at[i]);
+    if (TIDEMARK_LIKELY(found == wanted)) continue;
+    if (found != (wanted ^ kLookCloser) || !leads_to(path.frames[i + 1], path.frames[i])) break;
   }
-  return i;
+  return i + 1;
 }
 
 bool append(Path& path, const Frame& frame) {
   uint32_t n = path.count;
-  uint64_t words = n ? (path.frames[n - 1].sp - frame.sp) / 8 : 0, pc = frame.word & format::kPcMask;
-  if (n == kMostPathFrames || words > UINT16_MAX || pc > kPc || !frame.fixed) return false;
+  uint64_t pc = frame.word & format::kPcMask;
+  if (n == kMostPathFrames || pc > kPc || !frame.fixed) return false;
   Frame& f = path.frames[n] = frame;
   bool passed_on = n && path.frames[n - 1].needs_rbp;
   f.needs_rbp = f.uses_rbp || (!f.rbp_at && passed_on);
-  bool look_closer = f.cfa_at || (f.rbp_at && passed_on);
-  path.steps[n] = pc | (look_closer ? kLookCloser : 0) | words << 48;
+  path.returns_at[n] = f.sp - 8;
+  path.returns[n] = pc;
+  if (n) path.returns[n - 1] = (path.returns[n - 1] & kPc) | (f.cfa_at || (f.rbp_at && passed_on) ? kLookCloser : 0);
   base::compiler_barrier();   // a handler may jump out of here
   path.count = n + 1;
   return true;

@@ -29,7 +29,7 @@ struct alignas(64) Frame {
 static_assert(sizeof(Frame) == 64);
 
 inline constexpr uint32_t kMostPathFrames = 255;
-inline constexpr uint64_t kLookCloser = uint64_t{1} << 47;   // not by its return address alone can one tell where it leads; no bit of a pc
+inline constexpr uint64_t kLookCloser = uint64_t{1} << 47;   // no bit of a pc
 
 inline constexpr uint32_t kRecent = 256, kMaxDepth = 512, kMostWalkedFrames = kMaxDepth + kMostPathFrames;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
@@ -37,7 +37,8 @@ struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
   uint32_t outer;       // node outside of it
-  uint64_t steps[kMostPathFrames];   // what is looked at of each first: pc | kLookCloser | words from its sp to the next one's outwards << 48
+  address returns_at[kMostPathFrames];   // of each frame: where its pc is found by who returns to it, just inside of its sp
+  uint64_t returns[kMostPathFrames];     // its pc; | kLookCloser, which no word of a stack is: the next one inwards reads more than that word
   Frame frames[kMostPathFrames];
   struct {
     uint64_t hash;
