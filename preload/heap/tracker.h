@@ -137,7 +137,7 @@ void* count_slowly(size_t bytes, uint32_t stack, void* block);   // busy is set;
 template <Content content>
 TIDEMARK_INLINE void* allocate_quickly(size_t bytes, const Caller& caller) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy || bytes > kMostSmall)) return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
+  if (TIDEMARK_UNLIKELY(t.busy)) return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
   stacks::Place* place;
   uint64_t meta, sum;
   if (TIDEMARK_UNLIKELY(!enter(t) || !stacks::sum_here(caller, place, meta, sum))) {
