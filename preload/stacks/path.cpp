@@ -23,8 +23,8 @@ uint32_t still_there(const Path& path, address sp) {
   if (!n || path.epoch != path_epoch() || (path.end_at && base::load(path.end_at))) return 0;
   for (; i + 1 < n; i++) {
     uint64_t wanted = path.returns[i], found = base::load(path.returns_at[i]);
-    if (TIDEMARK_LIKELY(found == wanted)) continue;
-    if (found != (wanted ^ kLookCloser) || !leads_to(path.frames[i + 1], path.frames[i])) break;
+    bool closer = wanted & kLookCloser;
+    if (found != (wanted & ~kLookCloser) || (TIDEMARK_UNLIKELY(closer) && !leads_to(path.frames[i + 1], path.frames[i]))) break;
   }
   return i + 1;
 }

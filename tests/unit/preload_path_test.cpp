@@ -201,6 +201,20 @@ TEST_F(HandMade, EveryReturnAddressIsCompared) {
   }
 }
 
+TEST_F(HandMade, TheMarkOfACloserLookIsNoPartOfAReturnAddress) {
+  for (bool closer : {false, true}) {
+    auto realigned = [](Frame& f, uint32_t i) {
+      if (i == 2) f.cfa_at = f.sp + 8;
+    };
+    if (closer) make(3, realigned);
+    else make(3);
+    put(sp_of(2) + 8, sp_of(1));
+    ASSERT_EQ(3u, still_there(path_, sp_of(2)));
+    put(sp_of(1) - 8, 0x1001 | kLookCloser);
+    EXPECT_EQ(2u, still_there(path_, sp_of(2))) << closer;
+  }
+}
+
 TEST_F(HandMade, WhatLiesFurtherInThanTheCallerIsGone) {
   make(kFrames);
   EXPECT_EQ(5u, still_there(path_, sp_of(4)));
