@@ -9,7 +9,6 @@ namespace tidemark::heap {
 struct SessionCalls {
   void (*start_early)();      // the word is kUnstarted: decide, and set it
   void (*begin_child)();      // the word is kWiped: detach from the parent's region
-  void (*thread_began)();     // the calling thread is the only one that is known
   void (*thread_ended)();     // the calling thread is about to end
   void (*grace_is_over)();    // a child in its grace has made its last uncounted allocation: give it its region now
 };

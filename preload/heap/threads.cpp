@@ -111,15 +111,21 @@ void raise(uint64_t& peak, uint64_t value) {
 }
 }  // namespace
 
-// slots_lock is held. True: no other thread is known.
-static bool take_part(base::ThreadState& t, bool told) {
+TIDEMARK_COLD void attach_thread() {
+  base::ThreadState& t = base::thread_state;
+  t.slot = nullptr;
+  t.owner = base::kNoOwner;
+  if (t.exiting == kGone) return;
+  bool told = will_be_told(t);
+  // All of it under the lock: who moves the region holds it, and does not know this thread yet.
+  base::SpinGuard guard(slots_lock);
   Header& h = base::header();
   if (slots_taken++) many_threads = true;
   uint32_t slot = told ? take_slot() : 0;
   if (!slot) {
     base::count(kThreadsWithoutSlot);
     many_threads = true;
-    return false;
+    return;
   }
   uint32_t now = ++h.threads_now;
   if (now > h.threads_peak) h.threads_peak = now;
@@ -135,21 +141,6 @@ static bool take_part(base::ThreadState& t, bool told) {
   open_magazines();
   t.slot = record;
   t.owner = slot | uint32_t{slots[slot].generation} << 16;
-  return now == 1;
-}
-
-TIDEMARK_COLD void attach_thread() {
-  base::ThreadState& t = base::thread_state;
-  t.slot = nullptr;
-  t.owner = base::kNoOwner;
-  if (t.exiting == kGone) return;
-  bool told = will_be_told(t), only_one;
-  {
-    // All of it under the lock: who moves the region holds it, and does not know this thread yet.
-    base::SpinGuard guard(slots_lock);
-    only_one = take_part(t, told);
-  }
-  if (only_one) session_calls.thread_began();
 }
 
 void flush_share() {

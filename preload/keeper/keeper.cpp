@@ -38,7 +38,6 @@ enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
 constinit uint32_t state = kStopped;
 constinit pthread_t thread{};
 constinit pid_t keeper_process = 0, keeper_tid = 0;
-constinit bool stopped_by_last = false;   // the last thread that was known has ended, and the keeper before it
 
 bool stopping() { return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopping; }
 
@@ -110,6 +109,13 @@ bool alone() {
   return readlink("/proc/self/exe", path, sizeof(path)) < 0 && errno == ENOENT;
 }
 
+// Whether there are threads besides the calling one and the main one's zombie; the keeper is not there.
+bool others_live() {
+  struct stat s;
+  bool main = syscall(SYS_gettid) == syscall(SYS_getpid);
+  return stat("/proc/self/task", &s) == 0 && s.st_nlink > (main ? 3u : 4u);   // 2 + threads
+}
+
 // As the program's last thread would: the exit handlers that follow are the program's.
 void* end_as_last_thread() {
   base::ThreadState& t = base::thread_state;
@@ -161,7 +167,7 @@ void* keeper_main(void*) {
       sleep_until(next);
       if (mail_can_be_served()) serve_mail();
     } while (!stopping() && platform::monotonic_ns() < next);
-    // Not before: exit handlers that the keeper may have to run need the program's table. From now on the last thread ends the keeper.
+    // Not before: exit handlers that the keeper may have to run need the program's table. From now on there is a thread that will stop it.
     if (!in_own_table && threads_known()) leave_program_table(), in_own_table = true;
     tick(platform::monotonic_ns(), beat);
     if (alone()) {
@@ -202,17 +208,11 @@ void stop_keeper() {
 void stop_if_last() {
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kRunning || threads_known()) return;
   stop_keeper();
-  __atomic_store_n(&stopped_by_last, true, __ATOMIC_SEQ_CST);
-  if (threads_known()) restart_keeper();   // one that was not known allocated meanwhile
-}
-
-void restart_keeper() {
-  if (__atomic_exchange_n(&stopped_by_last, false, __ATOMIC_SEQ_CST) && !monitor_is_confined()) start_keeper();   // a filter may kill who makes a thread
+  if (!monitor_is_confined() && others_live()) start_keeper();   // a filter may kill who makes a thread
 }
 
 void forget_keeper() {
   state = kStopped;
-  stopped_by_last = false;
   forget_monitor();
 }
 bool keeper_of_another_process() { return keeper_process && keeper_process != getpid(); }

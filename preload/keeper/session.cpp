@@ -414,5 +414,5 @@ void unlock_session() {
 
 namespace tidemark::heap {
 // Constant from the start: malloc may be called before any constructor.
-constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, keeper::restart_keeper, keeper::stop_if_last, [] { keeper::move_to_region(); }};
+constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, keeper::stop_if_last, [] { keeper::move_to_region(); }};
 }  // namespace tidemark::heap

@@ -250,21 +250,26 @@ class Threads(support.TestCase):
         self.assertTrue(support.wait_until(lambda: self.keepers(pid) and not any(pipe in open_there for open_there in self.keepers(pid)), 20))
         grower.quit()
 
-    def test_it_ends_before_the_last_known_thread_and_comes_back_with_the_next(self):
+    def test_threads_that_never_allocated_are_not_left_without_it(self):
+        """The last known thread stops it, and makes another one, which keeps the program's descriptors until a thread is known again."""
         folder = self.new_folder()
         process = subprocess.Popen([support.victim("endings"), "asked_last_thread"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    env=support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}"}))
         self.addCleanup(process.kill)
+        pipe = os.readlink(f"/proc/{process.pid}/fd/0")
 
         def main_is_gone():
             with open(f"/proc/{process.pid}/stat") as file:
                 return file.read().rsplit(")", 1)[1].split()[0] == "Z"
 
-        self.assertTrue(support.wait_until(main_is_gone))
-        self.assertTrue(support.wait_until(lambda: not self.keepers(process.pid)))
+        def shared():
+            return [pipe in open_there for open_there in self.keepers(process.pid)]
+
+        self.assertTrue(support.wait_until(main_is_gone, 20))
+        self.assertTrue(support.wait_until(lambda: any(shared()), 20))
         process.stdin.write(b"x")
         process.stdin.flush()
-        self.assertTrue(support.wait_until(lambda: self.keepers(process.pid)))
+        self.assertTrue(support.wait_until(lambda: shared() and not any(shared()), 20))
         out, _ = process.communicate()
         self.assertEqual((0, b"to stdout before asked_last_thread\n"), (process.returncode, out), "exit handlers ran, with the program's descriptors")
         (path,) = glob.glob(os.path.join(folder, "*.tide"))
