@@ -18,6 +18,19 @@ using address = uintptr_t;
 struct Caller {
   address pc, sp, rbp;
 };
+// The same, of the hook into which this is inlined, read when it is needed: until then it takes no register.
+struct HookFrame {
+  TIDEMARK_INLINE address pc() const { return frame()[1]; }
+  TIDEMARK_INLINE address sp() const { return reinterpret_cast<address>(frame() + 2); }
+  TIDEMARK_INLINE Caller caller() const {
+    const address* at = frame();
+    __asm__ volatile("" : "+r"(at));   // or the compiler would read it all at once, and keep it
+    return {at[1], reinterpret_cast<address>(at + 2), at[0]};
+  }
+
+ private:
+  TIDEMARK_INLINE static const address* frame() { return static_cast<const address*>(__builtin_frame_address(0)); }
+};
 
 namespace base {
 inline address load(address a) { return *reinterpret_cast<const address*>(a); }

@@ -6,7 +6,7 @@
 #include "preload/format/region.h"
 
 namespace tidemark::heap {
-struct Round;
+struct Magazines;
 }
 namespace tidemark::stacks {
 struct Path;
@@ -34,8 +34,7 @@ struct ThreadState {
   uint8_t luck;          // of late, long searches in the leaf cache found something
   uint8_t away;          // places that were not found in their home
   stacks::Path* path;    // of the stack that was walked last; nullptr: no room
-  heap::Round* rounds;   // see heap/magazines.h; in use up to `held`, which never gets beyond `most`
-  uint8_t held[32], most[32];
+  heap::Magazines* magazines;   // never nullptr once the thread has joined a session
 
   void set_stack(address low, address top) { stack_low = low, stack_top = top, stack_bytes = top - low; }
 };

@@ -2,6 +2,8 @@
 // A stack's first thread owns its plain counters (ordinary adds to one line); any other thread adds to shared ones with atomic
 // operations, in one of four stripes. When the owner has ended, the next thread that allocates there takes over.
 #pragma once
+#include <cstring>
+
 #include "preload/heap/threads.h"
 
 namespace tidemark::heap {
@@ -34,9 +36,17 @@ TIDEMARK_INLINE void count_own_allocation(format::StackRecord* s, uint64_t bytes
   s->last_tick = h.tick;
 }
 
+// owner and shared of a record that only its owner counts.
+TIDEMARK_INLINE bool is_sole_owner(const format::StackRecord* s, uint32_t owner) {
+  static_assert(offsetof(format::StackRecord, shared) == offsetof(format::StackRecord, owner) + sizeof(s->owner));
+  uint64_t both;
+  memcpy(&both, &s->owner, sizeof both);
+  return both == owner;
+}
+
 TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
-  if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner && !s->shared)) {
+  if (TIDEMARK_LIKELY(is_sole_owner(s, base::thread_state.owner))) {
     count_own_allocation(s, bytes, h);
   } else {
     count_allocation_slowly(s, id, bytes);
@@ -47,7 +57,7 @@ TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Heade
 // The same where it takes no call; false: nothing was counted.
 TIDEMARK_INLINE bool count_allocation_quickly(uint32_t id, uint64_t bytes, format::Header& h, base::ThreadState& t) {
   auto* s = base::line<format::StackRecord>(id);
-  if (TIDEMARK_UNLIKELY(s->owner != t.owner || s->shared || !add_live_quickly(h, t, int64_t(bytes)))) return false;
+  if (TIDEMARK_UNLIKELY(!is_sole_owner(s, t.owner) || !add_live_quickly(h, t, int64_t(bytes)))) return false;
   count_own_allocation(s, bytes, h);
   return true;
 }

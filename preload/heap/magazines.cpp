@@ -7,22 +7,40 @@ namespace tidemark::heap {
 namespace {
 constinit std::atomic<bool> forbidden{false};
 
+// Of a thread that has none: all are empty, and full.
+constexpr Round kNoRound{nullptr, nullptr};
+struct NoMagazines : Magazines {
+  constexpr NoMagazines() : Magazines{} {
+    for (uint32_t m = 0; m < kMagazines; m++) top[m] = limit[m] = const_cast<Round*>(&kNoRound);   // nobody writes to them
+  }
+};
+constinit NoMagazines none;
+
+bool has_none(const base::ThreadState& t) { return !t.magazines || t.magazines == &none; }
 void close(base::ThreadState& t) {
-  for (uint8_t& most : t.most) most = 0;
+  for (uint32_t m = 0; m < kMagazines && !has_none(t); m++) t.magazines->limit[m] = nullptr;
 }
+Round* floor_of(const base::ThreadState& t, uint32_t magazine) { return static_cast<MagazineRoom*>(t.magazines)->rounds[magazine]; }
 }  // namespace
+
+void lay_out_magazines(MagazineRoom& fresh) {
+  for (uint32_t m = 0; m < kMagazines; m++) fresh.top[m] = fresh.rounds[m];
+}
+void have_no_magazines(base::ThreadState& t) { t.magazines = &none; }
 
 void open_magazines() {
   base::ThreadState& t = base::thread_state;
-  if (!t.rounds || forbidden.load()) return;
-  for (uint32_t m = 0; m < kMagazines; m++) t.most[m] = kMagazineTables.most[m];
+  if (has_none(t) || forbidden.load()) return;
+  for (uint32_t m = 0; m < kMagazines; m++) t.magazines->limit[m] = floor_of(t, m) + kMagazineTables.most[m];
 }
+
+uint32_t rounds_held(const base::ThreadState& t, uint32_t magazine) { return has_none(t) ? 0 : uint32_t(t.magazines->top[magazine] - floor_of(t, magazine)); }
 
 void empty_magazines() {
   base::ThreadState& t = base::thread_state;
   close(t);
   for (uint32_t m = 0; m < kMagazines; m++)
-    while (t.held[m]) tmje_free(t.rounds[m * kRounds + --t.held[m]].block);
+    while (rounds_held(t, m)) tmje_free(t.magazines->top[m]--->block);
 }
 
 void forbid_magazines() {

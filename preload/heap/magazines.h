@@ -13,8 +13,16 @@ inline constexpr size_t kMagazineMost = 512;   // usable bytes of the largest cl
 inline constexpr uint32_t kMagazines = 17, kRounds = 16;
 
 struct Round {
-  void* block;
+  void* block;   // nullptr: the magazine is empty
   std::atomic<Record>* record;
+};
+// A thread's. Below the lowest round of each magazine lies one without a block.
+struct Magazines {
+  Round* top[kMagazines];     // what was kept last
+  Round* limit[kMagazines];   // no more is kept when the top is not below
+};
+struct MagazineRoom : Magazines {
+  Round rounds[kMagazines][1 + kRounds];
 };
 
 // jemalloc's classes: 8, 16, then multiples of 16 up to 128, four to a doubling.
@@ -37,28 +45,32 @@ constexpr MagazineTables make_magazine_tables() {
 }
 inline constexpr MagazineTables kMagazineTables = make_magazine_tables();
 
-// nullptr: jemalloc must be asked. What it points to is good until the next block is kept.
-TIDEMARK_INLINE const Round* take_round(base::ThreadState& t, size_t bytes) {
-  if (TIDEMARK_UNLIKELY(bytes > kMagazineMost)) return nullptr;
-  uint32_t magazine = kMagazineTables.of_size8[(bytes + 7) / 8], n = t.held[magazine];
-  if (!n) return nullptr;
-  t.held[magazine] = uint8_t(n - 1);
-  return &t.rounds[magazine * kRounds + n - 1];
+// Without a block: jemalloc must be asked.
+TIDEMARK_INLINE Round take_round(base::ThreadState& t, size_t bytes) {
+  if (TIDEMARK_UNLIKELY(bytes > kMagazineMost)) return {nullptr, nullptr};
+  Round*& top = t.magazines->top[kMagazineTables.of_size8[(bytes + 7) / 8]];
+  Round round = *top;
+  if (round.block) top--;
+  return round;
 }
 
 // False: jemalloc should have it.
 TIDEMARK_INLINE bool keep_round(base::ThreadState& t, void* block, std::atomic<Record>* record, uint32_t size8) {
   if (TIDEMARK_UNLIKELY(size8 > kMagazineMost / 8)) return false;
-  uint32_t magazine = kMagazineTables.of_size8[size8], n = t.held[magazine];
-  if (n >= t.most[magazine]) return false;
-  t.rounds[magazine * kRounds + n] = {block, record};
+  uint32_t magazine = kMagazineTables.of_size8[size8];
+  Round* top = t.magazines->top[magazine];
+  if (top >= t.magazines->limit[magazine]) return false;
+  *++top = {block, record};
   base::compiler_barrier();   // a handler may jump out of here
-  t.held[magazine] = uint8_t(n + 1);
+  t.magazines->top[magazine] = top;
   return true;
 }
 
-void open_magazines();    // the calling thread has room for rounds: it may keep blocks from now on
+void lay_out_magazines(MagazineRoom& fresh);
+void have_no_magazines(base::ThreadState& t);
+void open_magazines();    // the calling thread may keep blocks from now on, if it has magazines
 void empty_magazines();   // it gives back what it has, and keeps no more
+uint32_t rounds_held(const base::ThreadState& t, uint32_t magazine);
 // The program makes arenas of its own: no thread keeps blocks from now on. Those that are kept are of jemalloc's own arenas. Any thread, in a hook or
 // not.
 void forbid_magazines();

@@ -32,7 +32,7 @@ constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will
 // What a thread needs besides its state: not in its own storage, for threads of a few pages have no place for it.
 struct Room {
   stacks::Path path;
-  Round rounds[kMagazines * kRounds];
+  MagazineRoom magazines;
   Room* next_free;
 };
 constexpr uint32_t kRoomsAtOnce = 4;
@@ -51,7 +51,8 @@ void take_room(base::ThreadState& t) {
   Room* room = free_rooms;
   free_rooms = room->next_free;
   t.path = &room->path;
-  t.rounds = room->rounds;
+  lay_out_magazines(room->magazines);
+  t.magazines = &room->magazines;
 }
 
 void give_back_room(base::ThreadState& t) {
@@ -61,7 +62,7 @@ void give_back_room(base::ThreadState& t) {
   static_assert(offsetof(Room, path) == 0);
   room->path.count = 0;
   t.path = nullptr;
-  t.rounds = nullptr;
+  have_no_magazines(t);
   base::SpinGuard guard(slots_lock);
   room->next_free = free_rooms;
   free_rooms = room;
@@ -115,6 +116,7 @@ TIDEMARK_COLD void attach_thread() {
   base::ThreadState& t = base::thread_state;
   t.slot = nullptr;
   t.owner = base::kNoOwner;
+  if (!t.magazines) have_no_magazines(t);
   if (t.exiting == kGone) return;
   bool told = will_be_told(t);
   // All of it under the lock: who moves the region holds it, and does not know this thread yet.

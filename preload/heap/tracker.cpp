@@ -219,9 +219,9 @@ void* allocate_for(uint32_t stack, size_t bytes) {
   void* p;
   std::atomic<Record>* record;
   uint32_t size8 = size8_of(bytes);
-  if (const Round* round = take_round(t, bytes)) {
-    p = round->block;
-    record = round->record;
+  if (const Round round = take_round(t, bytes); round.block) {
+    p = round.block;
+    record = round.record;
     if (content == Content::kZero) memset(p, 0, bytes);
   } else {
     p = from_jemalloc<content>(bytes);

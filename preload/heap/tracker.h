@@ -130,37 +130,45 @@ void* allocate_slowly(size_t bytes, address pc, address sp, address rbp);   // a
 template <Content content>
 void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t sum);   // busy is set; the place's stack is another
 template <Content content>
+TIDEMARK_INLINE void* allocate_slowly(size_t bytes, const Caller& c) { return allocate_slowly<content>(bytes, c.pc, c.sp, c.rbp); }
+template <Content content>
+TIDEMARK_INLINE void* allocate_at(size_t bytes, const Caller& c, stacks::Place* place, uint64_t sum) {
+  return allocate_at<content>(bytes, c.pc, c.sp, c.rbp, place, sum);
+}
+template <Content content>
 void* allocate_fresh(size_t bytes, uint32_t stack);   // busy is set; there is no block at hand
 void* count_slowly(size_t bytes, uint32_t stack, void* block);   // busy is set; all but the counters has been done
 
 // Most calls: a small block, from a stack that was the last one at its place, which the thread has the counters of.
 template <Content content>
-TIDEMARK_INLINE void* allocate_quickly(size_t bytes, const Caller& caller) {
+TIDEMARK_INLINE void* allocate_quickly(size_t bytes, HookFrame hook) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_UNLIKELY(t.busy)) return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
   stacks::Place* place;
   uint64_t meta, sum;
-  if (TIDEMARK_UNLIKELY(!enter(t) || !stacks::sum_here(caller, place, meta, sum))) {
+  if (TIDEMARK_UNLIKELY(t.busy)) return allocate_slowly<content>(bytes, hook.caller());
+  if (TIDEMARK_UNLIKELY(!enter(t) || !stacks::sum_here(hook, place, meta, sum))) {
     leave(t);
-    return allocate_slowly<content>(bytes, caller.pc, caller.sp, caller.rbp);
+    return allocate_slowly<content>(bytes, hook.caller());
   }
   uint32_t stack = stacks::last_stack(*place, meta, sum);
-  if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, caller.pc, caller.sp, caller.rbp, place, sum);
-  const Round* round = take_round(t, bytes);
-  if (!round) return allocate_fresh<content>(bytes, stack);
-  void* block = round->block;
+  if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, hook.caller(), place, sum);
+  const Round round = take_round(t, bytes);
+  void* block = round.block;
+  if (!block) return allocate_fresh<content>(bytes, stack);
   format::Header& h = base::header();
   uint32_t size8 = kSizeClasses.by_8[(bytes + 7) / 8];
-  round->record->store(make_record(stack, h.tick, size8 * 8 - bytes), std::memory_order_relaxed);
+  round.record->store(make_record(stack, h.tick, size8 * 8 - bytes), std::memory_order_relaxed);
   if (TIDEMARK_UNLIKELY(!count_allocation_quickly(stack, bytes, h, t))) block = count_slowly(bytes, stack, block);
   else leave(t);
   return content == Content::kZero ? memset(block, 0, bytes) : block;
 }
 
 // malloc(3): never fails for 0 bytes; nullptr and ENOMEM on failure.
-TIDEMARK_INLINE void* allocate(size_t bytes, const Caller& caller) { return allocate_quickly<Content::kAny>(bytes, caller); }
+TIDEMARK_INLINE void* allocate(size_t bytes, HookFrame hook) { return allocate_quickly<Content::kAny>(bytes, hook); }
+TIDEMARK_INLINE void* allocate(size_t bytes, const Caller& caller) { return allocate_slowly<Content::kAny>(bytes, caller); }
 // calloc(3) after the overflow check.
-TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, const Caller& caller) { return allocate_quickly<Content::kZero>(bytes, caller); }
+TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, HookFrame hook) { return allocate_quickly<Content::kZero>(bytes, hook); }
+TIDEMARK_INLINE void* allocate_zeroed(size_t bytes, const Caller& caller) { return allocate_slowly<Content::kZero>(bytes, caller); }
 void* allocate_flags(size_t bytes, int flags, const Caller& caller);                    // mallocx
 void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller);           // alignment: a power of two
 void* allocate_pages(size_t bytes, size_t rounded, const Caller& caller);               // pvalloc: rounded to whole pages

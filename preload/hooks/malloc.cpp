@@ -17,25 +17,32 @@ namespace heap = tidemark::heap;
 namespace {
 
 using heap::Caller;
+using tidemark::HookFrame;
 using tidemark::hooks::maybe_foreign;
 
-inline __attribute__((always_inline)) void* allocate_array(size_t count, size_t size, Caller caller) {
+inline Caller caller_of(const Caller& caller) { return caller; }
+inline __attribute__((always_inline)) Caller caller_of(HookFrame hook) { return hook.caller(); }
+
+// Where: a Caller, or in the hook itself its frame.
+template <class Where>
+inline __attribute__((always_inline)) void* allocate_array(size_t count, size_t size, Where where) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) [[unlikely]] {
     errno = ENOMEM;
     return nullptr;
   }
-  return heap::allocate_zeroed(bytes, caller);
+  return heap::allocate_zeroed(bytes, where);
 }
 
 // realloc(p, 0) frees, as glibc's does and C23 leaves undefined.
-inline __attribute__((always_inline)) void* resize(void* block, size_t bytes, Caller caller) {
-  if (block == nullptr) return heap::allocate(bytes, caller);
+template <class Where>
+inline __attribute__((always_inline)) void* resize(void* block, size_t bytes, Where where) {
+  if (block == nullptr) return heap::allocate(bytes, where);
   if (bytes == 0) [[unlikely]] {
     heap::release(block);
     return nullptr;
   }
-  return heap::reallocate(block, bytes, caller);
+  return heap::reallocate(block, bytes, caller_of(where));
 }
 
 TIDEMARK_COLD void* malloc_anywhere(size_t bytes, Caller caller) {
@@ -61,35 +68,31 @@ TIDEMARK_COLD void free_anywhere(void* block) {
 }  // namespace
 
 TIDEMARK_HOOK void* malloc(size_t bytes) {
-  const Caller caller = TIDEMARK_CALLER();
   if (maybe_foreign()) [[unlikely]]
-    return malloc_anywhere(bytes, caller);
-  return heap::allocate(bytes, caller);
+    return malloc_anywhere(bytes, TIDEMARK_CALLER());
+  return heap::allocate(bytes, HookFrame{});
 }
 
 TIDEMARK_HOOK void* calloc(size_t count, size_t size) {
-  const Caller caller = TIDEMARK_CALLER();
   if (maybe_foreign()) [[unlikely]]
-    return calloc_anywhere(count, size, caller);
-  return allocate_array(count, size, caller);
+    return calloc_anywhere(count, size, TIDEMARK_CALLER());
+  return allocate_array(count, size, HookFrame{});
 }
 
 TIDEMARK_HOOK void* realloc(void* block, size_t bytes) {
-  const Caller caller = TIDEMARK_CALLER();
   if (maybe_foreign()) [[unlikely]]
-    return realloc_anywhere(block, bytes, caller);
-  return resize(block, bytes, caller);
+    return realloc_anywhere(block, bytes, TIDEMARK_CALLER());
+  return resize(block, bytes, HookFrame{});
 }
 
 TIDEMARK_HOOK void* reallocarray(void* block, size_t count, size_t size) {
-  const Caller caller = TIDEMARK_CALLER();
   TIDEMARK_FORWARD_IF_FOREIGN(reallocarray, block, count, size)
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) [[unlikely]] {
     errno = ENOMEM;
     return nullptr;
   }
-  return resize(block, bytes, caller);
+  return resize(block, bytes, HookFrame{});
 }
 
 TIDEMARK_HOOK void free(void* block) {

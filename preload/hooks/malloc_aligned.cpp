@@ -19,6 +19,8 @@ using tidemark::hooks::is_power_of_two;
 
 namespace {
 
+using tidemark::HookFrame;
+
 inline constexpr size_t kMallocAlignment = 8;  // what jemalloc's malloc gives to every size: its smallest class is 8 bytes
 inline constexpr size_t kPageSize = 4096;      // x86-64's only one for valloc
 
@@ -28,11 +30,11 @@ void* refuse(int error) {
 }
 
 // As glibc's memalign: an alignment that is no power of two is rounded up to one.
-inline __attribute__((always_inline)) void* allocate_rounding_alignment(size_t alignment, size_t bytes, heap::Caller caller) {
-  if (alignment <= kMallocAlignment) return heap::allocate(bytes, caller);
+inline __attribute__((always_inline)) void* allocate_rounding_alignment(size_t alignment, size_t bytes, HookFrame hook) {
+  if (alignment <= kMallocAlignment) return heap::allocate(bytes, hook);
   constexpr size_t kLargestPowerOfTwo = ~(~size_t{0} >> 1);
   if (alignment > kLargestPowerOfTwo) return refuse(EINVAL);
-  return heap::allocate_aligned(std::bit_ceil(alignment), bytes, caller);
+  return heap::allocate_aligned(std::bit_ceil(alignment), bytes, hook.caller());
 }
 
 // From 2.38 on aligned_alloc is no longer memalign by another name.
@@ -56,25 +58,22 @@ bool aligned_alloc_is_strict() {
 }  // namespace
 
 TIDEMARK_HOOK void* memalign(size_t alignment, size_t bytes) {
-  const heap::Caller caller = TIDEMARK_CALLER();
   TIDEMARK_FORWARD_IF_FOREIGN(memalign, alignment, bytes)
-  return allocate_rounding_alignment(alignment, bytes, caller);
+  return allocate_rounding_alignment(alignment, bytes, HookFrame{});
 }
 
 TIDEMARK_HOOK void* aligned_alloc(size_t alignment, size_t bytes) {
-  const heap::Caller caller = TIDEMARK_CALLER();
   TIDEMARK_FORWARD_IF_FOREIGN(aligned_alloc, alignment, bytes)
   if (!is_power_of_two(alignment) && aligned_alloc_is_strict()) [[unlikely]]
     return refuse(EINVAL);
-  return allocate_rounding_alignment(alignment, bytes, caller);
+  return allocate_rounding_alignment(alignment, bytes, HookFrame{});
 }
 
 TIDEMARK_HOOK int posix_memalign(void** result, size_t alignment, size_t bytes) {
-  const heap::Caller caller = TIDEMARK_CALLER();
   TIDEMARK_FORWARD_IF_FOREIGN(posix_memalign, result, alignment, bytes)
   if (alignment < sizeof(void*) || !is_power_of_two(alignment)) [[unlikely]]
     return EINVAL;
-  void* block = allocate_rounding_alignment(alignment, bytes, caller);
+  void* block = allocate_rounding_alignment(alignment, bytes, HookFrame{});
   if (block == nullptr) [[unlikely]]
     return ENOMEM;
   *result = block;

@@ -11,6 +11,7 @@
 
 namespace {
 
+using tidemark::HookFrame;
 using tidemark::heap::Caller;
 using tidemark::hooks::NewRequest;
 
@@ -26,10 +27,10 @@ TIDEMARK_COLD void* attempt_anywhere(size_t bytes, size_t alignment, Caller call
 }
 
 // One attempt.
-inline __attribute__((always_inline)) void* attempt(size_t bytes, Caller caller) {
+inline __attribute__((always_inline)) void* attempt(size_t bytes, HookFrame hook) {
   if (tidemark::hooks::maybe_foreign()) [[unlikely]]
-    return attempt_anywhere(bytes, 1, caller);
-  return tidemark::heap::allocate(bytes, caller);
+    return attempt_anywhere(bytes, 1, hook.caller());
+  return tidemark::heap::allocate(bytes, hook);
 }
 
 inline __attribute__((always_inline)) void* attempt_aligned(size_t bytes, size_t alignment, Caller caller) {
@@ -51,8 +52,8 @@ void* attempt_again(const NewRequest& request) { return attempt_anywhere(request
     return block;                                            \
   return tidemark::hooks::after_failure({bytes, alignment, TIDEMARK_CALLER(), attempt_again} __VA_OPT__(, ) __VA_ARGS__)
 
-TIDEMARK_HOOK void* _Znwm(size_t bytes) { TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, new_after_failure); }
-TIDEMARK_HOOK void* _Znam(size_t bytes) { TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, new_after_failure); }
+TIDEMARK_HOOK void* _Znwm(size_t bytes) { TIDEMARK_NEW(attempt(bytes, HookFrame{}), 1, new_after_failure); }
+TIDEMARK_HOOK void* _Znam(size_t bytes) { TIDEMARK_NEW(attempt(bytes, HookFrame{}), 1, new_after_failure); }
 
 TIDEMARK_HOOK void* _ZnwmSt11align_val_t(size_t bytes, size_t alignment) {
   TIDEMARK_NEW(attempt_aligned(bytes, alignment, TIDEMARK_CALLER()), alignment, new_after_failure);
@@ -63,10 +64,10 @@ TIDEMARK_HOOK void* _ZnamSt11align_val_t(size_t bytes, size_t alignment) {
 
 // __func__ is the mangled name here, by which the program's own form is found.
 TIDEMARK_HOOK void* _ZnwmRKSt9nothrow_t(size_t bytes, const Nothrow*) {
-  TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, nothrow_new_after_failure, __func__);
+  TIDEMARK_NEW(attempt(bytes, HookFrame{}), 1, nothrow_new_after_failure, __func__);
 }
 TIDEMARK_HOOK void* _ZnamRKSt9nothrow_t(size_t bytes, const Nothrow*) {
-  TIDEMARK_NEW(attempt(bytes, TIDEMARK_CALLER()), 1, nothrow_new_after_failure, __func__);
+  TIDEMARK_NEW(attempt(bytes, HookFrame{}), 1, nothrow_new_after_failure, __func__);
 }
 
 TIDEMARK_HOOK void* _ZnwmSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t alignment, const Nothrow*) {

@@ -15,6 +15,7 @@ constinit Backtrace libunwind_backtrace = nullptr;
 void set_checker(int (*backtrace)(void**, int), uint32_t every) {
   libunwind_backtrace = backtrace;
   check_every = backtrace ? every : 0;
+  check_places(check_every != 0);
 }
 
 TIDEMARK_COLD void check_stack(uint32_t stack, address pc) {

@@ -45,6 +45,7 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
                       sum_at(*p, meta, k.key, k.caller, sum))) {
     stack = last_stack(*p, meta, sum);
     if (TIDEMARK_UNLIKELY(!stack)) stack = find_known_stack(k, *p, sum);
+    if (TIDEMARK_UNLIKELY((meta & (kSlow | kFar)) == kSlow)) settle_way(*p);   // another thread may have changed it back at the wrong moment
   } else {
     stack = find_stack_otherwise(k);
   }
@@ -53,12 +54,14 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
 }
 
 // The same, up to the sum of the stack's words; false: find_stack must be asked, from the start.
-TIDEMARK_INLINE bool sum_here(const Caller& caller, Place*& place, uint64_t& meta, uint64_t& sum) {
-  uint64_t key = place_key(caller.pc, caller.sp);
+TIDEMARK_INLINE bool sum_here(HookFrame hook, Place*& place, uint64_t& meta, uint64_t& sum) {
+  address sp = hook.sp();
+  uint64_t key = place_key(hook.pc(), sp);
   Place* p = &places.load(std::memory_order_acquire)->at(key);
   meta = p->meta.load(std::memory_order_acquire);
   place = p;
-  return TIDEMARK_LIKELY(is_of(meta, key) && !p->unsteady.load(std::memory_order_relaxed) && !(meta & kFar) && !check_every) && sum_at(*p, meta, key, caller, sum);
+  return TIDEMARK_LIKELY(is_quick(meta, key) && on_own_stack(base::thread_state, sp)) &&
+         near_sum_at(*p, meta, key, sp, [hook]() __attribute__((always_inline)) { return hook.caller().rbp; }, sum);
 }
 
 }  // namespace tidemark::stacks

@@ -1,5 +1,7 @@
 #include "preload/stacks/places.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 
 #include "preload/base/memory.h"
@@ -11,11 +13,14 @@
 namespace tidemark::stacks {
 
 constinit std::atomic<Places*> places{nullptr};
+constinit bool ask_slowly = false;
 
 namespace {
 constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;
 constexpr uint8_t kHomecoming = 64;   // of so many looks that find a place away from its home, one puts it there
 constexpr uint64_t kWriting = uint64_t{2} << 32;   // a mark that no place has
+constinit bool have_aes = false, asked_processor = false;   // AES: fingerprints are taken by AesSum, else by ProductSum
+constinit bool checked = false;
 constinit base::SpinLock growing;
 constinit std::atomic<uint32_t> used{0}, denied{0};   // lines; look-ups of places that found no room for one
 
@@ -25,7 +30,7 @@ Places* new_table(uint32_t size) {
   auto* more = static_cast<FarSlots*>(size == kFirstPlaces ? base::small_table(far) : base::map_private(far));   // few are ever written to
   if (!table || !more) return nullptr;
   auto* t = reinterpret_cast<Places*>((reinterpret_cast<address>(table) + alignof(Places) - 1) & ~(alignof(Places) - 1));
-  t->mask = size - 1;
+  t->mask = (size - 1) * sizeof(Place);
   t->far = more;
   return t;
 }
@@ -33,14 +38,14 @@ Places* new_table(uint32_t size) {
 // Anew and empty: a place is learnt again in less time than it takes to say where it went.
 void widen() {
   Places* old = places.load();
-  if (old->mask + 1 >= kMostPlaces || !growing.try_lock()) return;
+  if (old->size() >= kMostPlaces || !growing.try_lock()) return;
   if (places.load() == old)
-    if (Places* wider = new_table(std::min(uint32_t(old->mask + 1) * kGrowth, kMostPlaces))) {
+    if (Places* wider = new_table(std::min(uint32_t(old->size()) * kGrowth, kMostPlaces))) {
       used.store(0);
       denied.store(0);
       places.store(wider, std::memory_order_release);
-      base::discard_table(old, sizeof(Places) + (old->mask + 1) * sizeof(Place));
-      base::discard_table(old->far, (old->mask + 1) * sizeof(FarSlots));
+      base::discard_table(old, sizeof(Places) + old->size() * sizeof(Place));
+      base::discard_table(old->far, old->size() * sizeof(FarSlots));
     }
   growing.unlock();
 }
@@ -58,12 +63,18 @@ Place* room_for(Place& home, uint64_t key) {
   return turn & 3 || is_of(p.meta.load(std::memory_order_relaxed), key) ? nullptr : &p;
 }
 
-constexpr uint64_t kVersionBits = uint64_t{0xff} << 24;
-uint64_t next_version(uint64_t before) { return (before + (1 << 24)) & kVersionBits; }
+constexpr uint64_t kVersionStep = kVersionBits & -kVersionBits;
+uint64_t next_version(uint64_t before) { return (before + kVersionStep) & kVersionBits; }
 
+// Of a quick place; see as_it_is.
 uint64_t meta_of(const Layout& l, uint64_t key, uint64_t before) {
   uint64_t more = l.rbp || l.counts >> 6 ? kMore : 0, far = l.all > kNearSlots ? kFar : 0;
-  return uint64_t{place_mark(key)} << 32 | next_version(before) | far | more | (l.rbp ? kUsesRbp : 0) | l.counts;
+  return (quick_bits(key) & (~uint64_t{0} << 31)) | next_version(before) | far | more | (l.rbp ? kUsesRbp : 0) | l.counts;
+}
+// With the way that is right for the place.
+uint64_t as_it_is(const Place& p, uint64_t meta) {
+  bool slow = is_slow(p, meta);
+  return slow == bool(meta & kSlow) ? meta : meta ^ (kSlow | kWay);
 }
 
 bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l) {
@@ -83,7 +94,7 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
   p.layout = layout_hash(l.slots, l.all, l.counts);
   p.last_low.store(0, std::memory_order_relaxed);
   p.last.store(0, std::memory_order_relaxed);   // its sum was another layout's
-  p.meta.store(meta_of(l, key, before), std::memory_order_release);
+  p.meta.store(as_it_is(p, meta_of(l, key, before)), std::memory_order_release);
   if (!before) used.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
@@ -91,25 +102,38 @@ bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
 }  // namespace
 
 // Of a range of a place's slots, of which the first kNearSlots are in its lines.
-template <Words kind>
-static bool add_range(uint64_t& sum, const uint64_t* near, const uint64_t* far, uint32_t first, uint32_t end, address sp, uint64_t most) {
-  return add_slots<kind>(sum, near, first, std::min(end, kNearSlots), sp, most) &&
-         add_slots<kind>(sum, far - kNearSlots, std::max(first, kNearSlots), end, sp, most);
+template <Words kind, class Sum>
+static bool add_range(Sum& sum, const uint64_t* near, const uint64_t* far, uint32_t first, uint32_t end, address sp, uint64_t most) {
+  uint32_t near_end = std::max(first, std::min(end, kNearSlots)), far_first = std::min(end, std::max(first, kNearSlots));
+  return sum.template add<kind>(near, first, near_end, sp, most) && sum.template add<kind>(far - kNearSlots, far_first, end, sp, most);
 }
-static bool sum_by(const uint64_t* near, const uint64_t* far, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
+template <class Sum>
+static bool sum_with(const uint64_t* near, const uint64_t* far, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
   address sp = caller.sp;
   uint64_t most = (base::thread_state.stack_top - 8 - sp) / 8;
   SlotRanges r = ranges_of(meta);
   if (r.all > kMostSlots) return false;   // another thread's layout, half written
-  sum = key + (meta & kUsesRbp ? (caller.rbp - sp) * kRbpFactor : 0);
-  return add_range<Words::kReturns>(sum, near, far, 0, r.returns, sp, most) && add_range<Words::kChained>(sum, near, far, r.returns, r.chained, sp, most) &&
-         add_range<Words::kValues>(sum, near, far, r.chained, r.all, sp, most);
+  Sum h(key);
+  if (!add_range<Words::kReturns>(h, near, far, 0, r.returns, sp, most)) return false;
+  if (meta & kUsesRbp) h.add_rbp(caller.rbp - sp);
+  if (!add_range<Words::kChained>(h, near, far, r.returns, r.chained, sp, most) || !add_range<Words::kValues>(h, near, far, r.chained, r.all, sp, most)) return false;
+  sum = h.value();
+  return true;
 }
-__attribute__((noinline)) bool far_sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
+static bool sum_by(const uint64_t* near, const uint64_t* far, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
+  return have_aes ? sum_with<AesSum>(near, far, meta, key, caller, sum) : sum_with<ProductSum>(near, far, meta, key, caller, sum);
+}
+bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
+  if (TIDEMARK_UNLIKELY(!on_own_stack(base::thread_state, caller.sp))) return false;
+  if (TIDEMARK_LIKELY(!(meta & kFar) && have_aes)) return near_sum_at(p, meta, key, caller.sp, [&] { return caller.rbp; }, sum);
   const Places& t = *places.load(std::memory_order_acquire);
-  auto index = size_t(&p - t.places);
-  if (index > t.mask) return false;   // another table's by now
-  return sum_by(p.slots, t.far[index].slots, meta, key, caller, sum);
+  if (!t.has(p)) return false;   // another table's by now
+  return sum_by(p.slots, t.far[&p - t.places].slots, meta, key, caller, sum);
+}
+
+void settle_way(Place& p) {
+  uint64_t meta = p.meta.load(std::memory_order_relaxed), now = as_it_is(p, meta);
+  if (meta && meta != kWriting && now != meta) p.meta.compare_exchange_strong(meta, now, std::memory_order_acq_rel);
 }
 
 // False: another thread is writing to one of them, or has.
@@ -137,17 +161,17 @@ static void swap_layouts(Places& t, Place& a, Place& b, bool far) {
 void prefer(Place& first, Place& other) {
   Places& t = *places.load(std::memory_order_acquire);
   uint64_t had = first.meta.load(std::memory_order_relaxed), has = other.meta.load(std::memory_order_relaxed);
-  if (had >> 32 != has >> 32 || &first < t.places || &first > t.places + t.mask) return;
+  if (had >> 32 != has >> 32 || !t.has(first)) return;
   if (!hold_lines(first, other, had, has)) return;
   swap_layouts(t, first, other, (had | has) & kFar);
-  first.meta.store((has & ~kVersionBits) | next_version(had) | kOthers, std::memory_order_release);
-  other.meta.store((had & ~kVersionBits) | next_version(has), std::memory_order_release);
+  first.meta.store(as_it_is(first, (has & ~kVersionBits) | next_version(had) | kOthers), std::memory_order_release);
+  other.meta.store(as_it_is(other, (had & ~kVersionBits) | next_version(has)), std::memory_order_release);
 }
 
 // Of the lines' places all that is theirs changes, too.
 static bool swap_places(Place& a, Place& b) {
   Places& t = *places.load(std::memory_order_acquire);
-  if (&a < t.places || &a > t.places + t.mask) return false;
+  if (!t.has(a)) return false;
   uint64_t as = a.meta.load(std::memory_order_relaxed), bs = b.meta.load(std::memory_order_relaxed);
   if (!hold_lines(a, b, as, bs)) return false;
   swap_layouts(t, a, b, (as | bs) & kFar);
@@ -190,7 +214,7 @@ static Place* line_with(Places& t, Place& home, Place* room, uint64_t key, const
 void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Sight sight) {
   if (!on_own_stack(base::thread_state, caller.sp)) return;
   Places* t = places.load(std::memory_order_acquire);
-  if (used.load(std::memory_order_relaxed) * 3 > t->mask || denied.load(std::memory_order_relaxed) > kMostDenied) {
+  if (used.load(std::memory_order_relaxed) * 3 >= t->size() || denied.load(std::memory_order_relaxed) > kMostDenied) {
     widen();
     t = places.load(std::memory_order_acquire);
   }
@@ -208,7 +232,10 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Si
   Layout l;
   if (sight == Sight::kNoPath || !lay_out(caller, l)) {
     if (first) note_failure(*first);
-    else if (set_layout(*t, *room, key, Layout{})) room->unsteady.store(kNoLayout, std::memory_order_relaxed);
+    else if (set_layout(*t, *room, key, Layout{})) {
+      room->unsteady.store(kNoLayout, std::memory_order_relaxed);
+      settle_way(*room);
+    }
     return;
   }
   bool replaced;
@@ -226,7 +253,17 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Si
   remember_last(*p, sum, stack);
 }
 
+// Once: a virtual machine's host answers cpuid, which takes microseconds, and a child of fork keeps what it has learnt.
+static void ask_processor() {
+  uint32_t a, b, c = 0, d;
+  if (asked_processor) return;
+  have_aes = __get_cpuid(1, &a, &b, &c, &d) && c & bit_AES;
+  asked_processor = true;
+}
+
 bool start_places() {
+  ask_processor();
+  ask_slowly = checked || !have_aes;
   growing.reset();
   used.store(0);
   denied.store(0);
@@ -236,10 +273,16 @@ bool start_places() {
   return true;
 }
 
+void check_places(bool on) {
+  checked = on;
+  ask_slowly = on || !have_aes;
+  if (places.load()) empty_places();
+}
+
 void empty_places() {
   base::SpinGuard guard(growing);
   Places& t = *places.load(std::memory_order_acquire);
-  for (uint64_t i = 0; i <= t.mask; i++) {
+  for (uint64_t i = 0; i < t.size(); i++) {
     Place& p = t.places[i];
     p.last_low.store(0, std::memory_order_relaxed);
     p.last.store(0, std::memory_order_relaxed);

@@ -35,11 +35,16 @@ inline constexpr uint8_t kUnsteady = 5, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
 
-// mark of the place (32 bits, odd) << 32 | version (8 bits) << 24 | flags | slots of each kind (6 bits each, see Words)
+// mark of the place (32 bits, odd) << 32 | way (1 bit) | version (8 bits) << 23 | flags | slots of each kind (6 bits each, see Words)
+// way: a bit of the place's key if the place can be asked the quick way, for then one comparison tells that and whose place it is; else that bit
+// turned over.
+inline constexpr uint64_t kWay = uint64_t{1} << 31;
+inline constexpr uint64_t kVersionBits = uint64_t{0xff} << 23;
 inline constexpr uint64_t kUsesRbp = 1 << 18;    // the caller's rbp is one of the words
 inline constexpr uint64_t kMore = 1 << 19;       // more than return addresses
 inline constexpr uint64_t kFar = 1 << 20;        // more slots than kNearSlots
 inline constexpr uint64_t kOthers = 1 << 21;     // the place has had other layouts too, in other lines of its group
+inline constexpr uint64_t kSlow = 1 << 22;       // not to be asked the quick way: see is_slow
 inline constexpr uint64_t kCountBits = (1 << 18) - 1;
 struct SlotRanges {
   uint32_t returns, chained, all;   // where each kind's slots end
@@ -54,10 +59,12 @@ inline SlotRanges ranges_of(uint64_t meta) {
 // A place's lines are in a group of four, mostly in its first one.
 inline constexpr uint32_t kGroupLines = 4;
 struct alignas(kGroupLines * sizeof(Place)) Places {
-  uint64_t mask;   // lines - 1
+  uint64_t mask;   // lines - 1, in bytes
   FarSlots* far;   // one for each
   alignas(kGroupLines * sizeof(Place)) Place places[];
-  Place& at(uint64_t key) { return places[key >> 40 & mask]; }
+  uint64_t size() const { return mask / sizeof(Place) + 1; }
+  bool has(const Place& p) const { return &p >= places && &p < places + size(); }
+  Place& at(uint64_t key) { return *reinterpret_cast<Place*>(reinterpret_cast<address>(places) + (key >> 33 & mask)); }
 };
 inline Place& line_of(Place& first, uint32_t i) { return *reinterpret_cast<Place*>(reinterpret_cast<address>(&first) ^ i * sizeof(Place)); }
 TIDEMARK_OWN std::atomic<Places*> places;
@@ -65,8 +72,10 @@ TIDEMARK_OWN std::atomic<Places*> places;
 TIDEMARK_INLINE uint64_t place_key(address pc, address sp) {
   return (pc + std::rotl(sp - reinterpret_cast<address>(__builtin_thread_pointer()), 32)) * 0x9E3779B97F4A7C15ull;
 }
-inline uint32_t place_mark(uint64_t key) { return uint32_t(key >> 8) | 1; }
-TIDEMARK_INLINE bool is_of(uint64_t meta, uint64_t key) { return uint32_t(meta >> 32) == place_mark(key); }
+// Mark and way of a quick place.
+TIDEMARK_INLINE uint64_t quick_bits(uint64_t key) { return key << 24 | uint64_t{1} << 32; }
+TIDEMARK_INLINE bool is_of(uint64_t meta, uint64_t key) { return !((meta ^ quick_bits(key)) >> 32); }
+TIDEMARK_INLINE bool is_quick(uint64_t meta, uint64_t key) { return !((meta ^ quick_bits(key)) >> 31); }
 
 inline uint64_t stack_entry(uint64_t fingerprint, uint32_t stack) { return (fingerprint & ~uint64_t{0xffffff}) | stack; }
 inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
@@ -75,20 +84,23 @@ inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
 TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return sp - t.stack_low < t.stack_bytes; }
 
 // Sum of the place's key and of the present stack's words as its layout has them. False: it cannot be read here.
-bool far_sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum);
-TIDEMARK_INLINE bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
+bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum);
+// The same, for places whose slots are all near, with AES, on the thread's own stack.
+template <class Rbp>
+TIDEMARK_INLINE bool near_sum_at(const Place& p, uint64_t meta, uint64_t key, address sp, Rbp rbp, uint64_t& sum) {
   const base::ThreadState& t = base::thread_state;
-  address sp = caller.sp;
-  if (TIDEMARK_UNLIKELY(!on_own_stack(t, sp))) return false;
-  if (TIDEMARK_UNLIKELY(meta & kFar)) return far_sum_at(p, meta, key, caller, sum);
-  uint64_t most = (t.stack_top - 8 - sp) / 8, h = key;
-  if (!add_slots<Words::kReturns>(h, p.slots, 0, return_slots(meta), sp, most)) return false;
+  uint64_t most = (t.stack_top - 8 - sp) / 8;
+  AesSum h(key);
+  if (!h.add<Words::kReturns>(p.slots, 0, return_slots(meta), sp, most)) return false;
   if (TIDEMARK_UNLIKELY(meta & kMore)) {
-    SlotRanges r = ranges_of(meta);
-    if (meta & kUsesRbp) h += (caller.rbp - sp) * kRbpFactor;
-    if (!add_slots<Words::kChained>(h, p.slots, r.returns, r.chained, sp, most) || !add_slots<Words::kValues>(h, p.slots, r.chained, r.all, sp, most)) return false;
+    uint64_t m = meta;
+    __asm__ volatile("" : "+r"(m));   // what this needs is worked out here, not kept
+    if (m & kUsesRbp) h.add_rbp(rbp() - sp);
+    if (!h.add<Words::kChained>(p.slots, ranges_of(m).returns, ranges_of(m).chained, sp, most)) return false;
+    __asm__ volatile("" : "+r"(m));
+    if (!h.add<Words::kValues>(p.slots, ranges_of(m).chained, ranges_of(m).all, sp, most)) return false;
   }
-  sum = h;
+  sum = h.value();
   return true;
 }
 
@@ -105,13 +117,19 @@ inline void remember_last(Place& p, uint64_t sum, uint32_t stack) {
   p.last.store(stack_entry(sum, stack), std::memory_order_relaxed);
 }
 
+TIDEMARK_OWN bool ask_slowly;   // no place is asked the quick way: there is no AES, or stacks are checked
+inline bool is_slow(const Place& p, uint64_t meta) { return ask_slowly || meta & kFar || p.unsteady.load(std::memory_order_relaxed); }
+void settle_way(Place& p);   // after such a thing has changed
 inline void note_hit(Place& p) {
   uint8_t u = p.unsteady.load(std::memory_order_relaxed);
-  if (u) p.unsteady.store(u > 2 ? u - 2 : 0, std::memory_order_relaxed);
+  if (!u) return;
+  p.unsteady.store(u > 2 ? u - 2 : 0, std::memory_order_relaxed);
+  if (u <= 2) settle_way(p);
 }
 inline void note_failure(Place& p) {
   uint8_t u = p.unsteady.load(std::memory_order_relaxed);
   if (u < kMostUnsteady) p.unsteady.store(u + 1, std::memory_order_relaxed);
+  if (!u) settle_way(p);
 }
 
 // What a place knows first; nullptr: nothing. `home`: its first line.
@@ -128,6 +146,7 @@ void prefer(Place& first, Place& other);   // two lines of one place change role
 // Of one that was never seen before, and may never be again, the fingerprint is not kept yet; one that has no path has no layout.
 void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Sight sight);
 
+void check_places(bool on);   // on: places are asked the slow way only, where stacks are checked
 bool start_places();   // fresh, empty (also in a child of fork); false: no memory
 void empty_places();   // see empty_caches
 

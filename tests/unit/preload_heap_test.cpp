@@ -215,7 +215,7 @@ __attribute__((noinline)) void* zeroed_block_of(size_t bytes) {
 }
 uint32_t kept() {
   uint32_t sum = 0;
-  for (uint8_t n : base::thread_state.held) sum += n;
+  for (uint32_t m = 0; m < heap::kMagazines; m++) sum += heap::rounds_held(base::thread_state, m);
   return sum;
 }
 uint64_t tracked_bytes() {
@@ -273,9 +273,10 @@ TEST_F(MagazineTest, TheyHoldFewBytesAndAllClasses) {
   size_t bytes = 0;
   for (uint32_t m = 0; m < heap::kMagazines; m++) {
     const base::ThreadState& t = base::thread_state;
-    EXPECT_EQ(heap::kMagazineTables.most[m], t.held[m]) << m;
-    EXPECT_LE(t.held[m], heap::kRounds);
-    for (uint32_t i = 0; i < t.held[m]; i++) bytes += tmje_sallocx(t.rounds[m * heap::kRounds + i].block, 0);
+    uint32_t held = heap::rounds_held(t, m);
+    EXPECT_EQ(heap::kMagazineTables.most[m], held) << m;
+    EXPECT_LE(held, heap::kRounds);
+    for (uint32_t i = 0; i < held; i++) bytes += tmje_sallocx(t.magazines->top[m][-int(i)].block, 0);
   }
   EXPECT_LE(bytes, 15u << 10);
   heap::empty_magazines();

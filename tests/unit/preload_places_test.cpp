@@ -22,6 +22,8 @@ using namespace format;
 using namespace stacks;
 
 // ---------------------------------------------------------------- fingerprints of made-up words
+using Sums = testing::Types<AesSum, ProductSum>;
+template <class Sum>
 class FingerprintTest : public testing::Test {
  protected:
   static constexpr uint32_t kWords = 64;
@@ -29,72 +31,84 @@ class FingerprintTest : public testing::Test {
   address sp() const { return reinterpret_cast<address>(words_); }
 
   void SetUp() override {
+    if (std::is_same_v<Sum, AesSum> && !__builtin_cpu_supports("aes")) GTEST_SKIP() << "this processor has no AES";
     for (uint32_t i = 0; i < kWords; i++) words_[i] = 0x7f0000001000 + i * 0x1234;
+  }
+  template <Words kind>
+  bool add(Sum& sum, const std::vector<uint64_t>& slots, uint64_t most) {
+    return sum.template add<kind>(slots.data(), 0, slots.size(), sp(), most);
   }
   // The fingerprint of a layout of one kind.
   template <Words kind = Words::kReturns>
-  uint64_t of(std::vector<uint64_t> slots) {
-    uint64_t sum = 0;
+  uint64_t of(const std::vector<uint64_t>& slots) {
+    Sum sum(0);
     auto n = uint32_t(slots.size());
-    EXPECT_TRUE(add_slots<kind>(sum, slots.data(), 0, n, sp(), most()));
-    return fingerprint_of(sum, layout_hash(slots.data(), n, kind == Words::kReturns ? n : kind == Words::kChained ? n << 6 : n << 12));
+    EXPECT_TRUE(add<kind>(sum, slots, most()));
+    return fingerprint_of(sum.value(), layout_hash(slots.data(), n, kind == Words::kReturns ? n : kind == Words::kChained ? n << 6 : n << 12));
   }
   uint64_t most() const { return kWords - 1; }
+  address* words() { return words_; }
 };
+class SumNames {
+ public:
+  template <class Sum>
+  static std::string GetName(int) { return std::is_same_v<Sum, AesSum> ? "Aes" : "Products"; }
+};
+TYPED_TEST_SUITE(FingerprintTest, Sums, SumNames);
 
-TEST_F(FingerprintTest, AnyWordThatDiffersShows) {
+TYPED_TEST(FingerprintTest, AnyWordThatDiffersShows) {
   const std::vector<uint64_t> slots{make_slot(1, 3, 7, 13), make_slot(15, 19, 25, 25)};
-  uint64_t before = of(slots);
+  uint64_t before = this->of(slots);
   for (uint32_t at : {1u, 3u, 7u, 13u, 15u, 19u, 25u})
     for (uint32_t bit = 0; bit < 48; bit++) {
-      words_[at] ^= uint64_t{1} << bit;
-      EXPECT_NE(before, of(slots)) << "word " << at << ", bit " << bit;
-      words_[at] ^= uint64_t{1} << bit;
+      this->words()[at] ^= uint64_t{1} << bit;
+      EXPECT_NE(before, this->of(slots)) << "word " << at << ", bit " << bit;
+      this->words()[at] ^= uint64_t{1} << bit;
     }
-  words_[2] = words_[4] = 0;
-  EXPECT_EQ(before, of(slots)) << "words that are not the layout's";
+  this->words()[2] = this->words()[4] = 0;
+  EXPECT_EQ(before, this->of(slots)) << "words that are not the layout's";
 }
 
-TEST_F(FingerprintTest, InAChainTheWordBeforeCountsToo) {
+TYPED_TEST(FingerprintTest, InAChainTheWordBeforeCountsToo) {
   const std::vector<uint64_t> slots{make_slot(2, 4, 8, 14), make_slot(16, 20, 26, 26)};
-  uint64_t before = of<Words::kChained>(slots);
-  EXPECT_NE(before, of(slots));
+  uint64_t before = this->template of<Words::kChained>(slots);
+  EXPECT_NE(before, this->of(slots));
   for (uint32_t at : {2u, 4u, 8u, 14u, 16u, 20u, 26u})
     for (uint32_t back : {0u, 1u})
       for (uint32_t bit = 0; bit < 48; bit++) {
-        words_[at - back] ^= uint64_t{1} << bit;
-        EXPECT_NE(before, of<Words::kChained>(slots)) << "word " << at - back << ", bit " << bit;
-        words_[at - back] ^= uint64_t{1} << bit;
+        this->words()[at - back] ^= uint64_t{1} << bit;
+        EXPECT_NE(before, this->template of<Words::kChained>(slots)) << "word " << at - back << ", bit " << bit;
+        this->words()[at - back] ^= uint64_t{1} << bit;
       }
-  words_[5] = words_[6] = 0;
-  EXPECT_EQ(before, of<Words::kChained>(slots));
+  this->words()[5] = this->words()[6] = 0;
+  EXPECT_EQ(before, this->template of<Words::kChained>(slots));
 }
 
-TEST_F(FingerprintTest, WordsThatChangePlacesShow) {
+TYPED_TEST(FingerprintTest, WordsThatChangePlacesShow) {
   const std::vector<uint64_t> slots{make_slot(0, 2, 4, 6), make_slot(8, 10, 12, 14)};
-  uint64_t before = of(slots);
+  uint64_t before = this->of(slots);
   for (uint32_t a = 0; a < 16; a += 2)
     for (uint32_t b = a + 2; b < 16; b += 2) {
-      std::swap(words_[a], words_[b]);
-      EXPECT_NE(before, of(slots)) << a << " and " << b;
-      std::swap(words_[a], words_[b]);
+      std::swap(this->words()[a], this->words()[b]);
+      EXPECT_NE(before, this->of(slots)) << a << " and " << b;
+      std::swap(this->words()[a], this->words()[b]);
     }
 }
 
-TEST_F(FingerprintTest, EqualWordsElsewhereAreAnotherStack) {
-  for (address& word : words_) word = 0x401000;
-  EXPECT_NE(of({make_slot(1, 3, 7, 13)}), of({make_slot(1, 3, 7, 15)}));
-  EXPECT_NE(of({make_slot(1, 1, 1, 1)}), of({make_slot(2, 2, 2, 2)}));
-  EXPECT_NE(of({make_slot(1, 3, 7, 13)}), of({make_slot(1, 3, 7, 13), make_slot(13, 13, 13, 13)}));
+TYPED_TEST(FingerprintTest, EqualWordsElsewhereAreAnotherStack) {
+  for (address& word : this->words_) word = 0x401000;
+  EXPECT_NE(this->of({make_slot(1, 3, 7, 13)}), this->of({make_slot(1, 3, 7, 15)}));
+  EXPECT_NE(this->of({make_slot(1, 1, 1, 1)}), this->of({make_slot(2, 2, 2, 2)}));
+  EXPECT_NE(this->of({make_slot(1, 3, 7, 13)}), this->of({make_slot(1, 3, 7, 13), make_slot(13, 13, 13, 13)}));
 }
 
-TEST_F(FingerprintTest, ItsHalvesKnowOfEveryWord) {
+TYPED_TEST(FingerprintTest, ItsHalvesKnowOfEveryWord) {
   const std::vector<uint64_t> slots{make_slot(0, 2, 4, 6), make_slot(8, 10, 12, 12)};
   std::set<uint32_t> low, high;
   for (uint32_t at = 0; at < 14; at += 2)
     for (uint32_t i = 0; i < 1000; i++) {
-      words_[at] += 5;
-      uint64_t h = of(slots);
+      this->words()[at] += 5;
+      uint64_t h = this->of(slots);
       low.insert(uint32_t(h));
       high.insert(uint32_t(h >> 32));
     }
@@ -102,30 +116,31 @@ TEST_F(FingerprintTest, ItsHalvesKnowOfEveryWord) {
   EXPECT_GT(high.size(), 6990u);
 }
 
-TEST_F(FingerprintTest, NoWordBeyondTheStackIsRead) {
-  uint64_t sum = 0;
-  const uint64_t slots[] = {make_slot(0, 1, 2, 3), make_slot(kWords - 3, kWords - 2, kWords - 1, kWords - 1)};
-  EXPECT_TRUE(add_slots<Words::kReturns>(sum, slots, 0, 2, sp(), most()));
-  EXPECT_FALSE(add_slots<Words::kReturns>(sum, slots, 0, 2, sp(), most() - 1));
-  EXPECT_FALSE(add_slots<Words::kChained>(sum, slots, 0, 2, sp(), most() - 1));
-  const uint64_t far = make_slot(0, 1, 2, UINT16_MAX);
-  EXPECT_FALSE(add_slots<Words::kValues>(sum, &far, 0, 1, sp(), most()));
+TYPED_TEST(FingerprintTest, NoWordBeyondTheStackIsRead) {
+  TypeParam sum(0);
+  constexpr uint64_t kLast = TestFixture::kWords - 1;
+  const std::vector<uint64_t> slots{make_slot(0, 1, 2, 3), make_slot(kLast - 2, kLast - 1, kLast, kLast)}, far{make_slot(0, 1, 2, UINT16_MAX)};
+  EXPECT_TRUE(this->template add<Words::kReturns>(sum, slots, kLast));
+  EXPECT_FALSE(this->template add<Words::kReturns>(sum, slots, kLast - 1));
+  EXPECT_FALSE(this->template add<Words::kChained>(sum, slots, kLast - 1));
+  EXPECT_FALSE(this->template add<Words::kValues>(sum, far, kLast));
 }
 
-TEST_F(FingerprintTest, ValuesAreRelative) {
-  uint64_t here = 0, there = 0;
+TYPED_TEST(FingerprintTest, ValuesAreRelative) {
+  TypeParam here(0), there(0);
   const uint64_t slot = make_slot(0, 1, 3, 6);
+  constexpr uint32_t kWords = TestFixture::kWords;
   address copy[kWords];
   for (uint32_t i = 0; i < kWords; i++) {
-    words_[i] = sp() + i * 16;
+    this->words()[i] = this->sp() + i * 16;
     copy[i] = reinterpret_cast<address>(copy) + i * 16;
   }
-  EXPECT_TRUE(add_slots<Words::kValues>(here, &slot, 0, 1, sp(), most()));
-  EXPECT_TRUE(add_slots<Words::kValues>(there, &slot, 0, 1, reinterpret_cast<address>(copy), most()));
-  EXPECT_EQ(here, there);
+  EXPECT_TRUE(here.template add<Words::kValues>(&slot, 0, 1, this->sp(), this->most()));
+  EXPECT_TRUE(there.template add<Words::kValues>(&slot, 0, 1, reinterpret_cast<address>(copy), this->most()));
+  EXPECT_EQ(here.value(), there.value());
 }
 
-TEST_F(FingerprintTest, FactorsAreOddAndDiffer) {
+TEST(FactorsTest, AreOddAndDiffer) {
   std::set<uint64_t> all;
   for (uint32_t i = 0; i < kMostSlots; i++)
     for (uint64_t factor : {kFactors.of[i].words[0], kFactors.of[i].words[1], kFactors.of[i].chained[0], kFactors.of[i].chained[1], kFactors.slots[i]}) {
