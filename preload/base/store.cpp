@@ -53,6 +53,7 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
   s.lines = start - uint64_t{first_line} * kLineBytes;
   s.bytes = bytes;
   s.first_line = first_line;
+  s.first_stack = first_line ? first_line : 1;
   s.opened.store(0);
   uint64_t pages = bytes / kPageBytes, directory_pages = (pages + kPageBytes - 1) / kPageBytes;
   if (!open_up_to(s, (1 + directory_pages) * kPageBytes)) return false;

@@ -15,6 +15,7 @@ struct Store {
   char* start;           // of the mapping; the header. nullptr: none yet
   uint64_t bytes;
   uint32_t first_line;   // id of the line at `start`
+  uint32_t first_stack;  // the same, but never 0: no stack has a lower id
   std::atomic<uint64_t> opened;   // bytes that may be touched; the rest is PROT_NONE, so that mlockall cannot make it resident
 };
 TIDEMARK_OWN Store store;

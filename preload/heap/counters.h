@@ -4,6 +4,7 @@
 #pragma once
 #include <cstring>
 
+#include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
 
 namespace tidemark::heap {
@@ -61,10 +62,11 @@ TIDEMARK_INLINE bool count_allocation_quickly(uint32_t id, uint64_t bytes, forma
   count_own_allocation(s, bytes, h);
   return true;
 }
-TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t age_ticks, format::Header& h, base::ThreadState& t) {
+TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t birth_tick, format::Header& h, base::ThreadState& t) {
   auto* s = base::line<format::StackRecord>(id);
+  uint32_t age_ticks = (h.tick - birth_tick) & kTickMask;
   if (TIDEMARK_UNLIKELY(s->owner != t.owner || (age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail)))) return false;
-  if (TIDEMARK_UNLIKELY(!add_live_quickly(h, t, -int64_t(bytes)))) return false;
+  if (TIDEMARK_UNLIKELY(!take_live_quickly(h, t, int64_t(bytes)))) return false;
   s->freed_count++;
   s->freed_bytes += bytes;
   return true;

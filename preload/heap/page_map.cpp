@@ -54,16 +54,16 @@ TIDEMARK_COLD uint64_t install_page(address block, uint32_t size8) {
   if (!leaf) return 0;
   PageEntry& slot = leaf[block >> kPageShift & (kLeafEntries - 1)];
   uint64_t old = slot.load(std::memory_order_relaxed);
-  if (old && old >> 48 == size8) return old;
+  if (old && size8_in(old) == size8) return old;
   void* array = take_array(array_records(size8));
   if (!array) return 0;
-  uint64_t entry = uint64_t{size8} << 48 | reinterpret_cast<address>(array);
+  uint64_t entry = make_entry(array, size8);
   slot.store(entry, std::memory_order_release);
   uint32_t chunk = uint32_t(&slot - leaf) / kChunkEntries;
   chunk_bits(leaf, chunk).fetch_or(uint64_t{1} << chunk % 64, std::memory_order_release);
   if (old) {
-    auto* freed = reinterpret_cast<void**>(old & ((uint64_t{1} << 48) - 1));
-    uint32_t records = array_records(uint32_t(old >> 48));
+    auto* freed = reinterpret_cast<void**>(records_in(old));
+    uint32_t records = array_records(size8_in(old));
     *freed = free_lists[records];
     free_lists[records] = freed;
   }

@@ -18,10 +18,10 @@ inline uint32_t stack_of_record(Record r) { return r & 0xffffff; }
 inline uint32_t tick_of_record(Record r) { return uint32_t(r >> 24) & kTickMask; }
 inline uint32_t rounding_of_record(Record r) { return uint32_t(r >> 50); }
 inline Record make_record(uint32_t stack, uint32_t tick, uint64_t rounding) {
-  return stack | uint64_t(tick & kTickMask) << 24 | rounding << 50;
+  return stack | uint64_t{tick} << 38 >> 14 | rounding << 50;
 }
 
-// Entry: size class / 8 (16 bits; 0: a large block starts here) << 48 | address of the page's records. 0: nothing tracked yet.
+// Entry: address of the page's records << 16 | size class / 8 (0: a large block starts here). 0: nothing tracked yet.
 using PageEntry = std::atomic<uint64_t>;
 inline constexpr uint32_t kPageShift = 12, kLeafShift = 30;
 inline constexpr uint32_t kLeafEntries = 1u << (kLeafShift - kPageShift);
@@ -45,14 +45,14 @@ constexpr Reciprocals make_reciprocals() {
 }
 inline constexpr Reciprocals kReciprocals = make_reciprocals();
 
-inline std::atomic<Record>* records_in(uint64_t entry) {
-  return reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
-}
+inline uint64_t make_entry(const void* records, uint32_t size8) { return reinterpret_cast<uint64_t>(records) << 16 | size8; }
+inline uint32_t size8_in(uint64_t entry) { return uint16_t(entry); }
+inline std::atomic<Record>* records_in(uint64_t entry) { return reinterpret_cast<std::atomic<Record>*>(entry >> 16); }
 inline std::atomic<Record>* record_at_small(uint64_t entry, address block) {   // not in a large block's page
-  return records_in(entry) + ((block & 4095) * uint64_t{kReciprocals.by_8[entry >> 48]} >> 32);
+  return records_in(entry) + ((block & 4095) * uint64_t{kReciprocals.by_8[size8_in(entry)]} >> 32);
 }
 inline std::atomic<Record>* record_at(uint64_t entry, address block) {
-  return TIDEMARK_LIKELY(entry >> 48) ? record_at_small(entry, block) : records_in(entry);
+  return TIDEMARK_LIKELY(size8_in(entry)) ? record_at_small(entry, block) : records_in(entry);
 }
 
 // The page's entry made fit for blocks of this class; 0: no memory. Takes a spin lock.
@@ -62,7 +62,7 @@ uint64_t install_page(address block, uint32_t size8);
 TIDEMARK_INLINE std::atomic<Record>* record_for(address block, uint32_t size8, uint64_t* entry_out = nullptr) {
   PageEntry* leaf = page_top[block >> kLeafShift & (kTopEntries - 1)].load(std::memory_order_acquire);
   uint64_t entry = TIDEMARK_LIKELY(leaf) ? leaf[block >> kPageShift & (kLeafEntries - 1)].load(std::memory_order_relaxed) : 0;
-  if (TIDEMARK_UNLIKELY(!entry || entry >> 48 != size8)) {
+  if (TIDEMARK_UNLIKELY(!entry || size8_in(entry) != size8)) {
     entry = install_page(block, size8);
     if (!entry) return nullptr;
   }
@@ -106,8 +106,8 @@ void for_each_block(Visit visit) {
       }
       uint64_t entry = leaf[i].load(std::memory_order_acquire);
       if (!entry) continue;
-      uint32_t size8 = uint32_t(entry >> 48), n = records_per_page(size8);
-      auto* records = reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
+      uint32_t size8 = size8_in(entry), n = records_per_page(size8);
+      auto* records = records_in(entry);
       for (uint32_t k = 0; k < n; k++) {
         Record r = records[k].load(std::memory_order_relaxed);
         if (!stack_of_record(r)) continue;

@@ -33,7 +33,7 @@ class Walk {
   void page(uintptr_t at, bool resident) {
     if (resident) sum_.resident += kPage;
     uint64_t entry = find_entry_quietly(at);
-    if (entry >> 48) return small(entry, resident);
+    if (size8_in(entry)) return small(entry, resident);
     if (entry) begin_large(entry);
     uint64_t live = std::min(live_left_, kPage), rounding = std::min(rounding_left_, kPage - live);
     live_left_ -= live;
@@ -43,9 +43,9 @@ class Walk {
 
  private:
   void small(uint64_t entry, bool resident) {
-    uint64_t size = (entry >> 48) * 8;
-    auto* records = reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
-    for (uint32_t k = 0, n = records_per_page(uint32_t(entry >> 48)); k < n; k++) {
+    uint64_t size = size8_in(entry) * 8;
+    auto* records = records_in(entry);
+    for (uint32_t k = 0, n = records_per_page(size8_in(entry)); k < n; k++) {
       Record r = records[k].load(std::memory_order_relaxed);
       if (!stack_of_record(r)) continue;
       uint64_t rounding = rounding_of_record(r) & 0x1fff;
@@ -54,7 +54,7 @@ class Walk {
   }
 
   void begin_large(uint64_t entry) {
-    auto* records = reinterpret_cast<std::atomic<Record>*>(entry & ((uint64_t{1} << 48) - 1));
+    auto* records = records_in(entry);
     if (!stack_of_record(records[0].load(std::memory_order_relaxed))) return;
     live_left_ = records[1].load(std::memory_order_relaxed);
     uint64_t usable = live_left_ ? tmje_nallocx(live_left_, 0) : 0;

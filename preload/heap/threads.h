@@ -34,6 +34,12 @@ void detach_thread();
 void flush_share();
 
 // Where that takes no call; false: not done. The thread has a slot.
+TIDEMARK_INLINE bool hold_back(base::ThreadState& t, int64_t bytes) {
+  int64_t share = t.slot->live_bytes + bytes;
+  if (TIDEMARK_UNLIKELY(uint64_t(share) + kHoldBack > 2 * kHoldBack)) return false;
+  t.slot->live_bytes = share;
+  return true;
+}
 TIDEMARK_INLINE bool add_live_quickly(format::Header& h, base::ThreadState& t, int64_t bytes) {
   if (TIDEMARK_LIKELY(!many_threads)) {
     int64_t live = h.live_bytes + bytes;
@@ -41,9 +47,12 @@ TIDEMARK_INLINE bool add_live_quickly(format::Header& h, base::ThreadState& t, i
     if (live > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(live);
     return true;
   }
-  int64_t share = t.slot->live_bytes + bytes;
-  if (TIDEMARK_UNLIKELY(uint64_t(share) + kHoldBack > 2 * kHoldBack)) return false;
-  t.slot->live_bytes = share;
+  return hold_back(t, bytes);
+}
+// The same for bytes that are freed.
+TIDEMARK_INLINE bool take_live_quickly(format::Header& h, base::ThreadState& t, int64_t bytes) {
+  if (TIDEMARK_UNLIKELY(many_threads)) return hold_back(t, -bytes);
+  h.live_bytes -= bytes;
   return true;
 }
 

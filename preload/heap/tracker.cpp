@@ -95,7 +95,7 @@ void count_untracked(size_t bytes) {
 // Marks a link_map's block, if it is a tracked one, so that its release tells us that the module has gone.
 static void watch_block(void* p) {
   uint64_t entry = find_entry(reinterpret_cast<address>(p));
-  if (!entry || !(entry >> 48)) return;
+  if (!size8_in(entry)) return;
   auto* at = record_at(entry, reinterpret_cast<address>(p));
   if (stack_of_record(at->load(std::memory_order_relaxed))) at->fetch_or(kWatched, std::memory_order_relaxed);
 }
@@ -255,14 +255,22 @@ __attribute__((noinline)) void* allocate_at(size_t bytes, address pc, address sp
   Caller caller{pc, sp, rbp};
   return allocate_for<content>(stacks::find_known_stack(stacks::begin_lookup(caller), *place, sum), bytes);
 }
+// A large block, the first one in its page, or none. Leaves.
+static __attribute__((noinline)) void* attach_slowly(void* p, size_t bytes, uint32_t size8, uint32_t stack) {
+  if (TIDEMARK_LIKELY(p)) attach(p, bytes, size8, stack);
+  else errno = ENOMEM;
+  leave(base::thread_state);
+  return p;
+}
 template <Content content>
 __attribute__((noinline)) void* allocate_fresh(size_t bytes, uint32_t stack) {
   base::ThreadState& t = base::thread_state;
+  uint32_t size8 = size8_of(bytes);
   void* p = from_jemalloc<content>(bytes);
-  if (TIDEMARK_LIKELY(p)) attach(p, bytes, size8_of(bytes), stack);
-  else errno = ENOMEM;
-  leave(t);
-  return p;
+  if (TIDEMARK_UNLIKELY(!p || !size8)) return attach_slowly(p, bytes, size8, stack);
+  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  if (TIDEMARK_UNLIKELY(size8_in(entry) != size8)) return attach_slowly(p, bytes, size8, stack);
+  return attach_quickly(t, p, record_at_small(entry, reinterpret_cast<address>(p)), bytes, size8, stack);
 }
 template void* allocate_slowly<Content::kAny>(size_t, address, address, address);
 template void* allocate_slowly<Content::kZero>(size_t, address, address, address);
@@ -285,8 +293,7 @@ __attribute__((noinline)) void release_counted(void* p, uint32_t size8) {
   leave(t);
 }
 
-__attribute__((noinline)) void release_tracked(void* p, std::atomic<Record>* at, uint64_t entry) {
-  uint32_t size8 = uint32_t(entry >> 48);
+__attribute__((noinline)) void release_tracked(void* p, std::atomic<Record>* at, uint32_t size8) {
   Record record = at->load(std::memory_order_relaxed);
   at->store(0, std::memory_order_relaxed);
   format::Header& h = base::header();
@@ -346,7 +353,7 @@ Detached take_record(void* p) {
   if (!stack_of_record(record)) return d;
   d.at = at;
   d.record = record;
-  d.size8 = uint32_t(entry >> 48);
+  d.size8 = size8_in(entry);
   d.bytes = d.size8 ? d.size8 * 8 - (rounding_of_record(record) & 0x1fff) : at[1].load(std::memory_order_relaxed);
   at->store(0, std::memory_order_relaxed);
   return d;
@@ -364,7 +371,7 @@ size_t size_without_jemalloc(void* p) {
   if (is_nested(p)) return nested_usable_size(p);
   uint64_t entry = find_entry(reinterpret_cast<address>(p));
   if (!entry) return tmje_sallocx(p, 0);
-  if (uint64_t size8 = entry >> 48) return size8 * 8;
+  if (size_t size8 = size8_in(entry)) return size8 * 8;
   return record_at(entry, reinterpret_cast<address>(p))[1].load(std::memory_order_relaxed);
 }
 

@@ -94,7 +94,7 @@ inline uint32_t detach(void* p) {
   Record record = at->load(std::memory_order_relaxed);
   uint32_t stack = stack_of_record(record);
   if (TIDEMARK_UNLIKELY(!stack)) return 0;
-  uint32_t size8 = uint32_t(entry >> 48);
+  uint32_t size8 = size8_in(entry);
   at->store(0, std::memory_order_relaxed);
   if (TIDEMARK_UNLIKELY(record & kWatched)) release_watched(p, record);
   uint64_t bytes = TIDEMARK_LIKELY(size8) ? size8 * 8 - (rounding_of_record(record) & 0x1fff) : at[1].load(std::memory_order_relaxed);
@@ -139,6 +139,15 @@ template <Content content>
 void* allocate_fresh(size_t bytes, uint32_t stack);   // busy is set; there is no block at hand
 void* count_slowly(size_t bytes, uint32_t stack, void* block);   // busy is set; all but the counters has been done
 
+// Leaves.
+TIDEMARK_INLINE void* attach_quickly(base::ThreadState& t, void* block, std::atomic<Record>* record, size_t bytes, uint32_t size8, uint32_t stack) {
+  format::Header& h = base::header();
+  record->store(make_record(stack, h.tick, size8 * 8 - bytes), std::memory_order_relaxed);
+  if (TIDEMARK_UNLIKELY(!count_allocation_quickly(stack, bytes, h, t))) return count_slowly(bytes, stack, block);
+  leave(t);
+  return block;
+}
+
 // Most calls: a small block, from a stack that was the last one at its place, which the thread has the counters of.
 template <Content content>
 TIDEMARK_INLINE void* allocate_quickly(size_t bytes, HookFrame hook) {
@@ -155,11 +164,7 @@ TIDEMARK_INLINE void* allocate_quickly(size_t bytes, HookFrame hook) {
   const Round round = take_round(t, bytes);
   void* block = round.block;
   if (!block) return allocate_fresh<content>(bytes, stack);
-  format::Header& h = base::header();
-  uint32_t size8 = kSizeClasses.by_8[(bytes + 7) / 8];
-  round.record->store(make_record(stack, h.tick, size8 * 8 - bytes), std::memory_order_relaxed);
-  if (TIDEMARK_UNLIKELY(!count_allocation_quickly(stack, bytes, h, t))) block = count_slowly(bytes, stack, block);
-  else leave(t);
+  block = attach_quickly(t, block, round.record, bytes, kSizeClasses.by_8[(bytes + 7) / 8], stack);
   return content == Content::kZero ? memset(block, 0, bytes) : block;
 }
 
@@ -185,7 +190,7 @@ inline void free_other(void* p, int flags = 0) {
 }
 
 void release_slowly(void* p);                                   // anything; it begins anew
-void release_tracked(void* p, std::atomic<Record>* at, uint64_t entry);   // busy is set; the block is tracked
+void release_tracked(void* p, std::atomic<Record>* at, uint32_t size8);   // busy is set; the block is tracked
 void release_counted(void* p, uint32_t size8);                  // busy is set; all is done but to give it to jemalloc
 
 // free(3): p is not nullptr. errno is kept.
@@ -194,21 +199,21 @@ TIDEMARK_INLINE void release(void* p) {
   if (TIDEMARK_UNLIKELY(t.busy)) return release_slowly(p);
   bool entered = enter(t);
   uint64_t entry = entered ? find_entry(reinterpret_cast<address>(p)) : 0;
-  if (TIDEMARK_UNLIKELY(!(entry >> 48))) {
+  if (TIDEMARK_UNLIKELY(!size8_in(entry))) {
     leave(t);
     return release_slowly(p);
   }
   auto* at = record_at_small(entry, reinterpret_cast<address>(p));
   Record record = at->load(std::memory_order_relaxed);
-  uint32_t stack = stack_of_record(record), size8 = uint32_t(entry >> 48);
+  uint32_t stack = stack_of_record(record), size8 = size8_in(entry);
   // Watched ones are negative, and of what is not tracked the stack is 0.
-  if (TIDEMARK_UNLIKELY(int64_t(record) < 0 || stack < base::store.first_line || !stack)) {
+  if (TIDEMARK_UNLIKELY(int64_t(record) < 0 || stack < base::store.first_stack)) {
     leave(t);
     return release_slowly(p);
   }
   format::Header& h = base::header();
-  if (TIDEMARK_UNLIKELY(!count_free_quickly(stack, size8 * 8 - rounding_of_record(record), (h.tick - tick_of_record(record)) & kTickMask, h, t)))
-    return release_tracked(p, at, entry);
+  if (TIDEMARK_UNLIKELY(!count_free_quickly(stack, size8 * 8 - rounding_of_record(record), tick_of_record(record), h, t)))
+    return release_tracked(p, at, size8);
   at->store(0, std::memory_order_relaxed);
   if (TIDEMARK_UNLIKELY(!keep_round(t, p, at, size8))) return release_counted(p, size8);
   leave(t);
@@ -220,7 +225,7 @@ TIDEMARK_INLINE size_t usable_size(const void* p) {
   if (is_nested(p)) return nested_usable_size(p);
   if (TIDEMARK_LIKELY(base::thread_state.generation == *base::session_word)) {
     uint64_t entry = find_entry(reinterpret_cast<address>(p));
-    uint32_t size8 = uint32_t(entry >> 48);
+    uint32_t size8 = size8_in(entry);
     if (size8 && stack_of_record(record_at(entry, reinterpret_cast<address>(p))->load(std::memory_order_relaxed))) return size_t{size8} * 8;
   }
   return tmje_sallocx(p, 0);

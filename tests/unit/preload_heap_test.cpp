@@ -47,7 +47,7 @@ TEST_F(CoreTest, APageThatChangesItsClassStartsEmpty) {
   heap::record_for(p, 2)->store(heap::make_record(1, 1, 0));
   heap::record_for(p, 2)->store(0);
   EXPECT_EQ(0u, heap::record_for(p, 4)->load());
-  EXPECT_EQ(4u, heap::find_entry(p) >> 48);
+  EXPECT_EQ(4u, heap::size8_in(heap::find_entry(p)));
   EXPECT_EQ(0u, heap::find_entry(address{0x7000'0000'0000}));
 }
 
