@@ -25,7 +25,8 @@ struct ThreadState {
   format::Thread* slot;
   int* errno_at;         // this thread's errno: asking glibc for it is a call each time
   address stack_low, stack_top;   // the thread's own stack, as far as it is known; from a place in it up to the top all can be read
-  address stack_bytes;            // between them
+  address last_word;              // of the stack; 0: it is not known
+  address stack_span;             // from stack_low to there
   void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
   uint32_t victim;       // where the next colliding cache entry goes
   uint32_t check;        // stacks since the last one that was checked
@@ -36,7 +37,11 @@ struct ThreadState {
   stacks::Path* path;    // of the stack that was walked last; nullptr: no room
   heap::Magazines* magazines;   // never nullptr once the thread has joined a session
 
-  void set_stack(address low, address top) { stack_low = low, stack_top = top, stack_bytes = top - low; }
+  void set_stack(address low, address top) {
+    stack_low = low, stack_top = top;
+    last_word = top ? top - sizeof(address) : 0;
+    stack_span = last_word - (top ? low : 0);
+  }
 };
 static_assert(sizeof(ThreadState) <= 256);
 inline constexpr address kBusy = 1;

@@ -42,9 +42,10 @@ inline constexpr uint32_t kMostSlots = 51;
                    "jb 2f\n\t" words_of_a_slot "subq $1, %[left]\n\t"                                                                    \
                    "jne 1b\n\t"                                                                                                           \
                    "2:"                                                                                                                   \
-                   : [one] "+x"(one_), [other] "+x"(other_), [left] "+r"(left), [slot] "=&r"(slot), [at] "=&r"(at), [words] "=&x"(words) \
+                   : [one] "+x"(one_), [other] "+x"(other_), [left] "+r"(left), [slot] "=&r"(slot), [at] "=&r"(at), [words] "=&x"(words), \
+                     "=@ccc"(beyond)                                                                                                      \
                    : [slots] "r"(slots + first), [sp] "r"(sp), [most] "r"(most) __VA_OPT__(, ) __VA_ARGS__                                \
-                   : "memory", "cc")
+                   : "memory")
 #define TIDEMARK_LAST(how, where) how " " where "(%[sp], %[at], 8), %[words]\n\t"   // `at` is known from the check
 #define TIDEMARK_FIRST(how, where) "movzwl %w[slot], %k[at]\n\t" TIDEMARK_LAST(how, where)
 #define TIDEMARK_SECOND(how, where) "shrq $16, %[slot]\n\t" TIDEMARK_FIRST(how, where)
@@ -63,6 +64,7 @@ class AesSum {
   TIDEMARK_INLINE bool add(const uint64_t* slots, uint64_t first, uint64_t end, address sp, uint64_t most) {
     uint64_t left = end - first, slot, at;
     __m128i words;
+    bool beyond;   // the carry flag, which only the comparison sets
     if (!left) return true;
     if constexpr (kind == Words::kReturns) {
       TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movq", "") TIDEMARK_FIRST("movhps", "") TIDEMARK_MIX("one")
@@ -76,7 +78,7 @@ class AesSum {
                          TIDEMARK_SECOND("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX("one") TIDEMARK_THIRD("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX("other"),
                          [base] "x"(_mm_cvtsi64_si128(int64_t(sp))));
     }
-    return TIDEMARK_LIKELY(!left);
+    return TIDEMARK_LIKELY(!beyond);
   }
   TIDEMARK_INLINE void add_rbp(uint64_t rbp) { mix(one_, _mm_cvtsi64_si128(int64_t(rbp))); }
 

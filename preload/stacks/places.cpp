@@ -19,7 +19,8 @@ namespace {
 constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;
 constexpr uint8_t kHomecoming = 64;   // of so many looks that find a place away from its home, one puts it there
 constexpr uint64_t kWriting = uint64_t{2} << 32;   // a mark that no place has
-constinit bool have_aes = false, asked_processor = false;   // AES: fingerprints are taken by AesSum, else by ProductSum
+constinit bool have_aes = false;   // fingerprints are taken by AesSum, else by ProductSum
+constinit bool asked_processor = false, processor_has_aes = false, aes_wanted = true;
 constinit bool checked = false;
 constinit base::SpinLock growing;
 constinit std::atomic<uint32_t> used{0}, denied{0};   // lines; look-ups of places that found no room for one
@@ -110,7 +111,7 @@ static bool add_range(Sum& sum, const uint64_t* near, const uint64_t* far, uint3
 template <class Sum>
 static bool sum_with(const uint64_t* near, const uint64_t* far, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
   address sp = caller.sp;
-  uint64_t most = (base::thread_state.stack_top - 8 - sp) / 8;
+  uint64_t most = (base::thread_state.last_word - sp) / 8;
   SlotRanges r = ranges_of(meta);
   if (r.all > kMostSlots) return false;   // another thread's layout, half written
   Sum h(key);
@@ -257,12 +258,15 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Si
 static void ask_processor() {
   uint32_t a, b, c = 0, d;
   if (asked_processor) return;
-  have_aes = __get_cpuid(1, &a, &b, &c, &d) && c & bit_AES;
+  processor_has_aes = __get_cpuid(1, &a, &b, &c, &d) && c & bit_AES;
   asked_processor = true;
 }
 
+void use_aes(bool wanted) { aes_wanted = wanted; }
+
 bool start_places() {
   ask_processor();
+  have_aes = processor_has_aes && aes_wanted;
   ask_slowly = checked || !have_aes;
   growing.reset();
   used.store(0);

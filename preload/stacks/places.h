@@ -81,7 +81,7 @@ inline uint64_t stack_entry(uint64_t fingerprint, uint32_t stack) { return (fing
 inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
 
 // Of such a stack all words up to its top can be read. Where a coroutine's or an alternate one ends, nobody tells.
-TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return sp - t.stack_low < t.stack_bytes; }
+TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return t.last_word - sp <= t.stack_span; }
 
 // Sum of the place's key and of the present stack's words as its layout has them. False: it cannot be read here.
 bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum);
@@ -89,7 +89,7 @@ bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, u
 template <class Rbp>
 TIDEMARK_INLINE bool near_sum_at(const Place& p, uint64_t meta, uint64_t key, address sp, Rbp rbp, uint64_t& sum) {
   const base::ThreadState& t = base::thread_state;
-  uint64_t most = (t.stack_top - 8 - sp) / 8;
+  uint64_t most = (t.last_word - sp) / 8;
   AesSum h(key);
   if (!h.add<Words::kReturns>(p.slots, 0, return_slots(meta), sp, most)) return false;
   if (TIDEMARK_UNLIKELY(meta & kMore)) {
@@ -147,6 +147,8 @@ void prefer(Place& first, Place& other);   // two lines of one place change role
 void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Sight sight);
 
 void check_places(bool on);   // on: places are asked the slow way only, where stacks are checked
+// Whether sums are taken by AES where the processor has it, as is usual. From the next start on.
+void use_aes(bool wanted);
 bool start_places();   // fresh, empty (also in a child of fork); false: no memory
 void empty_places();   // see empty_caches
 

@@ -65,7 +65,7 @@ void note_words(Frame& f, Rule rule, address cfa) {
   if (guessed || save == kRbpAtRbp) f.rbp_at = f.rbp;
   else f.rbp_at = save && kind != kRuleGuess ? cfa + address(int64_t{8} * save) : 0;
   if (save == kRbpAtRbp) f.uses_rbp = true;
-  address last = base::thread_state.stack_top - 8;
+  address last = base::thread_state.last_word;
   auto within = [&](address a) { return a >= f.sp && a <= last; };
   f.fixed = kind != kRuleSignal && within(cfa - 8) && (!f.rbp_at || within(f.rbp_at)) && (!f.cfa_at || within(f.cfa_at));
 }
@@ -135,7 +135,7 @@ TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) 
 
 // What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
 TIDEMARK_INLINE bool collect_plain(Walked& w, Rule& rule, address& pc, address& sp, address& rbp) {
-  address last = base::thread_state.stack_top - 8;
+  address last = base::thread_state.last_word;
   for (uint32_t n = w.count; n < kMinDepth; w.count = ++n) {
     bool by_rbp = is_frame_pointer_rule(rule);
     auto save = int8_t(rule >> 8);

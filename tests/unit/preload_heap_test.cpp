@@ -204,12 +204,12 @@ TEST_F(CoreTest, AHandlerOnAnAlternateStackInsideTheOrdinaryOneIsNoJump) {
 
 // ---------------------------------------------------------------- magazines
 __attribute__((noinline)) void* block_of(size_t bytes) {
-  void* p = heap::allocate(bytes, HERE);
+  void* p = heap::allocate(bytes, HookFrame{});
   asm volatile("");
   return p;
 }
 __attribute__((noinline)) void* zeroed_block_of(size_t bytes) {
-  void* p = heap::allocate_zeroed(bytes, HERE);
+  void* p = heap::allocate_zeroed(bytes, HookFrame{});
   asm volatile("");
   return p;
 }

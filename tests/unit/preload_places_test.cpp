@@ -180,18 +180,28 @@ TEST_F(KnownStacksTest, AllBitsCount) {
 }
 
 // ---------------------------------------------------------------- layouts of live stacks
-class PlacesTest : public CoreTest {
+// With AES and without.
+class PlacesTest : public CoreTest, public testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
+    use_aes(GetParam());
     CoreTest::SetUp();
     know_own_stack();
   }
+  void TearDown() override {
+    CoreTest::TearDown();
+    use_aes(true);
+  }
 };
+std::string way_name(const testing::TestParamInfo<bool>& info) { return info.param ? "Aes" : "Products"; }
+INSTANTIATE_TEST_SUITE_P(Ways, PlacesTest, testing::Bool(), way_name);
 
 struct Seen {
   uint64_t key;
   uint32_t stack;
   bool known;   // by its place, without a walk
+  bool quick;
+  Place* home;
 };
 thread_local Seen seen;
 
@@ -208,6 +218,8 @@ bool known_here(const Lookup& k) {
 __attribute__((noinline)) void look() {
   Lookup k = begin_lookup(HERE);
   seen.known = known_here(k);
+  seen.quick = is_quick(k.home->meta, k.key);
+  seen.home = k.home;
   seen.key = k.key;
   seen.stack = find_stack(k);
 }
@@ -240,7 +252,7 @@ std::vector<address> path_of(uint32_t stack) {
   return pcs;
 }
 
-TEST_F(PlacesTest, LayoutsThatShareAPlaceAreAllKnown) {
+TEST_P(PlacesTest, LayoutsThatShareAPlaceAreAllKnown) {
   void (*const splits[])() = {outer<1024>, outer<2048>, outer<3072>};
   std::set<uint32_t> stacks;
   std::set<uint64_t> keys;
@@ -257,7 +269,74 @@ TEST_F(PlacesTest, LayoutsThatShareAPlaceAreAllKnown) {
   EXPECT_EQ(60u, known);
 }
 
-TEST_F(PlacesTest, AModuleThatGoesTakesAllWithIt) {
+__attribute__((noinline)) void deeper(int depth) {
+  if (depth) deeper(depth - 1);
+  else look();
+  asm volatile("");
+}
+
+// One call, so that it is one stack: `before` each look that is made, `after` it.
+template <class Before, class After>
+void look_often(int rounds, void (*call)(), Before before, After after) {
+  for (volatile int round = 0; round < rounds; round = round + 1) {
+    before(round);
+    call();
+    after(round);
+  }
+}
+
+TEST_P(PlacesTest, TheQuickWayIsForSteadyPlacesThatAreNotChecked) {
+  constexpr int kFailure = 10, kChecked = 20, kUnchecked = 40, kEnd = 60;
+  const bool quick = GetParam() && __builtin_cpu_supports("aes");
+  std::set<uint32_t> stacks;
+  look_often(
+      kEnd, outer<1024>,
+      [](int round) {
+        if (round == kFailure) note_failure(*seen.home);
+        if (round == kChecked || round == kUnchecked) check_places(round == kChecked);
+      },
+      [&](int round) {
+        stacks.insert(seen.stack);
+        if (round == kFailure) {
+          EXPECT_FALSE(seen.quick);
+        } else if (round == kFailure + 1) {
+          EXPECT_EQ(quick, seen.quick) << "a hit takes a failure back";
+        } else if (round == kUnchecked - 1) {
+          EXPECT_FALSE(seen.quick);
+        } else if (round == kFailure - 1 || round == kChecked - 1 || round == kEnd - 1) {
+          EXPECT_EQ(quick, seen.quick) << round;
+          EXPECT_TRUE(seen.known);
+        }
+      });
+  EXPECT_EQ(1u, stacks.size());
+}
+
+TEST_P(PlacesTest, TheQuickWayIsForNearSlotsOnly) {
+  look_often(10, [] { deeper(60); }, [](int) {}, [](int) { EXPECT_FALSE(seen.quick); });
+  EXPECT_TRUE(seen.known);
+}
+
+class QuickPlacesTest : public PlacesTest {};
+INSTANTIATE_TEST_SUITE_P(Ways, QuickPlacesTest, testing::Values(true), way_name);
+TEST_P(QuickPlacesTest, AWayThatIsWronglySlowIsPutRight) {
+  constexpr int kWrong = 10;
+  if (!__builtin_cpu_supports("aes")) GTEST_SKIP() << "this processor has no AES";
+  std::set<uint32_t> stacks;
+  look_often(
+      2 * kWrong, outer<1024>,
+      [](int round) {
+        if (round == kWrong) seen.home->meta ^= kSlow | kWay;   // as two threads may leave it that note a hit and a failure at once
+      },
+      [&](int round) {
+        stacks.insert(seen.stack);
+        if (round >= kWrong - 1) {
+          EXPECT_EQ(round != kWrong, seen.quick) << round;
+        }
+      });
+  EXPECT_EQ(1u, stacks.size());
+}
+
+TEST_P(PlacesTest, AModuleThatGoesTakesAllWithIt) {
   uint32_t stack = 0;
   for (volatile int round = 0; round < 30; round = round + 1) {
     if (round == 10) empty_caches();
@@ -272,13 +351,7 @@ TEST_F(PlacesTest, AModuleThatGoesTakesAllWithIt) {
   }
 }
 
-__attribute__((noinline)) void deeper(int depth) {
-  if (depth) deeper(depth - 1);
-  else look();
-  asm volatile("");
-}
-
-TEST_F(PlacesTest, DeepStacksAreKnownUpToALimit) {
+TEST_P(PlacesTest, DeepStacksAreKnownUpToALimit) {
   constexpr int kLong = 60, kTooLong = 250;   // more slots than a place has; more than there can be
   for (int depth : {1, kLong, kTooLong}) {
     uint32_t stack = 0;
@@ -308,7 +381,7 @@ __attribute__((noinline)) void sized_outer(size_t bytes) {
   room[4096 - bytes - 1] = 0;
 }
 
-TEST_F(PlacesTest, FramesOfAnySizeAreFoundByTheirSavedRbp) {
+TEST_P(PlacesTest, FramesOfAnySizeAreFoundByTheirSavedRbp) {
   std::set<uint64_t> keys;
   std::set<std::vector<address>> paths;
   uint32_t known = 0;
@@ -324,7 +397,7 @@ TEST_F(PlacesTest, FramesOfAnySizeAreFoundByTheirSavedRbp) {
   EXPECT_EQ(40u, known);
 }
 
-TEST_F(PlacesTest, AStackOfUnknownBoundsIsFoundByProof) {
+TEST_P(PlacesTest, AStackOfUnknownBoundsIsFoundByProof) {
   uint32_t stack = 0;
   for (volatile int round = 0; round < 20; round = round + 1) {
     if (round == 10) base::thread_state.set_stack(0, 0);
@@ -349,7 +422,7 @@ __attribute__((noinline)) void look_at_after(int depth, address sp) {
 }
 
 // The path is another stack's then, of the same place perhaps.
-TEST_F(PlacesTest, AStackThatIsCutHasNoLayout) {
+TEST_P(PlacesTest, AStackThatIsCutHasNoLayout) {
   address sp = (reinterpret_cast<address>(__builtin_frame_address(0)) - (256 << 10)) & ~address{15};
   std::set<uint64_t> keys;
   for (volatile int round = 0; round < 20; round = round + 1) {
@@ -369,7 +442,9 @@ TEST_F(PlacesTest, AStackThatIsCutHasNoLayout) {
 // Many places: one function is called with its stack pointer further and further in.
 class ManyPlacesTest : public PlacesTest {
  protected:
-  static constexpr uint32_t kPlaces = 200;
+  static constexpr uint32_t kPlaces = 400;
+  // No two are equal, and they are no series, which the hash would spread evenly: so some have the same home.
+  static address distance(uint64_t place) { return (128 << 10) + place * place * 7 % 8191 * 16; }
   static Place& home_of(uint64_t key) { return places.load()->at(key); }
   static bool is_home(uint64_t key) { return is_of(home_of(key).meta, key); }
 
@@ -378,7 +453,7 @@ class ManyPlacesTest : public PlacesTest {
     return std::thread([next, check] {
       know_own_stack();
       for (uint32_t place; (place = next()) < kPlaces; check(place))
-        look_at(reinterpret_cast<address>(__builtin_thread_pointer()) - (512 << 10) - place * 16);
+        look_at(reinterpret_cast<address>(__builtin_thread_pointer()) - distance(place));
     });
   }
 
@@ -396,11 +471,12 @@ class ManyPlacesTest : public PlacesTest {
   uint64_t keys_[kPlaces];
   uint32_t stacks_[kPlaces];
 };
+INSTANTIATE_TEST_SUITE_P(Ways, ManyPlacesTest, testing::Bool(), way_name);
 
-TEST_F(ManyPlacesTest, OneThatIsUsedOftenComesHome) {
+TEST_P(ManyPlacesTest, OneThatIsUsedOftenComesHome) {
   learn();
   uint32_t away = 0;
-  while (away < kPlaces && (is_home(keys_[away]) || !home_of(keys_[away]).meta)) away++;
+  while (away < kPlaces && (is_home(keys_[away]) || !find_place(home_of(keys_[away]), keys_[away]))) away++;
   ASSERT_LT(away, kPlaces) << "all are at home, by chance";
   int left = 300 + kPlaces;
   looking([&] { return left-- ? left >= int(kPlaces) ? away : uint32_t(left) : kPlaces; },
@@ -414,7 +490,7 @@ TEST_F(ManyPlacesTest, OneThatIsUsedOftenComesHome) {
           }).join();
 }
 
-TEST_F(ManyPlacesTest, TwoThatHaveOneHomeTakeTurns) {
+TEST_P(ManyPlacesTest, TwoThatHaveOneHomeTakeTurns) {
   learn();
   uint32_t a = 0, b = 0;
   for (uint32_t i = 0; i < kPlaces && !b; i++)
@@ -432,7 +508,7 @@ TEST_F(ManyPlacesTest, TwoThatHaveOneHomeTakeTurns) {
 }
 
 // All of them at the same places, which one of them empties again and again.
-TEST_F(PlacesTest, ThreadsThatShareLinesFindTheirOwnStacks) {
+TEST_P(PlacesTest, ThreadsThatShareLinesFindTheirOwnStacks) {
   constexpr int kThreads = 4, kRounds = 4000;
   void (*const splits[])() = {outer<1024>, outer<1536>, outer<2048>, outer<2560>, outer<3072>};
   std::set<uint32_t> stacks[kThreads][std::size(splits)];
