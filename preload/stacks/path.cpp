@@ -19,29 +19,33 @@ bool leads_to(const Frame& f, const Frame& outer) {
 
 uint32_t still_there(const Path& path, address sp) {
   uint32_t n = path.count, i = 0;
-  while (n && path.frames[n - 1].sp < sp) n--;
+  while (n && path.returns_at[n - 1] + 8 < sp) n--;
   if (!n || path.epoch != path_epoch() || (path.end_at && base::load(path.end_at))) return 0;
-  for (; i + 1 < n; i++) {
+  for (n--; i < n; i++) {
     uint64_t wanted = path.returns[i], found = base::load(path.returns_at[i]);
     bool closer = wanted & kLookCloser;
-    if (found != (wanted & ~kLookCloser) || (TIDEMARK_UNLIKELY(closer) && !leads_to(path.frames[i + 1], path.frames[i]))) break;
+    if (TIDEMARK_LIKELY(found == wanted) && TIDEMARK_LIKELY(!closer)) continue;
+    if (!closer || found != (wanted & kPc) || !leads_to(path.frames[i + 1], path.frames[i])) break;
   }
   return i + 1;
 }
 
-bool append(Path& path, const Frame& frame) {
+void append(Path& path, const Frame* frames, uint32_t count) {
   uint32_t n = path.count;
-  uint64_t pc = frame.word & format::kPcMask;
-  if (n == kMostPathFrames || pc > kPc || !frame.fixed) return false;
-  Frame& f = path.frames[n] = frame;
+  if (n) path.returns[n - 1] &= kPc;   // the mark told of another frame
   bool passed_on = n && path.frames[n - 1].needs_rbp;
-  f.needs_rbp = f.uses_rbp || (!f.rbp_at && passed_on);
-  path.returns_at[n] = f.sp - 8;
-  path.returns[n] = pc;
-  if (n) path.returns[n - 1] = (path.returns[n - 1] & kPc) | (f.cfa_at || (f.rbp_at && passed_on) ? kLookCloser : 0);
+  while (count--) {
+    const Frame& frame = frames[count];
+    uint64_t pc = frame.word & format::kPcMask;
+    if (TIDEMARK_UNLIKELY(n == kMostPathFrames || !frame.fixed)) break;
+    Frame& f = path.frames[n] = frame;
+    if (TIDEMARK_UNLIKELY(n && (f.cfa_at || (f.rbp_at && passed_on)))) path.returns[n - 1] |= kLookCloser;
+    passed_on = f.needs_rbp = f.uses_rbp || (!f.rbp_at && passed_on);
+    path.returns_at[n] = f.sp - 8;
+    path.returns[n++] = pc;
+  }
   base::compiler_barrier();   // a handler may jump out of here
-  path.count = n + 1;
-  return true;
+  path.count = n;
 }
 
 void forget_paths() { epoch.fetch_add(1); }

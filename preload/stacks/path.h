@@ -29,7 +29,7 @@ struct alignas(64) Frame {
 static_assert(sizeof(Frame) == 64);
 
 inline constexpr uint32_t kMostPathFrames = 255;
-inline constexpr uint64_t kLookCloser = uint64_t{1} << 47;   // no bit of a pc
+inline constexpr uint64_t kLookCloser = uint64_t{1} << 63;   // no bit of a pc
 
 inline constexpr uint32_t kRecent = 256, kMaxDepth = 512, kMostWalkedFrames = kMaxDepth + kMostPathFrames;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
@@ -51,8 +51,8 @@ struct alignas(64) Path {
 // own stack.
 uint32_t still_there(const Path& path, address sp);
 
-// The next frame inwards; only a fixed one. false: there is no room.
-bool append(Path& path, const Frame& frame);
+// Frames further in, `frames` the innermost one: from the outermost on, as long as they are fixed and there is room.
+void append(Path& path, const Frame* frames, uint32_t count);
 
 // All paths are forgotten: a module went, or there is another store.
 void forget_paths();

@@ -70,8 +70,15 @@ void note_words(Frame& f, Rule rule, address cfa) {
   f.fixed = kind != kRuleSignal && within(cfa - 8) && (!f.rbp_at || within(f.rbp_at)) && (!f.cfa_at || within(f.cfa_at));
 }
 
+// Where a walk is.
+struct Cursor {
+  Rule rule;
+  address pc, sp, rbp;
+};
+
 // Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
-bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp, address& rbp, bool& signal) {
+__attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, bool& signal) {
+  auto& [rule, pc, sp, rbp] = c;
   uint16_t kind = kind_of(rule);
   Frame& f = w.frames[w.count++];
   f = {};   // the buffer was another walk's
@@ -126,63 +133,69 @@ bool add_frame(Walked& w, Rule& rule, uint32_t& joins, address& pc, address& sp,
 
 // Whether the frame that is entered like this is one of the path's.
 TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) {
-  const Frame* f = w.path->frames;
-  while (w.left && f[w.left - 1].sp < sp) w.left--;
-  if (!w.left) return false;
-  f += w.left - 1;
-  return w.met = f->sp == sp && !((f->word ^ pc) << 16) && (!f->needs_rbp || f->rbp == rbp);
+  const Path& p = *w.path;
+  uint32_t left = w.left;
+  while (left && p.returns_at[left - 1] + 8 < sp) left--;
+  w.left = left;
+  if (!left || p.returns_at[left - 1] + 8 != sp || (p.returns[left - 1] ^ pc) & (kLookCloser - 1)) return false;
+  const Frame& f = p.frames[left - 1];
+  return w.met = !((f.word ^ pc) << 16) && (!f.needs_rbp || f.rbp == rbp);
 }
 
-// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
-TIDEMARK_INLINE bool collect_plain(Walked& w, Rule& rule, address& pc, address& sp, address& rbp) {
+TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
   address last = base::thread_state.last_word;
   for (uint32_t n = w.count; n < kMinDepth; w.count = ++n) {
-    bool by_rbp = is_frame_pointer_rule(rule);
-    auto save = int8_t(rule >> 8);
-    if (TIDEMARK_UNLIKELY(!by_rbp && ((rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return false;
-    address cfa = by_rbp ? rbp + 16 : sp + (rule >> 48) * 8, bytes = cfa - sp;
+    bool by_rbp = is_frame_pointer_rule(c.rule);
+    auto save = int8_t(c.rule >> 8);
+    if (TIDEMARK_UNLIKELY(!by_rbp && ((c.rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return false;
+    address cfa = by_rbp ? c.rbp + 16 : c.sp + (c.rule >> 48) * 8, bytes = cfa - c.sp;
     if (TIDEMARK_UNLIKELY(bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last)) return false;
-    address rbp_at = 0, rbp_was = rbp;
+    address rbp_at = 0, rbp = c.rbp;
     if (save) {
       rbp_at = cfa + address(int64_t{8} * save);
-      if (TIDEMARK_UNLIKELY(rbp_at < sp || rbp_at > last)) return false;
+      if (TIDEMARK_UNLIKELY(rbp_at < c.sp || rbp_at > last)) return false;
+      rbp = base::load(rbp_at);
     }
-    address next_pc = base::load(cfa - 8);
-    const RuleEntry* next = TIDEMARK_LIKELY(next_pc) ? find_rule(next_pc) : nullptr;
+    address pc = base::load(cfa - 8);
+    const RuleEntry* next = TIDEMARK_LIKELY(pc) ? find_rule(pc) : nullptr;
     if (TIDEMARK_UNLIKELY(!next)) return false;
-    Rule next_rule = rule_in(*next);
-    if (TIDEMARK_UNLIKELY(next_rule & kUncalled)) return false;
-    if (save) rbp = base::load(rbp_at);
-    w.frames[n] = {.sp = sp, .rbp = rbp_was, .word = (pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-                   .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(rule & 0xff00), .large = false,
+    Rule rule = rule_in(*next);
+    if (TIDEMARK_UNLIKELY(rule & kUncalled)) return false;
+    w.frames[n] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
+                   .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
                    .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
-    sp = cfa;
-    pc = next_pc;
-    rule = next_rule;
-    if (meets_path(w, pc, sp, rbp)) {
+    c = {rule, pc, cfa, rbp};
+    if (meets_path(w, pc, cfa, rbp)) {
       w.count = n + 1;
       return true;
     }
   }
   return false;
 }
+// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
+__attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c) {
+  Cursor own = c;   // in registers
+  bool met = go_on_plainly(w, own);
+  c = own;
+  return met;
+}
 
 // From the innermost frame on until the path is met, or a join is found.
-void collect(Walked& w, address pc, address sp, address rbp, bool ask_joins) {
-  if (w.path && meets_path(w, pc, sp, rbp)) return;
+void collect(Walked& w, const Caller& caller, bool ask_joins) {
+  if (w.path && meets_path(w, caller.pc, caller.sp, caller.rbp)) return;
   bool signal = false;
-  Rule rule = rule_of(pc);
+  Cursor c{rule_of(caller.pc), caller.pc, caller.sp, caller.rbp};
   uint32_t joins = 0;
   for (;;) {
-    if (!ask_joins && !signal && collect_plain(w, rule, pc, sp, rbp)) return;
-    if (!add_frame(w, rule, joins, pc, sp, rbp, signal)) return;
+    if (!ask_joins && !signal && collect_plain(w, c)) return;
+    if (!add_frame(w, c, joins, signal)) return;
     if (signal) continue;
-    if (w.path && meets_path(w, pc, sp, rbp)) return;
+    if (w.path && meets_path(w, c.pc, c.sp, c.rbp)) return;
     if (!ask_joins) continue;
     uint32_t hops = 0;   // redirects lead to a join more slowly than a walk
-    uint32_t join = join_key(pc, sp);
+    uint32_t join = join_key(c.pc, c.sp);
     if (!(joins & join_bit(join))) continue;
-    if (uint32_t id = cache_get(join_cache, join, pc, sp, &rbp, hops)) {
+    if (uint32_t id = cache_get(join_cache, join, c.pc, c.sp, &c.rbp, hops)) {
       w.outer = id;
       return;
     }
@@ -300,7 +313,7 @@ void remember(const Walked& w) {
     p.end_at = w.end_at;
     p.outer = w.outer;
   }
-  for (uint32_t i = w.count; i-- && append(p, w.frames[i]);) {}
+  append(p, w.frames, w.count);
 }
 
 // What their nodes are is known later.
@@ -357,7 +370,7 @@ uint32_t walk(address pc, address sp, address rbp) {
   WalkBuffer buffer;
   Walked w{buffer.frames()};
   use_path(w, sp);
-  collect(w, pc, sp, rbp, true);
+  collect(w, {pc, sp, rbp}, true);
   hash_frames(w);
   uint32_t leaf = insert(w);
   // The tree's lock is free again: the joins' table may have to grow. Of the innermost frame the leaf cache is asked.
@@ -373,7 +386,7 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
   sight = Sight::kNoPath;
   use_path(w, caller.sp);
   if (!w.path) return 0;
-  collect(w, caller.pc, caller.sp, caller.rbp, false);
+  collect(w, caller, false);
   if (!whole(w)) return 0;
   sight = Sight::kKnown;
   hash_frames(w);
