@@ -1,13 +1,13 @@
 #include "preload/keeper/ageing.h"
 
-#include <time.h>
-
+#include <algorithm>
 #include <cstring>
 
 #include "preload/base/memory.h"
 #include "preload/base/store.h"
 #include "preload/heap/counters.h"
 #include "preload/heap/page_map.h"
+#include "preload/keeper/budget.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
 
@@ -16,7 +16,6 @@ using namespace format;
 namespace {
 
 constexpr uint32_t kOldTicks = 10 * kTicksPerSecond;   // live blocks of that age, or expired ones, earn their stack a Detail
-constexpr int64_t kCostFactor = 100;                   // a walk of t ns is followed by 100 t without one
 constexpr uint32_t kWrapTicks = 3u << 24;              // an age in 26 bits must not wrap: older blocks stay at this age (36 days)
 
 struct Tally {
@@ -31,7 +30,7 @@ struct Scratch {
 };
 constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
 constinit Scratch scratch{};
-constinit int64_t next_walk_ns = 0;
+constinit Budget budget(100);
 constinit std::atomic<uint64_t> expired{0};
 
 template <class Visit>
@@ -213,17 +212,16 @@ uint64_t expired_bytes() { return expired.load(std::memory_order_relaxed); }
 void age_blocks() {
   uint32_t now = base::header().tick;
   sample_stacks(now);
+  auto live = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   int64_t begin = platform::monotonic_ns();
-  if (begin < next_walk_ns || !make_scratch()) return;
-  timespec before{}, after{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
-  uint32_t width = cohort_width(now);
-  walk_blocks(now, width);
-  publish_cohorts(now, width);
-  publish_ages(now);
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-  int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;
-  next_walk_ns = platform::monotonic_ns() + cost * kCostFactor;
+  if (!budget.allows(begin, live) || !make_scratch()) return;
+  budget.spend(begin, live, [now] {
+    uint32_t width = cohort_width(now);
+    walk_blocks(now, width);
+    publish_cohorts(now, width);
+    publish_ages(now);
+    return true;
+  });
 }
 
 }  // namespace tidemark::keeper

@@ -1,7 +1,5 @@
 #include "preload/keeper/monitor.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include "preload/heap/allocator.h"
 #include "preload/heap/threads.h"
 #include "preload/keeper/ageing.h"
+#include "preload/keeper/budget.h"
 #include "preload/keeper/errand.h"
 #include "preload/keeper/process_events.h"
 #include "preload/keeper/process_series.h"
@@ -27,7 +26,6 @@ using namespace format;
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
-constexpr int64_t kPssCostFactor = 200;   // reading PSS for t ns is followed by 200 t without it
 
 // 0: not known yet. `baseline`: until it is taken, its moment is one to sample at.
 struct Due {
@@ -41,17 +39,14 @@ constinit bool purge_wanted = false;   // of the errand under way
 constinit PurgeReason purge_reason = PurgeReason::kInterval;
 constinit std::atomic<bool> purge_asked{false};
 constinit std::atomic<uint64_t> rss_of_sample{0};
-constinit int64_t next_pss = 0;
+constinit Budget pss_budget(200);
 constinit uint32_t cgroup_age = 0;   // samples since it was looked for
 
-uint64_t pss(int64_t now) {
-  if (now < next_pss) return kUnknown;
-  timespec before{}, after{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
-  uint64_t bytes = platform::read_pss();
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-  next_pss = now + ((after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec) * kPssCostFactor;
-  return bytes;
+// Takes as long as there are pages.
+uint64_t pss(uint64_t rss) {
+  int64_t now = platform::monotonic_ns();
+  uint64_t size = rss == kUnknown ? 0 : rss;
+  return pss_budget.allows(now, size) ? pss_budget.spend(now, size, platform::read_pss) : kUnknown;
 }
 
 // Which cgroup it is takes longer to find out than to read: looked for again once in a while, for a process can be moved.
@@ -137,7 +132,7 @@ void sample() {
   platform::read_usage(usage);
   put_usage(usage, gauges, counters);
   if (usage.rss != kUnknown) rss_of_sample = usage.rss;
-  gauges[kPss] = pss(platform::monotonic_ns());
+  gauges[kPss] = pss(usage.rss);
   gauges[kLive] = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   put_allocator(gauges);
   put_cgroup(gauges, counters);
@@ -167,7 +162,7 @@ void prepare() {
   look_for_filter();
   platform::Usage usage;
   platform::read_usage(usage);
-  pss(platform::monotonic_ns());
+  pss(usage.rss);
   uint64_t gauges[kGauges], counters[kCounters];
   put_cgroup(gauges, counters);
   note_own_stack(1);
@@ -246,7 +241,7 @@ void forget_monitor() {
   born = 0;
   settings_made = false;
   child_settings = options.background_thread;
-  next_pss = 0;
+  pss_budget.forget();
   cgroup_age = 0;
   purge_asked = false;
   rss_of_sample = 0;

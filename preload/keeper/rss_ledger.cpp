@@ -1,8 +1,6 @@
 #include "preload/keeper/rss_ledger.h"
 
 #include <pthread.h>
-#include <time.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string_view>
@@ -13,6 +11,7 @@
 #include "preload/heap/mappings.h"
 #include "preload/heap/residency.h"
 #include "preload/heap/threads.h"
+#include "preload/keeper/budget.h"
 #include "preload/platform/mappings.h"
 #include "preload/platform/pagemap.h"
 #include "preload/platform/procfs.h"
@@ -24,10 +23,10 @@ namespace tidemark::keeper {
 using namespace format;
 namespace {
 
-constexpr int64_t kCostFactor = 200;
 constexpr int64_t kInterval = 10'000'000'000;
 constexpr uint64_t kFar = 16;   // a sixteenth of RSS
-constinit int64_t affordable = 0, next = 0;   // CLOCK_MONOTONIC
+constinit Budget budget(200);
+constinit int64_t next = 0;   // CLOCK_MONOTONIC
 constinit heap::StackBounds own_stacks[2]{};
 
 struct Sums {
@@ -113,11 +112,8 @@ void publish(RssLedger& kept, RssLedger now) {
 uint64_t mappings_of(const Sums& sums, uint64_t others) {
   return base::header().origin == uint32_t(Origin::kForked) ? less(sums.rest, others) : sums.files + sums.own;
 }
-}  // namespace
 
-bool measure_ledger() {
-  platform::Usage usage;
-  platform::read_memory(usage);
+bool measure(const platform::Usage& usage) {
   Sums sums{};
   uint64_t entry;
   range_count = base::copy_ranges(ranges);
@@ -153,6 +149,14 @@ bool measure_ledger() {
   heap::publish_resident_mappings(first);
   return true;
 }
+uint64_t size_of(uint64_t rss) { return rss == platform::kNotKnown ? 0 : rss; }
+}  // namespace
+
+bool measure_ledger() {
+  platform::Usage usage;
+  platform::read_memory(usage);
+  return budget.spend(platform::monotonic_ns(), size_of(usage.rss), [&] { return measure(usage); });
+}
 
 // Whether RSS is far from that of the latest ledger.
 static bool is_far(uint64_t rss) {
@@ -161,15 +165,11 @@ static bool is_far(uint64_t rss) {
 }
 
 bool measure_ledger_now_and_then(int64_t now, uint64_t rss) {
-  if (now < affordable || (now < next && !is_far(rss))) return false;
-  timespec before{}, after{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
-  bool measured = measure_ledger();
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-  int64_t cost = (after.tv_sec - before.tv_sec) * 1'000'000'000ll + after.tv_nsec - before.tv_nsec;
-  affordable = now + cost * kCostFactor;
+  if (!budget.allows(now, size_of(rss)) || (now < next && !is_far(rss))) return false;
   next = now + kInterval;
-  return measured;
+  platform::Usage usage;
+  platform::read_memory(usage);
+  return budget.spend(now, size_of(usage.rss), [&] { return measure(usage); });
 }
 
 void note_own_stack(uint32_t slot) {
@@ -183,7 +183,8 @@ void note_own_stack(uint32_t slot) {
 }
 
 void forget_ledger() {
-  affordable = next = 0;
+  budget.forget();
+  next = 0;
   own_stacks[0] = own_stacks[1] = {};
 }
 
