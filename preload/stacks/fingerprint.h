@@ -33,7 +33,7 @@ inline constexpr uint32_t kMostSlots = 51;
 // What both sums do with some of the slots, the last one's first; false: a word would lie further out than `most` words.
 //   template <Words kind> bool add(const uint64_t* slots, uint64_t first, uint64_t end, address sp, uint64_t most)
 
-// A loop over slots: 16 instructions for four return addresses, and six registers. Compilers take a few more of each, which the whole of a hook pays for.
+// A loop over slots: 19 instructions for four return addresses, and six registers. Compilers take a few more of each, which the whole of a hook pays for.
 #define TIDEMARK_ADD_SLOTS(words_of_a_slot, ...)                                                                                          \
   __asm__ volatile("1: movq -8(%[slots], %[left], 8), %[slot]\n\t"                                                                        \
                    "movq %[slot], %[at]\n\t"                                                                                              \
@@ -42,23 +42,25 @@ inline constexpr uint32_t kMostSlots = 51;
                    "jb 2f\n\t" words_of_a_slot "subq $1, %[left]\n\t"                                                                    \
                    "jne 1b\n\t"                                                                                                           \
                    "2:"                                                                                                                   \
-                   : [one] "+x"(one_), [other] "+x"(other_), [left] "+r"(left), [slot] "=&r"(slot), [at] "=&r"(at), [words] "=&x"(words), \
-                     "=@ccc"(beyond)                                                                                                      \
+                   : [one] "+x"(one_), [other] "+x"(other_), [plain] "+x"(plain_), [left] "+r"(left), [slot] "=&r"(slot),                 \
+                     [at] "=&r"(at), [words] "=&x"(words), "=@ccc"(beyond)                                                                \
                    : [slots] "r"(slots + first), [sp] "r"(sp), [most] "r"(most) __VA_OPT__(, ) __VA_ARGS__                                \
                    : "memory")
 #define TIDEMARK_LAST(how, where) how " " where "(%[sp], %[at], 8), %[words]\n\t"   // `at` is known from the check
 #define TIDEMARK_FIRST(how, where) "movzwl %w[slot], %k[at]\n\t" TIDEMARK_LAST(how, where)
 #define TIDEMARK_SECOND(how, where) "shrq $16, %[slot]\n\t" TIDEMARK_FIRST(how, where)
 #define TIDEMARK_THIRD(how, where) "shrl $16, %k[slot]\n\t" how " " where "(%[sp], %[slot], 8), %[words]\n\t"
-#define TIDEMARK_MIX(state) "aesenc %[words], %[" state "]\n\t"
+#define TIDEMARK_MIX(state) "aesenc %[words], %[" state "]\n\tpaddq %[words], %[plain]\n\t"
 #define TIDEMARK_RELATIVE "psubq %[base], %[words]\n\t"
 
-// Each two words are the key of a round, in turns of two states: a round can be undone, so words that differ once always leave other states, and two more
-// rounds bring each bit of them to each of the sum. Rounds as a hash: Kölbl, Lauridsen, Mendel and Rechberger, "Haraka v2", ToSC 2016.
+// Each two words are the key of a round, in turns of two states: a round can be undone, so words that differ once always leave other states. What one round
+// makes of one byte are but four: the right four in the next key would take it back, for one in 2^32 such keys. So the words are added up as they are,
+// too, which these would not leave alone. Two more rounds bring each bit of all three to each of the result.
+// Rounds as a hash: Kölbl, Lauridsen, Mendel and Rechberger, "Haraka v2", ToSC 2016; beside a sum: Kaitchuck's aHash.
 // In assembly, for the rest may be compiled for any x86-64.
 class AesSum {
  public:
-  TIDEMARK_INLINE explicit AesSum(uint64_t key) : one_(_mm_cvtsi64_si128(int64_t(key))), other_(_mm_setzero_si128()) {}
+  TIDEMARK_INLINE explicit AesSum(uint64_t key) : one_(_mm_cvtsi64_si128(int64_t(key))), other_(_mm_setzero_si128()), plain_(_mm_setzero_si128()) {}
 
   template <Words kind>
   TIDEMARK_INLINE bool add(const uint64_t* slots, uint64_t first, uint64_t end, address sp, uint64_t most) {
@@ -86,6 +88,7 @@ class AesSum {
     const __m128i pi = _mm_set_epi64x(0x13198A2E03707344, 0x243F6A8885A308D3);   // its first binary places
     __m128i all = one_;
     mix(all, other_);
+    mix(all, plain_);
     mix(all, pi);
     mix(all, pi);
     return uint64_t(_mm_cvtsi128_si64(all));
@@ -94,7 +97,7 @@ class AesSum {
  private:
   TIDEMARK_INLINE static void mix(__m128i& state, __m128i key) { __asm__("aesenc %1, %0" : "+x"(state) : "x"(key)); }
 
-  __m128i one_, other_;
+  __m128i one_, other_, plain_;
 };
 #undef TIDEMARK_ADD_SLOTS
 #undef TIDEMARK_LAST
