@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "preload/format/timeline.h"
+
 namespace tidemark::keeper {
 
 // Of work done by one thread of ours at a time. Times in ns, of CLOCK_MONOTONIC.
@@ -13,9 +15,10 @@ class Budget {
   // Work of t ns is followed by part × t without it. fixed: for how many bytes there is work in any process.
   constexpr explicit Budget(int64_t part, uint64_t fixed = 16 << 20) : part_(part), fixed_(fixed) {}
 
-  // size: bytes that the work is in proportion to; 0: not known, and taken for what it was.
+  // size: bytes that the work is in proportion to; format::kUnknown: taken for what it was.
   bool allows(int64_t now, uint64_t size) const {
-    double growth = size > size_ && size_ ? double(size + fixed_) / double(size_ + fixed_) : 1;
+    bool grown = size != format::kUnknown && size > size_ && size_ + fixed_;
+    double growth = grown ? (double(size) + double(fixed_)) / (double(size_) + double(fixed_)) : 1;
     return !cost_ || double(now - last_) >= double(part_) * double(cost_) * growth;
   }
   template <class Work>

@@ -45,8 +45,7 @@ constinit uint32_t cgroup_age = 0;   // samples since it was looked for
 // Takes as long as there are pages.
 uint64_t pss(uint64_t rss) {
   int64_t now = platform::monotonic_ns();
-  uint64_t size = rss == kUnknown ? 0 : rss;
-  return pss_budget.allows(now, size) ? pss_budget.spend(now, size, platform::read_pss) : kUnknown;
+  return pss_budget.allows(now, rss) ? pss_budget.spend(now, rss, platform::read_pss) : kUnknown;
 }
 
 // Which cgroup it is takes longer to find out than to read: looked for again once in a while, for a process can be moved.

@@ -1,6 +1,7 @@
 #include "preload/keeper/rss_ledger.h"
 
 #include <pthread.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string_view>
@@ -149,14 +150,14 @@ bool measure(const platform::Usage& usage) {
   heap::publish_resident_mappings(first);
   return true;
 }
-uint64_t size_of(uint64_t rss) { return rss == platform::kNotKnown ? 0 : rss; }
-}  // namespace
-
-bool measure_ledger() {
+bool measure_at(int64_t now) {
   platform::Usage usage;
   platform::read_memory(usage);
-  return budget.spend(platform::monotonic_ns(), size_of(usage.rss), [&] { return measure(usage); });
+  return budget.spend(now, usage.rss, [&] { return measure(usage); });
 }
+}  // namespace
+
+bool measure_ledger() { return measure_at(platform::monotonic_ns()); }
 
 // Whether RSS is far from that of the latest ledger.
 static bool is_far(uint64_t rss) {
@@ -165,11 +166,9 @@ static bool is_far(uint64_t rss) {
 }
 
 bool measure_ledger_now_and_then(int64_t now, uint64_t rss) {
-  if (!budget.allows(now, size_of(rss)) || (now < next && !is_far(rss))) return false;
+  if (!budget.allows(now, rss) || (now < next && !is_far(rss))) return false;
   next = now + kInterval;
-  platform::Usage usage;
-  platform::read_memory(usage);
-  return budget.spend(now, size_of(usage.rss), [&] { return measure(usage); });
+  return measure_at(now);
 }
 
 void note_own_stack(uint32_t slot) {

@@ -131,7 +131,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   return true;
 }
 
-// Whether the frame that is entered like this is one of the path's.
+// Whether the frame that is entered like this is one of the path's. Frames themselves, a line each, are looked at only where all else is right.
 TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) {
   const Path& p = *w.path;
   uint32_t left = w.left;
@@ -142,6 +142,7 @@ TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) 
   return w.met = !((f.word ^ pc) << 16) && (!f.needs_rbp || f.rbp == rbp);
 }
 
+// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
 TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
   address last = base::thread_state.last_word;
   for (uint32_t n = w.count; n < kMinDepth; w.count = ++n) {
@@ -172,9 +173,8 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
   }
   return false;
 }
-// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
 __attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c) {
-  Cursor own = c;   // in registers
+  Cursor own = c;   // nobody else knows its address, so it is in registers
   bool met = go_on_plainly(w, own);
   c = own;
   return met;
