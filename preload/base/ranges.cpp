@@ -1,5 +1,7 @@
 #include "preload/base/ranges.h"
 
+#include <sched.h>
+
 #include <atomic>
 
 #include "preload/base/spin_lock.h"
@@ -38,11 +40,14 @@ void put(uintptr_t start, uintptr_t end, Owner owner) {
   else forgotten.fetch_add(1, std::memory_order_relaxed);
 }
 
-// Not for ever: a signal handler may have interrupted whoever holds it, in this very thread; and in a child of _Fork or clone nobody does.
+// Not for ever: a signal handler may have interrupted whoever holds it, in this very thread; and in a child of _Fork or clone nobody does. But long
+// enough for one that the kernel has put off its processor, which it mostly gets back when others yield theirs.
 bool lock_unless_stuck() {
-  for (uint32_t i = 0; i < 10'000; i++) {
+  constexpr uint32_t kPauses = 100, kYields = 1000;
+  for (uint32_t i = 0; i < kPauses + kYields; i++) {
     if (lock.try_lock()) return true;
-    __builtin_ia32_pause();
+    if (i < kPauses) __builtin_ia32_pause();
+    else sched_yield();
   }
   forgotten.fetch_add(1, std::memory_order_relaxed);
   return false;
