@@ -74,10 +74,9 @@ class Process:
         return self.wait(60, good)
 
     def cpu_now(self):
-        """Seconds of CPU so far, of this process alone."""
-        with open(f"/proc/{self.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU so far, of this process with its threads that ended: its CPU clock, in ns, where /proc/PID/stat has ticks of 10 ms (clock_getcpuclockid(3);
+        the number is made as MAKE_PROCESS_CPUCLOCK of linux/posix-timers.h does, CPUCLOCK_SCHED)."""
+        return time.clock_gettime(~self.pid << 3 | 2)
 
     def tail(self):
         with open(self.log, "rb") as log:

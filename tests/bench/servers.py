@@ -29,17 +29,14 @@ class Server(Workload):
         """Units done, and seconds they took."""
         raise NotImplementedError
 
-    def cpu_process(self, process):
-        return process.cpu_now()
-
     def run(self, tool, env, folder):
         port = free_port()
         process = Process(tool.command(self.start(folder, port), folder), {**env, **tool.environment(folder)}, folder)
         try:
             wait_for_port(port, process)
-            before = self.cpu_process(process)
+            before = process.cpu_now()
             units, seconds = self.load(port, folder)
-            cpu = self.cpu_process(process) - before
+            cpu = process.cpu_now() - before
         except BaseException:
             process.process.kill()
             process.process.wait()
