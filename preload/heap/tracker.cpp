@@ -251,9 +251,9 @@ __attribute__((noinline)) void* allocate_slowly(size_t bytes, address pc, addres
   return allocate_for<content>(stacks::find_stack(stacks::begin_lookup(caller)), bytes);
 }
 template <Content content>
-__attribute__((noinline)) void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t sum) {
+__attribute__((noinline)) void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place) {
   Caller caller{pc, sp, rbp};
-  return allocate_for<content>(stacks::find_known_stack(stacks::begin_lookup(caller), *place, sum), bytes);
+  return allocate_for<content>(stacks::find_unknown_stack(stacks::begin_lookup(caller), *place), bytes);
 }
 // A large block, the first one in its page, or none. Leaves.
 static __attribute__((noinline)) void* attach_slowly(void* p, size_t bytes, uint32_t size8, uint32_t stack) {
@@ -274,8 +274,8 @@ __attribute__((noinline)) void* allocate_fresh(size_t bytes, uint32_t stack) {
 }
 template void* allocate_slowly<Content::kAny>(size_t, address, address, address);
 template void* allocate_slowly<Content::kZero>(size_t, address, address, address);
-template void* allocate_at<Content::kAny>(size_t, address, address, address, stacks::Place*, uint64_t);
-template void* allocate_at<Content::kZero>(size_t, address, address, address, stacks::Place*, uint64_t);
+template void* allocate_at<Content::kAny>(size_t, address, address, address, stacks::Place*);
+template void* allocate_at<Content::kZero>(size_t, address, address, address, stacks::Place*);
 template void* allocate_fresh<Content::kAny>(size_t, uint32_t);
 template void* allocate_fresh<Content::kZero>(size_t, uint32_t);
 

@@ -128,12 +128,12 @@ enum class Content { kAny, kZero };
 template <Content content>
 void* allocate_slowly(size_t bytes, address pc, address sp, address rbp);   // anything; it begins anew
 template <Content content>
-void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place, uint64_t sum);   // busy is set; the place's stack is another
+void* allocate_at(size_t bytes, address pc, address sp, address rbp, stacks::Place* place);   // busy is set; the stack is not known there
 template <Content content>
 TIDEMARK_INLINE void* allocate_slowly(size_t bytes, const Caller& c) { return allocate_slowly<content>(bytes, c.pc, c.sp, c.rbp); }
 template <Content content>
-TIDEMARK_INLINE void* allocate_at(size_t bytes, const Caller& c, stacks::Place* place, uint64_t sum) {
-  return allocate_at<content>(bytes, c.pc, c.sp, c.rbp, place, sum);
+TIDEMARK_INLINE void* allocate_at(size_t bytes, const Caller& c, stacks::Place* place) {
+  return allocate_at<content>(bytes, c.pc, c.sp, c.rbp, place);
 }
 template <Content content>
 void* allocate_fresh(size_t bytes, uint32_t stack);   // busy is set; there is no block at hand
@@ -148,7 +148,8 @@ TIDEMARK_INLINE void* attach_quickly(base::ThreadState& t, void* block, std::ato
   return block;
 }
 
-// Most calls: a small block, from a stack that was the last one at its place, which the thread has the counters of.
+// Most calls: a small block, from a stack that is known at its place, which the thread has the counters of. What is known of stacks that take turns is
+// looked up here, too: by functions it would take nine lines of code more, which other code drives out between two calls.
 template <Content content>
 TIDEMARK_INLINE void* allocate_quickly(size_t bytes, HookFrame hook) {
   base::ThreadState& t = base::thread_state;
@@ -160,7 +161,10 @@ TIDEMARK_INLINE void* allocate_quickly(size_t bytes, HookFrame hook) {
     return allocate_slowly<content>(bytes, hook.caller());
   }
   uint32_t stack = stacks::last_stack(*place, meta, sum);
-  if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, hook.caller(), place, sum);
+  if (TIDEMARK_UNLIKELY(!stack)) {
+    stack = stacks::stack_in_turn(*place, sum);
+    if (TIDEMARK_UNLIKELY(!stack)) return allocate_at<content>(bytes, hook.caller(), place);
+  }
   const Round round = take_round(t, bytes);
   void* block = round.block;
   if (!block) return allocate_fresh<content>(bytes, stack);

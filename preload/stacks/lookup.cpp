@@ -140,16 +140,17 @@ static uint32_t ask_other_layouts(const Lookup& k, Place& first) {
 }
 
 // Where the layout never changes, a fingerprint that nobody knows is a new stack's.
-__attribute__((noinline)) uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t sum) {
-  uint32_t stack = known_stack(fingerprint_of(sum, place.layout));
-  bool others = false;
-  if (TIDEMARK_LIKELY(stack)) {   // few of those that take turns are written down as the last: all threads write to one line
-    if (!(++base::thread_state.victim & 3)) remember_last(place, sum, stack);
-  } else {
-    others = place.meta.load(std::memory_order_relaxed) & kOthers && place.unsteady.load(std::memory_order_relaxed) < kUnsteady / 2;
-    if (others) stack = ask_other_layouts(k, place);
-    if (!stack) return find_and_note(k, !others && place.same.load(std::memory_order_relaxed) == kSure);
-  }
+__attribute__((noinline)) uint32_t find_unknown_stack(const Lookup& k, Place& place) {
+  bool others = place.meta.load(std::memory_order_relaxed) & kOthers && place.unsteady.load(std::memory_order_relaxed) < kUnsteady / 2;
+  uint32_t stack = others ? ask_other_layouts(k, place) : 0;
+  if (!stack) return find_and_note(k, !others && place.same.load(std::memory_order_relaxed) == kSure);
+  note_hit(place);
+  return stack;
+}
+
+__attribute__((noinline)) uint32_t find_stack_in_turn(const Lookup& k, Place& place, uint64_t sum) {
+  uint32_t stack = stack_in_turn(place, sum);
+  if (!stack) return find_unknown_stack(k, place);
   note_hit(place);
   return stack;
 }
@@ -163,7 +164,7 @@ __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
   if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.key, k.caller, sum)) return find_and_note(k, false);
   uint32_t stack = last_stack(*place, meta, sum);
-  if (!stack) return find_known_stack(k, *place, sum);
+  if (!stack) return find_stack_in_turn(k, *place, sum);
   note_hit(*place);
   return stack;
 }

@@ -23,7 +23,9 @@ TIDEMARK_INLINE Lookup begin_lookup(const Caller& caller) {
 uint32_t find_leaf(const Lookup& k);
 
 // It is not the one it was last at its place.
-uint32_t find_known_stack(const Lookup& k, Place& place, uint64_t sum);
+uint32_t find_stack_in_turn(const Lookup& k, Place& place, uint64_t sum);
+// Nor is it known by its fingerprint.
+uint32_t find_unknown_stack(const Lookup& k, Place& place);
 // The place is not known or not a steady one, or the stack is not the thread's own.
 uint32_t find_stack_otherwise(const Lookup& k);
 
@@ -44,7 +46,7 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   if (TIDEMARK_LIKELY(is_of(meta, k.key) && !p->unsteady.load(std::memory_order_relaxed) &&
                       sum_at(*p, meta, k.key, k.caller, sum))) {
     stack = last_stack(*p, meta, sum);
-    if (TIDEMARK_UNLIKELY(!stack)) stack = find_known_stack(k, *p, sum);
+    if (TIDEMARK_UNLIKELY(!stack)) stack = find_stack_in_turn(k, *p, sum);
     if (TIDEMARK_UNLIKELY((meta & (kSlow | kFar)) == kSlow)) settle_way(*p);   // another thread may have changed it back at the wrong moment
   } else {
     stack = find_stack_otherwise(k);

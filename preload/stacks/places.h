@@ -8,6 +8,7 @@
 #include "preload/base/common.h"
 #include "preload/base/thread_state.h"
 #include "preload/stacks/fingerprint.h"
+#include "preload/stacks/known_stacks.h"
 #include "preload/stacks/walk.h"
 
 namespace tidemark::stacks {
@@ -77,9 +78,6 @@ TIDEMARK_INLINE uint64_t quick_bits(uint64_t key) { return key << 24 | uint64_t{
 TIDEMARK_INLINE bool is_of(uint64_t meta, uint64_t key) { return !((meta ^ quick_bits(key)) >> 32); }
 TIDEMARK_INLINE bool is_quick(uint64_t meta, uint64_t key) { return !((meta ^ quick_bits(key)) >> 31); }
 
-inline uint64_t stack_entry(uint64_t fingerprint, uint32_t stack) { return (fingerprint & ~uint64_t{0xffffff}) | stack; }
-inline uint32_t stack_in(uint64_t entry) { return uint32_t(entry & 0xffffff); }
-
 // Of such a stack all words up to its top can be read. Where a coroutine's or an alternate one ends, nobody tells.
 TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return t.last_word - sp <= t.stack_span; }
 
@@ -115,6 +113,14 @@ TIDEMARK_INLINE uint32_t last_stack(const Place& p, uint64_t meta, uint64_t sum)
 inline void remember_last(Place& p, uint64_t sum, uint32_t stack) {
   p.last_low.store(uint32_t(sum), std::memory_order_relaxed);
   p.last.store(stack_entry(sum, stack), std::memory_order_relaxed);
+}
+
+// Where some take turns. 0: its fingerprint is not known.
+TIDEMARK_INLINE uint32_t stack_in_turn(Place& p, uint64_t sum) {
+  uint32_t stack = known_stack(fingerprint_of(sum, p.layout));
+  // Few are written down as the last: all threads write to one line.
+  if (TIDEMARK_UNLIKELY(stack && !(++base::thread_state.victim & 3))) remember_last(p, sum, stack);
+  return stack;
 }
 
 TIDEMARK_OWN bool ask_slowly;   // no place is asked the quick way: there is no AES, or stacks are checked
