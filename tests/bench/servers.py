@@ -129,7 +129,7 @@ http {{ access_log {folder}/access.log; client_body_temp_path {folder}/b; proxy_
         return [which("nginx"), "-c", os.path.join(folder, "nginx.conf"), "-p", folder, "-e", os.path.join(folder, "error.log")]
 
     def load(self, port, folder):
-        seconds = max(1, int(3 * self.scale))
+        seconds = max(1, int(6 * self.scale))
         text = client(["wrk", "-t1", "-c32", f"-d{seconds}s", "-H", "Accept-Encoding: gzip", f"http://127.0.0.1:{port}/"])
         requests = re.search(r"(\d+) requests in ([\d.]+)s", text)
         if not requests or "Socket errors" in text or "Non-2xx" in text:
@@ -146,7 +146,7 @@ class Janus(Server):
 
     def load(self, port, folder):
         caller = janus.Client(port)
-        sessions = int(300 * self.scale)
+        sessions = int(1500 * self.scale)
         started = time.perf_counter()
         for number in range(sessions):
             caller.session(1000 + number)
@@ -165,7 +165,7 @@ class Murmur(Server):
         return [which("murmurd"), "-fg", "-ini", config]
 
     def load(self, port, folder):
-        connections = int(120 * self.scale)
+        connections = int(400 * self.scale)
         started = time.perf_counter()
         for number in range(connections):
             self.connect(port, f"user{number}")

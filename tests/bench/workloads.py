@@ -98,7 +98,7 @@ class Storm(Batch):
     def prepare(self):
         self.script = os.path.join(self.cache, "storm.py")
         with open(self.script, "w") as file:
-            file.write(STORM.format(rounds=int(60 * self.scale)))
+            file.write(STORM.format(rounds=int(150 * self.scale)))
 
     def command(self, folder):
         return ["/usr/bin/python3", self.script]
@@ -113,7 +113,7 @@ class Sqlite(Batch):
     def prepare(self):
         self.script = os.path.join(self.cache, "bulk.sql")
         with open(self.script, "w") as file:
-            file.write(SQL.format(rows=int(200_000 * self.scale)))
+            file.write(SQL.format(rows=int(600_000 * self.scale)))
 
     def command(self, folder):
         return ["sqlite3", ":memory:", f".read {self.script}"]
@@ -137,7 +137,7 @@ class Ffmpeg(Batch):
     name, needs = "ffmpeg", ("ffmpeg",)
 
     def command(self, folder):
-        seconds = max(1, int(6 * self.scale))
+        seconds = max(1, int(120 * self.scale))
         return ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=duration={seconds}:size=640x360:rate=30", "-f", "lavfi", "-i",
                 f"sine=frequency=440:duration={seconds}", "-c:v", "mpeg4", "-c:a", "aac", "-threads", "1", "-f", "null", "-"]
 
@@ -165,7 +165,7 @@ class Wrtc(Batch):
         return None
 
     def prepare(self):
-        self.calls = max(2, int(10 * self.scale))
+        self.calls = max(2, int(40 * self.scale))
 
     def command(self, folder):
         return wrtc.command(self.calls, 300)
