@@ -200,6 +200,11 @@ TIDEMARK_COLD void release_nested(void* p) {
   t.generation = base::kNoSession;   // the next hook goes through the gate, which frees it
 }
 
+__attribute__((noinline)) size_t usable_size_slowly(const void* p) {
+  if (!p) return 0;
+  return is_nested(p) ? nested_usable_size(p) : tmje_sallocx(p, 0);
+}
+
 // Out of the free path: a record's top bit says "maybe a link_map".
 TIDEMARK_COLD void release_watched(void* p, Record) { stacks::note_link_map_freed(p); }
 TIDEMARK_COLD void release_inherited(Record record, uint64_t bytes) { count_inherited_free(stack_of_record(record), bytes); }

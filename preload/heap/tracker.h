@@ -223,16 +223,16 @@ TIDEMARK_INLINE void release(void* p) {
   leave(t);
 }
 
-// malloc_usable_size(3): p is not nullptr. A tracked block's page tells it, and free asks for the same lines soon; jemalloc's own map is
+size_t usable_size_slowly(const void* p);   // anything, nullptr too
+
+// malloc_usable_size(3). A tracked block's page tells it, and free asks for the same lines soon; jemalloc's own map is
 // colder and deeper. Records are only true while this thread tracks.
 TIDEMARK_INLINE size_t usable_size(const void* p) {
-  if (is_nested(p)) return nested_usable_size(p);
-  if (TIDEMARK_LIKELY(base::thread_state.generation == *base::session_word)) {
-    uint64_t entry = find_entry(reinterpret_cast<address>(p));
-    uint32_t size8 = size8_in(entry);
-    if (size8 && stack_of_record(record_at(entry, reinterpret_cast<address>(p))->load(std::memory_order_relaxed))) return size_t{size8} * 8;
-  }
-  return tmje_sallocx(p, 0);
+  auto at = reinterpret_cast<address>(p);
+  if (TIDEMARK_UNLIKELY(base::thread_state.generation != *base::session_word)) return usable_size_slowly(p);
+  uint64_t entry = find_entry(at);
+  if (TIDEMARK_UNLIKELY(!size8_in(entry) || !stack_of_record(record_at_small(entry, at)->load(std::memory_order_relaxed)))) return usable_size_slowly(p);
+  return size_t{size8_in(entry)} * 8;
 }
 
 }  // namespace tidemark::heap

@@ -65,6 +65,11 @@ TIDEMARK_COLD void free_anywhere(void* block) {
   if (block != nullptr) heap::release(block);
 }
 
+TIDEMARK_COLD size_t usable_size_anywhere(void* block) {
+  TIDEMARK_FORWARD_IF_FOREIGN(malloc_usable_size, block)
+  return heap::usable_size(block);
+}
+
 }  // namespace
 
 TIDEMARK_HOOK void* malloc(size_t bytes) {
@@ -119,6 +124,7 @@ TIDEMARK_HOOK void free_sized(void* block, size_t) { release_anywhere(block); }
 TIDEMARK_HOOK void free_aligned_sized(void* block, size_t, size_t) { release_anywhere(block); }
 
 TIDEMARK_HOOK size_t malloc_usable_size(void* block) {
-  TIDEMARK_FORWARD_IF_FOREIGN(malloc_usable_size, block)
-  return block == nullptr ? 0 : heap::usable_size(block);
+  if (maybe_foreign()) [[unlikely]]
+    return usable_size_anywhere(block);
+  return heap::usable_size(block);
 }
