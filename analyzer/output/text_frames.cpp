@@ -139,6 +139,12 @@ void FrameWriter::write_lines(std::ostream& out, const std::vector<Line>& lines)
   }
 }
 
+// Every thread begins in a module, so there was more.
+bool FrameWriter::ends_in_generated_code(const CallStack& stack) const {
+  std::vector<Frame> frames = profile_.frames(stack);
+  return !frames.empty() && frames.back().module == model::kNoModule;
+}
+
 void FrameWriter::write(std::ostream& out, const CallStack& stack) {
   if (stack.overflow) {
     fmt::print(out, "      (all call stacks that found the stack table full)\n");
@@ -149,6 +155,7 @@ void FrameWriter::write(std::ostream& out, const CallStack& stack) {
   if (!full_ && whole && drop_start_up(lines) != 0) abbreviated_ = true;
   write_lines(out, lines);
   if (stack.truncated) fmt::print(out, "      … outer frames were not kept: the stack is too deep or could not be followed\n");
+  if (whole && ends_in_generated_code(stack)) fmt::print(out, "      … its callers are not known: code without unwind data that keeps no frame pointer\n");
   if (stack.damaged) fmt::print(out, "      … further frames cannot be read: the file is damaged\n");
   if (lines.empty() && whole) fmt::print(out, "      (no frames)\n");
 }

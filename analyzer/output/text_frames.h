@@ -30,6 +30,7 @@ class FrameWriter {
   std::string name_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   bool is_start_up(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   size_t drop_start_up(std::vector<Line>& lines) const;
+  bool ends_in_generated_code(const model::CallStack& stack) const;
   void write_lines(std::ostream& out, const std::vector<Line>& lines);
 
   const model::Profile& profile_;

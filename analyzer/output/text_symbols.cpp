@@ -69,7 +69,8 @@ void write_symbols(std::ostream& out, const model::Profile& profile, const symbo
   if (unnamed != 0) {
     fmt::print(out, "  {} {} of generated code: no name in {}\n", unnamed, unnamed == 1 ? "address" : "addresses",
                fmt::format("/tmp/perf-{0}.map, jit-{0}.dump", profile.process.pid));
-    fmt::print(out, "    next time: node --perf-basic-prof, python -X perf, java -XX:+PreserveFramePointer -XX:+DumpPerfMapAtExit, php with opcache.jit_debug=0x10\n");
+    fmt::print(out, "    next time: node --perf-basic-prof, python -X perf, php with opcache.jit_debug=0x10,\n"
+                    "    java -XX:+PreserveFramePointer -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit (17 and later)\n");
   }
   if (packages.empty()) return;
   std::string list;
