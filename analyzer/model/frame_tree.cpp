@@ -6,7 +6,7 @@ using namespace format;
 
 namespace {
 
-constexpr FrameTree::Id kInProgress = UINT32_MAX;
+constexpr FrameTree::Id kInProgress = UINT32_MAX, kNotYet = UINT32_MAX - 1;
 
 uint16_t rule_kind(const Node& node) { return node.rule & 0xff; }
 
@@ -19,6 +19,8 @@ size_t FrameTree::KeyHash::operator()(const Key& key) const {
 }
 
 FrameTree::FrameTree(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
+  // Of a cut file the last page may be there in part.
+  of_node_.resize((region.used_pages() - region.missing_pages() + 1) * kLinesPerPage, {kNotYet});
   for (Id end : {kRoot, kCut, kLost}) entries_.push_back({end, end, kNoModule, false, false, false, 0});
   for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
 }
@@ -37,22 +39,20 @@ FrameTree::Reached FrameTree::node_leaf(uint32_t leaf) {
       caller = {id == kRootNode ? kRoot : kCut};
       break;
     }
-    auto [known, added] = of_node_.emplace(id, Reached{kInProgress});
-    if (!added) {
-      if (known->second.id != kInProgress) caller = known->second;  // else a cycle
-      break;
-    }
     auto node = region_.node(id);
-    if (!node) {
-      known->second = caller;
+    if (!node) break;
+    Reached& known = of_node_[id - region_.header().first_line];
+    if (known.id != kNotYet) {
+      if (known.id != kInProgress) caller = known;  // else a cycle
       break;
     }
+    known.id = kInProgress;
     steps.push_back({id, *node});
     id = node->caller;
   }
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     caller = append_node(caller, step->node);
-    of_node_[step->id] = caller;
+    of_node_[step->id - region_.header().first_line] = caller;
   }
   return caller;
 }

@@ -72,7 +72,7 @@ class FrameTree {
   std::vector<bool> is_shim_;  // by module file
   std::vector<Entry> entries_;
   absl::flat_hash_map<Key, Id, KeyHash> known_;
-  absl::flat_hash_map<uint32_t, Reached> of_node_;
+  std::vector<Reached> of_node_;  // by line of the region, as far as it has nodes
 };
 
 }  // namespace tidemark::model
