@@ -51,6 +51,20 @@ class Exactness(support.TestCase):
         self.assertTrue(report.site("site_small").stacks[0]["frames"][0]["file"].endswith("single_thread.cpp"))
         self.assertGreaterEqual(report.totals["peak_live_bytes"], report.totals["live_bytes"])
 
+    def test_stacks_that_take_turns(self):
+        for build in ("", ".fp"):
+            with self.subTest(build=build):
+                run = self.tracked([support.victim("pairs" + build), "16000", "12", "turns"])
+                self.assertEqual((0, b""), (run.status, run.err))
+                ways = {}   # which of the two functions, from the innermost frame outwards -> figures
+                for site in run.report().sites:
+                    names = [f["function"] or "" for f in site["frames"]]
+                    if any(name.startswith("run_pairs") for name in names):
+                        way = tuple("two_ways<1" in name for name in names if "two_ways<" in name)
+                        ways.setdefault(way, []).append((site["allocated_count"], site["freed_count"], site["allocated_bytes"]))
+                self.assertEqual({13}, {len(way) for way in ways})
+                self.assertEqual([[(1000, 1000, 64000)]] * 16, list(ways.values()))
+
     @staticmethod
     def peak_sum(report, function):
         return sum(s["peak_live_bytes"] for s in report.site(function).stacks)
