@@ -95,9 +95,9 @@ FrameWriter::Line FrameWriter::line_of(const Frame& frame, const SourceFrame& so
   return line;
 }
 
-std::vector<FrameWriter::Line> FrameWriter::lines_of(const CallStack& stack) {
+std::vector<FrameWriter::Line> FrameWriter::lines_of(const std::vector<Frame>& frames) {
   std::vector<Line> lines;
-  for (const Frame& frame : profile_.frames(stack)) {
+  for (const Frame& frame : frames) {
     for (const SourceFrame& source : symbols_.find(frame)) {
       Line line = line_of(frame, source);
       if (!full_ && !lines.empty() && lines.back() == line) {
@@ -139,23 +139,19 @@ void FrameWriter::write_lines(std::ostream& out, const std::vector<Line>& lines)
   }
 }
 
-// Every thread begins in a module, so there was more.
-bool FrameWriter::ends_in_generated_code(const CallStack& stack) const {
-  std::vector<Frame> frames = profile_.frames(stack);
-  return !frames.empty() && frames.back().module == model::kNoModule;
-}
-
 void FrameWriter::write(std::ostream& out, const CallStack& stack) {
   if (stack.overflow) {
     fmt::print(out, "      (all call stacks that found the stack table full)\n");
     return;
   }
-  std::vector<Line> lines = lines_of(stack);
+  std::vector<Frame> frames = profile_.frames(stack);
+  std::vector<Line> lines = lines_of(frames);
   bool whole = !stack.truncated && !stack.damaged;
   if (!full_ && whole && drop_start_up(lines) != 0) abbreviated_ = true;
   write_lines(out, lines);
   if (stack.truncated) fmt::print(out, "      … outer frames were not kept: the stack is too deep or could not be followed\n");
-  if (whole && ends_in_generated_code(stack)) fmt::print(out, "      … its callers are not known: code without unwind data that keeps no frame pointer\n");
+  bool more = !frames.empty() && frames.back().module == model::kNoModule;   // for every thread begins in a module
+  if (whole && more) fmt::print(out, "      … its callers are not known: code without unwind data that keeps no frame pointer\n");
   if (stack.damaged) fmt::print(out, "      … further frames cannot be read: the file is damaged\n");
   if (lines.empty() && whole) fmt::print(out, "      (no frames)\n");
 }

@@ -25,12 +25,11 @@ class FrameWriter {
     bool start_up = false;  // how every thread begins
     bool operator==(const Line& other) const { return function == other.function && place == other.place; }
   };
-  std::vector<Line> lines_of(const model::CallStack& stack);
+  std::vector<Line> lines_of(const std::vector<model::Frame>& frames);
   Line line_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   std::string name_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   bool is_start_up(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   size_t drop_start_up(std::vector<Line>& lines) const;
-  bool ends_in_generated_code(const model::CallStack& stack) const;
   void write_lines(std::ostream& out, const std::vector<Line>& lines);
 
   const model::Profile& profile_;

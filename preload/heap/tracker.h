@@ -226,7 +226,7 @@ TIDEMARK_INLINE void release(void* p) {
 size_t usable_size_slowly(const void* p);   // anything, nullptr too
 
 // malloc_usable_size(3). A tracked block's page tells it, and free asks for the same lines soon; jemalloc's own map is
-// colder and deeper. Records are only true while this thread tracks.
+// colder and deeper. Records are only true while this thread tracks. A nested hook's block is on no page of the map.
 TIDEMARK_INLINE size_t usable_size(const void* p) {
   auto at = reinterpret_cast<address>(p);
   if (TIDEMARK_UNLIKELY(base::thread_state.generation != *base::session_word)) return usable_size_slowly(p);
