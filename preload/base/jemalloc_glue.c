@@ -2,6 +2,7 @@
 #include "preload/base/jemalloc.h"
 
 #include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -110,6 +111,16 @@ void* tmje_sbrk(intptr_t increment) {
   void* at = __sbrk(increment);
   if (at != (void*)-1 && increment > 0) tidemark_note_mapping(at, (size_t)increment);
   return at;
+}
+
+// Makes pages zero that a block gets anew. jemalloc gives them back to the kernel for that, however few: a system call, and a fault for each page that is
+// used again, 0.7 to 6 us. Each thread that starts pays for it (its cache is such a block), and each calloc of some pages. From where on
+// the kernel should do it is glibc's own choice, M_MMAP_THRESHOLD.
+bool je_pages_purge_forced(void* address, size_t bytes);   // true: they are not zero
+void je_ehooks_default_zero_impl(void* address, size_t bytes);
+void je_ehooks_default_zero_impl(void* address, size_t bytes) {
+  enum { kKernelsBusiness = 128 * 1024 };
+  if (bytes < kKernelsBusiness || je_pages_purge_forced(address, bytes)) memset(address, 0, bytes);
 }
 
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.
