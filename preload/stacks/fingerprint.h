@@ -166,15 +166,16 @@ class ProductSum {
   uint64_t sum_;
 };
 
-// Of a layout: equal words elsewhere are another stack. counts: how many slots there are of each kind.
-inline uint64_t layout_hash(const uint64_t* slots, uint32_t all, uint64_t counts) {
+// Of a layout: equal words elsewhere are another stack. counts: how many slots there are of each kind. 32 bits do, for it tells apart
+// what is at one place.
+inline uint32_t layout_hash(const uint64_t* slots, uint32_t all, uint64_t counts) {
   uint64_t h = counts * kCountsFactor;
   for (uint32_t i = 0; i < all; i++) h += slots[i] * kFactors.slots[i];
-  return h;
+  return uint32_t(h >> 32);
 }
 // sum: with the place's key. The lower half of a sum knows little of every other word.
-inline uint64_t fingerprint_of(uint64_t sum, uint64_t layout) {
-  sum += layout;
+inline uint64_t fingerprint_of(uint64_t sum, uint32_t layout) {
+  sum += uint64_t{layout} << 32;
   sum = (sum ^ sum >> 32) * kRbpFactor;
   return sum ^ sum >> 32;
 }

@@ -43,8 +43,7 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
     meta = p ? p->meta.load(std::memory_order_acquire) : 0;
   }
   uint32_t stack;
-  if (TIDEMARK_LIKELY(is_of(meta, k.key) && !p->unsteady.load(std::memory_order_relaxed) &&
-                      sum_at(*p, meta, k.key, k.caller, sum))) {
+  if (TIDEMARK_LIKELY(is_of(meta, k.key) && is_steady(*p, meta) && sum_at(*p, meta, k.key, k.caller, sum))) {
     stack = last_stack(*p, meta, sum);
     if (TIDEMARK_UNLIKELY(!stack)) stack = find_stack_in_turn(k, *p, sum);
     if (TIDEMARK_UNLIKELY((meta & (kSlow | kFar)) == kSlow)) settle_way(*p);   // another thread may have changed it back at the wrong moment

@@ -15,16 +15,17 @@ namespace tidemark::stacks {
 
 inline constexpr uint32_t kNearSlots = 12, kFarSlots = kMostSlots - kNearSlots;
 
-// One layout of a place. Five slots are in its first line, as many as most have; what is more than kNearSlots is in the table's `far`.
+// One layout of a place. What every look-up reads is in its first line, with five slots, as many as most have; what is more than kNearSlots is in
+// the table's `far`.
 struct alignas(128) Place {
   std::atomic<uint64_t> meta;       // see below; 0: nothing known, or just being written
   std::atomic<uint64_t> last;       // the stack it was last: upper 40 bits of its words' sum | StackRecord
   std::atomic<uint32_t> last_low;   // the sum's lower 32
+  uint32_t layout;                  // of all its slots: see fingerprint_of
+  uint64_t slots[kNearSlots];       // of each kind after the other
   std::atomic<uint8_t> unsteady;    // 0 to kMostUnsteady: how often of late its layout was another's; or kNoLayout
   std::atomic<uint8_t> vain;        // look-ups that found nothing
   std::atomic<uint8_t> same;        // how often in a row a closer look at such a stack found the same layout; up to kSure
-  uint64_t slots[kNearSlots];       // of each kind after the other
-  uint64_t layout;                  // of all its slots: see fingerprint_of
 };
 static_assert(sizeof(Place) == 128);
 struct FarSlots {
@@ -126,9 +127,11 @@ TIDEMARK_INLINE uint32_t stack_in_turn(Place& p, uint64_t sum) {
 TIDEMARK_OWN bool ask_slowly;   // no place is asked the quick way: there is no AES, or stacks are checked
 inline bool is_slow(const Place& p, uint64_t meta) { return ask_slowly || meta & kFar || p.unsteady.load(std::memory_order_relaxed); }
 void settle_way(Place& p);   // after such a thing has changed
+// From the first line alone, which is here already, where the answer is yes.
+inline bool is_steady(const Place& p, uint64_t meta) { return !(meta & kSlow) || !p.unsteady.load(std::memory_order_relaxed); }
 inline void note_hit(Place& p) {
+  if (is_steady(p, p.meta.load(std::memory_order_relaxed))) return;
   uint8_t u = p.unsteady.load(std::memory_order_relaxed);
-  if (!u) return;
   p.unsteady.store(u > 2 ? u - 2 : 0, std::memory_order_relaxed);
   if (u <= 2) settle_way(p);
 }
