@@ -1,5 +1,7 @@
 #include <signal.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <thread>
@@ -27,6 +29,31 @@ TEST_F(CoreTest, SizeClassesAreJemallocs) {
   for (size_t n = 0; n < 20'000; n++) {
     size_t usable = tmje_nallocx(n ? n : 1, 0);
     EXPECT_EQ(usable < heap::kLarge ? usable / 8 : 0, heap::size8_of(n)) << n;
+  }
+}
+
+// Few pages are not given back to the kernel in order to be zero: that is a system call, and a fault for each. (Eight: what else may fault meanwhile.)
+TEST(AllocatorTest, FewPagesThatAreUsedAgainAreZeroWithoutAFault) {
+  auto faults = [] {
+    rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  auto all_zero = [](const char* p, size_t bytes) { return std::all_of(p, p + bytes, [](char c) { return c == 0; }); };
+  for (size_t bytes : {64 << 10, 112 << 10, 128 << 10, 2 << 20}) {
+    void* used = tmje_malloc(bytes);
+    memset(used, 0xff, bytes);
+    tmje_free(used);
+    long before = faults();
+    auto* again = static_cast<char*>(tmje_calloc(1, bytes));
+    EXPECT_TRUE(all_zero(again, bytes)) << bytes;
+    memset(again, 1, bytes);
+    if (bytes < 128 << 10) {
+      EXPECT_LT(faults() - before, 8) << bytes;
+    } else {
+      EXPECT_GE(faults() - before, 8) << bytes << ": the kernel's business";
+    }
+    tmje_free(again);
   }
 }
 
