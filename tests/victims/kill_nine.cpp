@@ -102,9 +102,8 @@ SITE void* worker_main(void* argument) {
       worker.now.allocated[kLeaves]++;
       worker.note();
     } else {
-      // Half of what dies, dies on another thread: it goes into a box, and what lies in the neighbour's box is freed here.
-      Block dead = block;
-      block.pointer = nullptr;
+      // Half of what dies, dies on another thread: it goes into a box, and what lies in the neighbour's box is freed here. One operation at most in
+      // each round, or there would be one too many at the end.
       if (r >> 21 & 1) {
         int box = worker.next() % kMail;
         if (Block* theirs = mail[(worker.me + 1) % kThreads][box].exchange(nullptr, std::memory_order_acq_rel)) {
@@ -113,15 +112,19 @@ SITE void* worker_main(void* argument) {
           free(taken.pointer);
           worker.now.freed[taken.kind]++;
           worker.note();
+          continue;
         }
         Block& mine = pool[worker.me][box];
         if (!mine.in_mail.load(std::memory_order_acquire)) {
-          mine = dead;
+          mine = block;
+          block.pointer = nullptr;
           mine.in_mail.store(true, std::memory_order_relaxed);
           mail[worker.me][box].store(&mine, std::memory_order_release);
           continue;
         }
       }
+      Block dead = block;
+      block.pointer = nullptr;
       free(dead.pointer);
       worker.now.freed[dead.kind]++;
       worker.note();
