@@ -17,29 +17,30 @@ constexpr uint64_t kTombstone = kPcMask;   // no pc: keeps a chain together afte
 constinit base::SpinLock rules_lock;
 constinit uint32_t used = 0;
 
-RuleTable* new_table(uint32_t size) {
+RuleTable* new_table(uint64_t size) {
   auto* t = static_cast<RuleTable*>(base::small_table(sizeof(RuleTable) + size * sizeof(RuleEntry)));
-  if (t) t->mask = size - 1;
+  if (t) t->mask = (size - 1) * sizeof(RuleEntry);
   return t;
 }
 
 // In the place of a dropped rule if there is one on the way, so that modules that come and go do not fill the table. A reader of
 // the old rule cannot be there any more: its stack would hold a pc of a module that is gone.
 void put(RuleTable* t, uint64_t word, uint32_t offset, uint32_t joins) {
-  uint64_t i = base::mix(word & kPcMask) & t->mask, w;
-  while ((w = t->entries[i].pc_and_low.load(std::memory_order_relaxed)) && w != kTombstone) i = (i + 1) & t->mask;
+  uint64_t i = t->home(word & kPcMask), w;
+  while ((w = t->at(i).pc_and_low.load(std::memory_order_relaxed)) && w != kTombstone) i = t->after(i);
   if (!w) used++;
-  t->entries[i].offset.store(offset, std::memory_order_relaxed);
-  t->entries[i].joins.store(joins, std::memory_order_relaxed);
-  t->entries[i].pc_and_low.store(word, std::memory_order_release);
+  RuleEntry& e = t->at(i);
+  e.offset.store(offset, std::memory_order_relaxed);
+  e.joins.store(joins, std::memory_order_relaxed);
+  e.pc_and_low.store(word, std::memory_order_release);
 }
 
 bool grow() {
   RuleTable* old = rule_table.load(std::memory_order_relaxed);
-  RuleTable* t = new_table((old->mask + 1) * 2);
+  RuleTable* t = new_table(old->size() * 2);
   if (!t) return false;
   used = 0;
-  for (uint64_t i = 0; i <= old->mask; i++) {
+  for (uint64_t i = 0; i < old->size(); i++) {
     const RuleEntry& e = old->entries[i];
     uint64_t w = e.pc_and_low.load(std::memory_order_relaxed);
     if (w && w != kTombstone) put(t, w, e.offset.load(std::memory_order_relaxed), e.joins.load(std::memory_order_relaxed));
@@ -99,8 +100,8 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   if (find_rule(pc)) return rule;
-  if (used * 2 >= t->mask) {
-    if (!grow()) return used < t->mask ? rule : Rule{kRuleHard};   // no memory: works on, uncached
+  if (used * 4 >= t->size()) {
+    if (!grow()) return used + 1 < t->size() ? rule : Rule{kRuleHard};   // no memory: works on, uncached
     t = rule_table.load(std::memory_order_relaxed);
   }
   put(t, (pc & kPcMask) | rule << 48, uint32_t(rule >> 48), 0);
@@ -109,7 +110,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
 
 bool has_rules(address start, address end) {
   RuleTable* t = rule_table.load(std::memory_order_acquire);
-  for (uint64_t i = 0; i <= t->mask; i++) {
+  for (uint64_t i = 0; i < t->size(); i++) {
     address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) return true;
   }
@@ -119,7 +120,7 @@ bool has_rules(address start, address end) {
 void drop_rules(address start, address end) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
-  for (uint64_t i = 0; i <= t->mask; i++) {
+  for (uint64_t i = 0; i < t->size(); i++) {
     address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
   }

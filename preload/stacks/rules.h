@@ -18,8 +18,13 @@ struct alignas(16) RuleEntry {   // none lies in two lines
   std::atomic<uint32_t> joins;        // a Bloom filter of the stack pointers where this pc is in the join cache: see walk.cpp
 };
 struct RuleTable {
-  uint64_t mask;   // entries - 1
+  uint64_t mask;   // entries - 1, in bytes
   RuleEntry entries[];
+  uint64_t size() const { return mask / sizeof(RuleEntry) + 1; }
+  // In bytes, for each frame of a walk waits for the one before. Of what is multiplied, every bit reaches these, but for the highest.
+  uint64_t home(address pc) const { return pc * 0x9E3779B97F4A7C15ull >> 28 & mask; }
+  uint64_t after(uint64_t at) const { return (at + sizeof(RuleEntry)) & mask; }
+  RuleEntry& at(uint64_t bytes) { return *reinterpret_cast<RuleEntry*>(reinterpret_cast<address>(entries) + bytes); }
 };
 TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 
@@ -30,9 +35,10 @@ Rule add_rule(address pc, bool returned_to);
 // nullptr: not known yet, or not stored.
 TIDEMARK_INLINE RuleEntry* find_rule(address pc) {
   RuleTable* t = rule_table.load(std::memory_order_acquire);
-  for (uint64_t i = base::mix(pc) & t->mask;; i = (i + 1) & t->mask) {
-    uint64_t w = t->entries[i].pc_and_low.load(std::memory_order_acquire);
-    if (TIDEMARK_LIKELY(!((w ^ pc) << 16))) return &t->entries[i];
+  for (uint64_t i = t->home(pc);; i = t->after(i)) {
+    RuleEntry& e = t->at(i);
+    uint64_t w = e.pc_and_low.load(std::memory_order_acquire);
+    if (TIDEMARK_LIKELY(!((w ^ pc) << 16))) return &e;
     if (!w) return nullptr;
   }
 }

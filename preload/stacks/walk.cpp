@@ -145,11 +145,12 @@ TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) 
 // What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
 TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
   address last = base::thread_state.last_word;
+  uint32_t words = uint32_t(c.rule >> 48);   // beside the rule, for the next frame waits for it
   for (uint32_t n = w.count; n < kMinDepth; w.count = ++n) {
     bool by_rbp = is_frame_pointer_rule(c.rule);
     auto save = int8_t(c.rule >> 8);
     if (TIDEMARK_UNLIKELY(!by_rbp && ((c.rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return false;
-    address cfa = by_rbp ? c.rbp + 16 : c.sp + (c.rule >> 48) * 8, bytes = cfa - c.sp;
+    address cfa = by_rbp ? c.rbp + 16 : c.sp + uint64_t{words} * 8, bytes = cfa - c.sp;
     if (TIDEMARK_UNLIKELY(bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last)) return false;
     address rbp_at = 0, rbp = c.rbp;
     if (save) {
@@ -166,6 +167,7 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
                    .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
                    .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
     c = {rule, pc, cfa, rbp};
+    words = next->offset.load(std::memory_order_relaxed);
     if (meets_path(w, pc, cfa, rbp)) {
       w.count = n + 1;
       return true;
