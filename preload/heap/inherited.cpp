@@ -43,13 +43,13 @@ uint32_t copy_path(const Ancestor& a, uint32_t leaf) {
     id = reinterpret_cast<const Node*>(a.lines + uint64_t{id} * kLineBytes)->caller;
   }
   uint32_t caller = id > kCutNode ? kCutNode : id;
-  uint64_t hash = stacks::path_hash(caller, nullptr, 0);
+  stacks::PathHash hash = stacks::path_hash(caller, nullptr, 0);
   while (n-- > 0) {
     Node node = *reinterpret_cast<const Node*>(a.lines + uint64_t{path[n]} * kLineBytes);
     node.caller = caller;
     node.generation &= ~kNodeCut;
-    hash = stacks::extend_hash(hash, node);
-    caller = stacks::put_node(node, hash);
+    hash.add(node);
+    caller = stacks::put_node(node, hash.value);
     if (caller == stacks::kNoNode) return caller;
   }
   return caller;

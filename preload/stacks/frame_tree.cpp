@@ -103,21 +103,21 @@ uint32_t PathWriter::put(Node& n, uint64_t hash) {
 
 uint32_t put_node(Node& n, uint64_t hash) { return PathWriter().put(n, hash); }
 
-uint64_t extend_hash(uint64_t outer, const Node& n) {
-  if (n.rule & 0xff) return extend_hash(outer, n.words[0]);
+void PathHash::add(const Node& n) {
+  if (n.rule & 0xff) return add(n.words[0]);
   for (uint32_t i = kFramesPerNode; i--;)
-    if (i == kFramesPerNode - 1 || n.words[i] >> 48) outer = extend_hash(outer, n.words[i]);
-  return outer;
+    if (i == kFramesPerNode - 1 || n.words[i] >> 48) add(n.words[i]);
 }
 
-uint64_t path_hash(uint32_t id, uint32_t* room, uint32_t most) {
+PathHash path_hash(uint32_t id, uint32_t* room, uint32_t most) {
+  constexpr uint64_t kRoot = 0xA0761D6478BD642F, kCut = 0xE7037ED1A0B428DB;
   uint32_t count = 0;
   for (; id > kCutNode; id = base::line<Node>(id)->caller) {
-    if (count == most) return base::mix(room[0] + kRootHash);
+    if (count == most) return {base::mix(room[0] + kRoot), count};
     room[count++] = id;
   }
-  uint64_t hash = id == kRootNode ? kRootHash : kCutHash;
-  while (count) hash = extend_hash(hash, *base::line<Node>(room[--count]));
+  PathHash hash{id == kRootNode ? kRoot : kCut, 0};
+  while (count) hash.add(*base::line<Node>(room[--count]));
   return hash;
 }
 

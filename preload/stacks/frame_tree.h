@@ -10,13 +10,22 @@ namespace tidemark::stacks {
 inline constexpr uint32_t kNoNode = 0xffffffff;   // no room
 
 // A path's hash: of its frames' words, from the outermost on. Nodes are looked for by that of their innermost frame, which is known before the
-// node outside of them is found: so all of a path's can be fetched at once.
-inline constexpr uint64_t kRootHash = 0xA0761D6478BD642F, kCutHash = 0xE7037ED1A0B428DB;
-inline uint64_t extend_hash(uint64_t outer, uint64_t word) { return base::mix(outer ^ word); }
-uint64_t extend_hash(uint64_t outer, const format::Node& n);
-// The hash up to node `id`. room: for ids, as many as there are nodes on the way to the root; where there are more, another number: nodes that are
+// node outside of them is found: so all of a path's can be fetched at once. It is a sum over the frames of both halves of a product (as in Wang
+// Yi's wyhash) of word and depth, so that none waits for the one outside of it.
+struct PathHash {
+  uint64_t value;
+  uint32_t depth;   // frames
+
+  TIDEMARK_INLINE void add(uint64_t word) {
+    uint64_t factor = (++depth * 0x9E3779B97F4A7C15ull) ^ 0xE7037ED1A0B428DB;
+    auto product = (unsigned __int128){word ^ 0xA0761D6478BD642F} * factor;
+    value += uint64_t(product) ^ uint64_t(product >> 64);
+  }
+  void add(const format::Node& n);
+};
+// Up to node `id`. room: for ids, as many as there are nodes on the way to the root; where there are more, another number: nodes that are
 // looked for by that will be new ones.
-uint64_t path_hash(uint32_t id, uint32_t* room, uint32_t most);
+PathHash path_hash(uint32_t id, uint32_t* room, uint32_t most);
 void prefetch_index(uint64_t hash);   // where a node's id would be
 void prefetch_node(uint64_t hash);    // the node, if that has arrived
 

@@ -37,6 +37,7 @@ struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
   uint32_t outer;       // node outside of it
+  uint32_t outside;     // frames there
   address returns_at[kMostPathFrames];   // of each frame: where its pc is found by who returns to it, just inside of its sp
   uint64_t returns[kMostPathFrames];     // its pc; | kLookCloser: the next one inwards reads more than that word
   Frame frames[kMostPathFrames];

@@ -27,6 +27,7 @@ struct Walked {
   bool met = false;             // the last of these
   bool ended = false;           // at the stack's end, and certainly
   address end_at = 0;           // see Path
+  uint32_t outside = 0;
   uint32_t more = 0;            // frames of the path that were copied behind the new ones, for they share a node with them
 };
 
@@ -237,11 +238,14 @@ void fill(Node& n, const Frame* f, uint32_t k) {
 
 // Hashes the frames that are not the path's yet.
 void hash_frames(Walked& w) {
-  uint64_t hash;
   auto* room = reinterpret_cast<uint32_t*>(w.frames + w.count);
-  if (w.met) hash = w.path->frames[w.left - 1].hash;
-  else hash = path_hash(w.outer, room, kMostPathFrames * sizeof(Frame) / sizeof(uint32_t));
-  for (uint32_t i = w.count; i--;) hash = w.frames[i].hash = extend_hash(hash, w.frames[i].word);
+  PathHash hash = w.met ? PathHash{w.path->frames[w.left - 1].hash, w.path->outside + w.left}
+                        : path_hash(w.outer, room, kMostPathFrames * sizeof(Frame) / sizeof(uint32_t));
+  if (w.path && !w.met) w.outside = hash.depth;
+  for (uint32_t i = w.count; i--;) {
+    hash.add(w.frames[i].word);
+    w.frames[i].hash = hash.value;
+  }
 }
 
 // Which frames share nodes; fetches where these would be found.
@@ -314,6 +318,7 @@ void remember(const Walked& w) {
     p.epoch = path_epoch();
     p.end_at = w.end_at;
     p.outer = w.outer;
+    p.outside = w.outside;
   }
   append(p, w.frames, w.count);
 }

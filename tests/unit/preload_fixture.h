@@ -41,7 +41,9 @@ inline void know_own_stack() {
 
 inline uint32_t put_node(format::Node& n) {
   uint32_t room[64];
-  return stacks::put_node(n, stacks::extend_hash(stacks::path_hash(n.caller, room, 64), n));
+  stacks::PathHash hash = stacks::path_hash(n.caller, room, 64);
+  hash.add(n);
+  return stacks::put_node(n, hash.value);
 }
 
 class CoreTest : public testing::Test {

@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "preload/stacks/lookup.h"
@@ -161,6 +162,25 @@ TEST_F(CoreTest, EqualNodesAreOne) {
   c.caller = id;
   c.generation = 0;
   EXPECT_NE(id, put_node(c));
+}
+
+TEST_F(CoreTest, APathsHashTellsOrderAndDepthApart) {
+  constexpr uint64_t kWords[] = {0x5555'5555'0100 | uint64_t{2} << 48, 0x5555'5555'0180 | uint64_t{2} << 48, 0x7fff'f7dd'0042 | uint64_t{9} << 48};
+  std::set<uint64_t> hashes;
+  auto hash_of = [](std::initializer_list<uint64_t> words) {
+    stacks::PathHash hash = stacks::path_hash(kRootNode, nullptr, 0);
+    for (uint64_t word : words) hash.add(word);
+    return hash.value;
+  };
+  for (uint64_t a : kWords) {
+    hashes.insert(hash_of({a}));
+    for (uint64_t b : kWords) {
+      hashes.insert(hash_of({a, b}));
+      for (uint64_t c : kWords) hashes.insert(hash_of({a, b, c}));
+    }
+  }
+  EXPECT_EQ(3u + 9u + 27u, hashes.size());
+  EXPECT_NE(stacks::path_hash(kRootNode, nullptr, 0).value, stacks::path_hash(kCutNode, nullptr, 0).value);
 }
 
 TEST_F(CoreTest, TheCutIsInherited) {
