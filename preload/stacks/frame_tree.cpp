@@ -7,7 +7,8 @@ namespace tidemark::stacks {
 using namespace format;
 namespace {
 
-// Open addressing; an entry is a node id (24 bits) under 40 bits of its hash.
+// Open addressing; an entry is a node id (24 bits) under 40 bits of its hash. A node in the line behind its caller is found there and has none: of
+// a new stack's nodes, that is all but the outermost.
 struct Index {
   uint64_t mask;
   std::atomic<uint64_t> entries[];
@@ -18,6 +19,7 @@ constexpr uint32_t kIdMask = 0xffffff;
 constinit std::atomic<Index*> index_{nullptr};
 constinit base::SpinLock tree_lock;
 constinit std::atomic<uint32_t> nodes{0};
+constinit uint32_t indexed = 0;
 
 bool same(const Node& a, const Node& b) {
   uint64_t d = (a.caller ^ b.caller) | (a.rule ^ b.rule) | (a.generation ^ b.generation);
@@ -37,7 +39,20 @@ void put(Index* index, uint64_t entry) {
   index->entries[i].store(entry, std::memory_order_release);
 }
 
-uint32_t find(const Index* index, const Node& n, uint64_t hash) {
+// Whether the line behind a node, which is its caller, can only be a node's.
+bool is_beside(uint32_t id, uint32_t caller) {
+  return id == caller + 1 && caller > kCutNode && (id - base::store.first_line) % kLinesPerPage;
+}
+uint32_t find_beside(const Node& n) {
+  uint32_t id = n.caller + 1;
+  if (!is_beside(id, n.caller)) return 0;
+  const Node& beside = *base::line<Node>(id);
+  return __atomic_load_n(&beside.caller, __ATOMIC_ACQUIRE) == n.caller && same(beside, n) ? id : 0;
+}
+
+uint32_t find(const Node& n, uint64_t hash) {
+  if (uint32_t id = find_beside(n)) return id;
+  const Index* index = index_.load(std::memory_order_acquire);
   for (uint64_t i = index->home(hash);; i = (i + 1) & index->mask) {
     uint64_t e = index->entries[i].load(std::memory_order_acquire);
     if (!e) return 0;
@@ -68,13 +83,20 @@ void count_new(const Node& n) {
 static uint32_t add_node(Node& n, uint64_t hash) {
   Index* index = index_.load(std::memory_order_relaxed);
   uint32_t count = nodes.load(std::memory_order_relaxed);
-  if (uint64_t{count} * 4 > index->mask * 3) index = grow(index);
-  if (count >= index->mask) return kNoNode;
+  if (uint64_t{indexed} * 4 > index->mask * 3) index = grow(index);
+  if (indexed >= index->mask) return kNoNode;
   uint32_t id = base::take_lines(PageKind::kNodes, 1);
   if (!id) return kNoNode;
   n.stack = 0;
-  *base::line<Node>(id) = n;
-  put(index, (hash & ~uint64_t{kIdMask}) | id);
+  Node& line = *base::line<Node>(id);
+  uint32_t caller = n.caller;
+  n.caller = kRootNode;
+  line = n;
+  __atomic_store_n(&line.caller, n.caller = caller, __ATOMIC_RELEASE);   // last, for it may be found beside its caller
+  if (!is_beside(id, caller)) {
+    put(index, (hash & ~uint64_t{kIdMask}) | id);
+    indexed++;
+  }
   nodes.store(count + 1, std::memory_order_release);
   base::header().coverage[kNodes] = count + 1;
   count_new(n);
@@ -89,11 +111,11 @@ uint32_t PathWriter::put(Node& n, uint64_t hash) {
   if (n.caller == kCutNode || (n.caller > kCutNode && base::line<Node>(n.caller)->generation & kNodeCut)) n.generation |= kNodeCut;
   if (adding_) return add_node(n, hash);
   uint32_t before = nodes.load(std::memory_order_acquire);
-  if (uint32_t id = find(index_.load(std::memory_order_acquire), n, hash)) return id;
+  if (uint32_t id = find(n, hash)) return id;
   tree_lock.lock();
   adding_ = true;
   if (before != nodes.load(std::memory_order_relaxed))   // somebody added one meanwhile
-    if (uint32_t id = find(index_.load(std::memory_order_relaxed), n, hash)) {
+    if (uint32_t id = find(n, hash)) {
       tree_lock.unlock();
       adding_ = false;
       return id;
@@ -128,7 +150,9 @@ void prefetch_index(uint64_t hash) {
 void prefetch_node(uint64_t hash) {
   const Index* index = index_.load(std::memory_order_acquire);
   uint64_t e = index->entries[index->home(hash)].load(std::memory_order_relaxed);
-  if (!((e ^ hash) >> 24)) __builtin_prefetch(base::line<Node>(e & kIdMask));
+  if ((e ^ hash) >> 24) return;
+  __builtin_prefetch(base::line<Node>(e & kIdMask));
+  __builtin_prefetch(base::line<Node>(e & kIdMask) + 1);
 }
 
 static uint32_t new_stack(uint32_t leaf, StackKind kind) {
@@ -163,6 +187,7 @@ bool start_tree() {
   Index* index = new_index(kFirstIndex);
   if (!index) return false;
   nodes.store(0);
+  indexed = 0;
   index_.store(index, std::memory_order_release);
   return true;
 }

@@ -164,6 +164,26 @@ TEST_F(CoreTest, EqualNodesAreOne) {
   EXPECT_NE(id, put_node(c));
 }
 
+// Most are found in the line behind their caller's, some by the index: where a page begins, and where the line behind is another's.
+TEST_F(CoreTest, NodesAreFoundBesideTheirCallersAndElsewhere) {
+  constexpr uint32_t kLength = 3 * kLinesPerPage;
+  std::vector<Node> chain;
+  std::vector<uint32_t> ids;
+  auto add = [&](uint32_t caller, uint64_t pc) {
+    Node n{};
+    for (auto& word : n.words) word = pc | uint64_t{3} << 48;
+    n.caller = caller;
+    ids.push_back(put_node(n));
+    chain.push_back(n);
+  };
+  for (uint32_t i = 0; i < kLength; i++) add(i ? ids.back() : kRootNode, 0x5000 + i);
+  for (uint32_t i = 0; i < kLength; i += 5) add(ids[i], 0x9000);
+  EXPECT_EQ(chain.size(), std::set<uint32_t>(ids.begin(), ids.end()).size());
+  uint32_t count = stacks::node_count();
+  for (size_t i = 0; i < chain.size(); i++) EXPECT_EQ(ids[i], put_node(chain[i])) << i;
+  EXPECT_EQ(count, stacks::node_count());
+}
+
 TEST_F(CoreTest, APathsHashTellsOrderAndDepthApart) {
   constexpr uint64_t kWords[] = {0x5555'5555'0100 | uint64_t{2} << 48, 0x5555'5555'0180 | uint64_t{2} << 48, 0x7fff'f7dd'0042 | uint64_t{9} << 48};
   std::set<uint64_t> hashes;
