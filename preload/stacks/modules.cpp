@@ -220,8 +220,10 @@ TIDEMARK_COLD void note_link_map_freed(void* p) {
     if (known[i].link_map == p) return close(known[i]);
 }
 
+bool any_module_gone() { return gone.load(std::memory_order_acquire); }
+
 uint32_t generation_at(address pc) {
-  if (TIDEMARK_LIKELY(!gone.load(std::memory_order_acquire))) return 0;
+  if (TIDEMARK_LIKELY(!any_module_gone())) return 0;
   uint32_t last = forgotten.load(std::memory_order_acquire);
   for (uint32_t i = known_count.load(std::memory_order_acquire); i-- > 0;) {
     const Known& k = known[i];

@@ -38,10 +38,11 @@ void append(Path& path, const Frame* frames, uint32_t count) {
     const Frame& frame = frames[count];
     uint64_t pc = frame.word & format::kPcMask;
     if (TIDEMARK_UNLIKELY(n == kMostPathFrames || !frame.fixed)) break;
-    Frame& f = path.frames[n] = frame;
-    if (TIDEMARK_UNLIKELY(n && (f.cfa_at || (f.rbp_at && passed_on)))) path.returns[n - 1] |= kLookCloser;
-    passed_on = f.needs_rbp = f.uses_rbp || (!f.rbp_at && passed_on);
-    path.returns_at[n] = f.sp - 8;
+    if (TIDEMARK_UNLIKELY(n && (frame.cfa_at || (frame.rbp_at && passed_on)))) path.returns[n - 1] |= kLookCloser;
+    passed_on = frame.uses_rbp || (!frame.rbp_at && passed_on);
+    path.frames[n] = frame;
+    path.frames[n].needs_rbp = passed_on;
+    path.returns_at[n] = frame.sp - 8;
     path.returns[n++] = pc;
   }
   base::compiler_barrier();   // a handler may jump out of here

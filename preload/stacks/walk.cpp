@@ -25,6 +25,7 @@ struct Walked {
   Path* path = nullptr;         // the thread's, where it can be asked
   uint32_t left = 0;            // its frames that may still be met
   bool met = false;             // the last of these
+  uint32_t generation = any_module_gone() ? kUnknownGeneration : 0;   // of the new frames, until they get nodes
   bool ended = false;           // at the stack's end, and certainly
   address end_at = 0;           // see Path
   uint32_t outside = 0;
@@ -87,7 +88,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
   f.rule = uint16_t(rule & ~kUncalled);
   f.after_signal = signal;
-  f.generation = kUnknownGeneration;
+  f.generation = w.generation;
   if (kind == kRuleEnd) {
     f.rule &= 0xff00;
     w.ended = f.fixed = !signal;
@@ -165,7 +166,7 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
     Rule rule = rule_in(*next);
     if (TIDEMARK_UNLIKELY(rule & kUncalled)) return false;
     w.frames[n] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-                   .generation = kUnknownGeneration, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
+                   .generation = w.generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
                    .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
     c = {rule, pc, cfa, rbp};
     words = next->offset.load(std::memory_order_relaxed);
@@ -268,10 +269,9 @@ void prepare(Walked& w) {
     w.outer = id ? id : w.path->outer;
   }
   uint32_t all = w.count + w.more;
-  for (uint32_t i = 0; i < all; i++) {
+  for (uint32_t i = 0; i < all && w.generation; i++) {
     Frame& f = w.frames[i];
     if (f.generation == kUnknownGeneration) f.generation = generation_at((f.word & kPcMask) + f.after_signal);
-    f.node = 0;
   }
   group(w.frames, all);
 }
@@ -326,11 +326,13 @@ void remember(const Walked& w) {
 // What their nodes are is known later.
 void remember_nodes(const Walked& w) {
   Path& p = *w.path;
-  uint32_t n = w.met ? w.left : 0;
-  for (uint32_t i = w.count; i-- && n < p.count; n++) {
-    p.frames[n].node = w.frames[i].node;
-    p.frames[n].generation = w.frames[i].generation;
+  uint32_t innermost = (w.met ? w.left : 0) + w.count - 1;
+  for (uint32_t i = w.count + w.more; i;) {
+    i -= w.frames[i - 1].group;
+    if (i < w.count && innermost - i < p.count) p.frames[innermost - i].node = w.frames[i].node;
   }
+  for (uint32_t i = 0; i < w.count && w.generation; i++)
+    if (innermost - i < p.count) p.frames[innermost - i].generation = w.frames[i].generation;
 }
 
 // A walk needs 48 KiB at most: too much for small stacks. A thread that has no path borrows one of a few static buffers; who finds its own one taken
