@@ -134,48 +134,51 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
 }
 
 // Whether the frame that is entered like this is one of the path's. Frames themselves, a line each, are looked at only where all else is right.
-TIDEMARK_INLINE bool meets_path(Walked& w, address pc, address sp, address rbp) {
-  const Path& p = *w.path;
-  uint32_t left = w.left;
+TIDEMARK_INLINE bool meets_path(const Path& p, uint32_t& left, address pc, address sp, address rbp) {
   while (left && p.returns_at[left - 1] + 8 < sp) left--;
-  w.left = left;
   if (!left || p.returns_at[left - 1] + 8 != sp || (p.returns[left - 1] ^ pc) & (kLookCloser - 1)) return false;
   const Frame& f = p.frames[left - 1];
-  return w.met = !((f.word ^ pc) << 16) && (!f.needs_rbp || f.rbp == rbp);
+  return !((f.word ^ pc) << 16) && (!f.needs_rbp || f.rbp == rbp);
 }
+inline bool meets_path(Walked& w, address pc, address sp, address rbp) { return w.met = meets_path(*w.path, w.left, pc, sp, rbp); }
 
 // What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
 TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
   address last = base::thread_state.last_word;
+  const Path& path = *w.path;
+  Frame* frames = w.frames;
+  const uint32_t generation = w.generation;
+  uint32_t left = w.left, n = w.count;
+  auto end = [&](bool met) {
+    w.count = n, w.left = left, w.met = met;
+    return met;
+  };
   uint32_t words = uint32_t(c.rule >> 48);   // beside the rule, for the next frame waits for it
-  for (uint32_t n = w.count; n < kMinDepth; w.count = ++n) {
+  while (n < kMinDepth) {
     bool by_rbp = is_frame_pointer_rule(c.rule);
     auto save = int8_t(c.rule >> 8);
-    if (TIDEMARK_UNLIKELY(!by_rbp && ((c.rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return false;
+    if (TIDEMARK_UNLIKELY(!by_rbp && ((c.rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return end(false);
     address cfa = by_rbp ? c.rbp + 16 : c.sp + uint64_t{words} * 8, bytes = cfa - c.sp;
-    if (TIDEMARK_UNLIKELY(bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last)) return false;
+    if (TIDEMARK_UNLIKELY(bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last)) return end(false);
     address rbp_at = 0, rbp = c.rbp;
     if (save) {
       rbp_at = cfa + address(int64_t{8} * save);
-      if (TIDEMARK_UNLIKELY(rbp_at < c.sp || rbp_at > last)) return false;
+      if (TIDEMARK_UNLIKELY(rbp_at < c.sp || rbp_at > last)) return end(false);
       rbp = base::load(rbp_at);
     }
     address pc = base::load(cfa - 8);
     const RuleEntry* next = TIDEMARK_LIKELY(pc) ? find_rule(pc) : nullptr;
-    if (TIDEMARK_UNLIKELY(!next)) return false;
+    if (TIDEMARK_UNLIKELY(!next)) return end(false);
     Rule rule = rule_in(*next);
-    if (TIDEMARK_UNLIKELY(rule & kUncalled)) return false;
-    w.frames[n] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-                   .generation = w.generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
+    if (TIDEMARK_UNLIKELY(rule & kUncalled)) return end(false);
+    frames[n++] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
+                   .generation = generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
                    .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
     c = {rule, pc, cfa, rbp};
     words = next->offset.load(std::memory_order_relaxed);
-    if (meets_path(w, pc, cfa, rbp)) {
-      w.count = n + 1;
-      return true;
-    }
+    if (meets_path(path, left, pc, cfa, rbp)) return end(true);
   }
-  return false;
+  return end(false);
 }
 __attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c) {
   Cursor own = c;   // nobody else knows its address, so it is in registers
