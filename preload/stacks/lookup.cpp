@@ -108,10 +108,23 @@ static uint32_t find_without_place(const Lookup& k, Sight& sight) {
 }
 
 // The overflow record is noted like any other stack's: a region that is full stays full, and to ask again would be a walk each time.
-static uint32_t find_and_note(const Lookup& k, bool is_new) {
+static uint32_t find_and_note(const Lookup& k) {
   Sight sight;
   uint32_t stack = find_without_place(k, sight);
-  if (!is_new || sight != Sight::kFirst) note_stack(k.caller, k.key, stack, is_new, sight);   // else it may never be seen again
+  note_stack(k.caller, k.key, stack, false, sight);
+  return stack;
+}
+
+// Where the layout never changes, a fingerprint that nobody knows is a new stack's, which may never be seen again: it is not noted yet.
+static uint32_t find_new(const Lookup& k, Place& place) {
+  Sight sight;
+  uint32_t stack = find_without_place(k, sight);
+  if (sight == Sight::kFirst) {
+    note_first(place);
+  } else {
+    no_stranger(place);
+    note_stack(k.caller, k.key, stack, true, sight);
+  }
   return stack;
 }
 
@@ -139,11 +152,10 @@ static uint32_t ask_other_layouts(const Lookup& k, Place& first) {
   return stack;
 }
 
-// Where the layout never changes, a fingerprint that nobody knows is a new stack's.
 __attribute__((noinline)) uint32_t find_unknown_stack(const Lookup& k, Place& place) {
   bool others = place.meta.load(std::memory_order_relaxed) & kOthers && place.unsteady.load(std::memory_order_relaxed) < kUnsteady / 2;
   uint32_t stack = others ? ask_other_layouts(k, place) : 0;
-  if (!stack) return find_and_note(k, !others && place.same.load(std::memory_order_relaxed) == kSure);
+  if (!stack) return !others && place.same.load(std::memory_order_relaxed) == kSure ? find_new(k, place) : find_and_note(k);
   note_hit(place);
   return stack;
 }
@@ -157,12 +169,13 @@ __attribute__((noinline)) uint32_t find_stack_in_turn(const Lookup& k, Place& pl
 
 __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   Place* place = find_place(*k.home, k.key);
-  if (!place) return find_and_note(k, false);
+  if (!place) return find_and_note(k);
   uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
+  if (unsteady == kStrange) return find_new(k, *place);
   Sight sight;
   if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k, sight);
   uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
-  if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.key, k.caller, sum)) return find_and_note(k, false);
+  if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.key, k.caller, sum)) return find_and_note(k);
   uint32_t stack = last_stack(*place, meta, sum);
   if (!stack) return find_stack_in_turn(k, *place, sum);
   note_hit(*place);

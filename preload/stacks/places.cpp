@@ -89,8 +89,9 @@ bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l)
 bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
   uint64_t before = p.meta.load(std::memory_order_relaxed);
   if (before == kWriting || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
-  if (!is_of(before, key) || p.unsteady.load(std::memory_order_relaxed) == kNoLayout) p.unsteady.store(0, std::memory_order_relaxed);
+  if (!is_of(before, key) || p.unsteady.load(std::memory_order_relaxed) > kMostUnsteady) p.unsteady.store(0, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
+  p.firsts.store(0, std::memory_order_relaxed);
   for (uint32_t i = 0; i < l.all; i++) *const_cast<uint64_t*>(slot_at(t, p, i)) = l.slots[i];
   p.layout = layout_hash(l.slots, l.all, l.counts);
   p.last_low.store(0, std::memory_order_relaxed);
@@ -137,6 +138,21 @@ void settle_way(Place& p) {
   if (meta && meta != kWriting && now != meta) p.meta.compare_exchange_strong(meta, now, std::memory_order_acq_rel);
 }
 
+void note_first(Place& p) {
+  uint8_t firsts = p.firsts.load(std::memory_order_relaxed);
+  if (firsts == kManyFirsts) return;
+  p.firsts.store(firsts + 1, std::memory_order_relaxed);
+  if (firsts + 1 < kManyFirsts) return;
+  p.unsteady.store(kStrange, std::memory_order_relaxed);
+  settle_way(p);
+}
+void no_stranger(Place& p) {
+  p.firsts.store(0, std::memory_order_relaxed);
+  if (p.unsteady.load(std::memory_order_relaxed) != kStrange) return;
+  p.unsteady.store(0, std::memory_order_relaxed);
+  settle_way(p);
+}
+
 // False: another thread is writing to one of them, or has.
 static bool hold_lines(Place& a, Place& b, uint64_t as, uint64_t bs) {
   if (as == kWriting || !a.meta.compare_exchange_strong(as, kWriting, std::memory_order_acquire)) return false;
@@ -178,6 +194,7 @@ static bool swap_places(Place& a, Place& b) {
   swap_layouts(t, a, b, (as | bs) & kFar);
   swap_values(a.unsteady, b.unsteady);
   swap_values(a.vain, b.vain);
+  swap_values(a.firsts, b.firsts);
   a.meta.store(bs ? (bs & ~kVersionBits) | next_version(as) : 0, std::memory_order_release);
   b.meta.store(as ? (as & ~kVersionBits) | next_version(bs) : 0, std::memory_order_release);
   return true;

@@ -23,9 +23,10 @@ struct alignas(128) Place {
   std::atomic<uint32_t> last_low;   // the sum's lower 32
   uint32_t layout;                  // of all its slots: see fingerprint_of
   uint64_t slots[kNearSlots];       // of each kind after the other
-  std::atomic<uint8_t> unsteady;    // 0 to kMostUnsteady: how often of late its layout was another's; or kNoLayout
+  std::atomic<uint8_t> unsteady;    // 0 to kMostUnsteady: how often of late its layout was another's; or kNoLayout, kStrange
   std::atomic<uint8_t> vain;        // look-ups that found nothing
   std::atomic<uint8_t> same;        // how often in a row a closer look at such a stack found the same layout; up to kSure
+  std::atomic<uint8_t> firsts;      // walks that found a stack never seen before, since the last one that found a known one
 };
 static_assert(sizeof(Place) == 128);
 struct FarSlots {
@@ -36,6 +37,9 @@ struct FarSlots {
 inline constexpr uint8_t kUnsteady = 5, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
+// After so many firsts nobody is asked for a fingerprint that nobody will know: walked at once, until a walk finds a known stack.
+inline constexpr uint8_t kManyFirsts = 64;
+inline constexpr uint8_t kStrange = 254;
 
 // mark of the place (32 bits, odd) << 32 | way (1 bit) | version (8 bits) << 23 | flags | slots of each kind (6 bits each, see Words)
 // way: a bit of the place's key if the place can be asked the quick way, for then one comparison tells that and whose place it is; else that bit
@@ -132,7 +136,7 @@ inline bool is_steady(const Place& p, uint64_t meta) { return !(meta & kSlow) ||
 inline void note_hit(Place& p) {
   if (is_steady(p, p.meta.load(std::memory_order_relaxed))) return;
   uint8_t u = p.unsteady.load(std::memory_order_relaxed);
-  p.unsteady.store(u > 2 ? u - 2 : 0, std::memory_order_relaxed);
+  p.unsteady.store(u > 2 && u <= kMostUnsteady ? u - 2 : 0, std::memory_order_relaxed);
   if (u <= 2) settle_way(p);
 }
 inline void note_failure(Place& p) {
@@ -140,6 +144,9 @@ inline void note_failure(Place& p) {
   if (u < kMostUnsteady) p.unsteady.store(u + 1, std::memory_order_relaxed);
   if (!u) settle_way(p);
 }
+
+void note_first(Place& p);    // a walk found a stack never seen before
+void no_stranger(Place& p);   // one that is known
 
 // What a place knows first; nullptr: nothing. `home`: its first line.
 inline Place* find_place(Place& home, uint64_t key) {

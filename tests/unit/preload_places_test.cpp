@@ -15,6 +15,7 @@
 #include "preload/stacks/path.h"
 #include "preload/stacks/walk.h"
 #include "tests/unit/preload_fixture.h"
+#include "tests/victims/two_ways.h"
 
 namespace tidemark {
 namespace {
@@ -150,6 +151,35 @@ TEST_P(PlacesTest, TheQuickWayIsForSteadyPlacesThatAreNotChecked) {
         }
       });
   EXPECT_EQ(1u, stacks.size());
+}
+
+// Where each stack is one never seen before, nobody is asked for its fingerprint any more, until a known one comes again.
+TEST_P(PlacesTest, WhereOnlyNewStacksComeTheyAreWalkedAtOnce) {
+  const bool quick = GetParam() && __builtin_cpu_supports("aes");
+  constexpr unsigned kDepth = 12, kPaths = 400;
+  std::vector<uint32_t> stacks;
+  std::set<uint64_t> keys;
+  unsigned at_once = 0, quickly = 0, known = 0;
+  for (volatile unsigned round = 0; round < 3 * kPaths; round = round + 1) {   // one call, so that paths that come again are the same stacks
+    unsigned path = round % kPaths;
+    two_ways<0>(kDepth, path, look);
+    keys.insert(seen.key);
+    if (round < kPaths) {
+      stacks.push_back(seen.stack);
+      at_once += find_place(*seen.home, seen.key)->unsteady == kStrange;
+      continue;
+    }
+    EXPECT_EQ(stacks[path], seen.stack) << round;
+    quickly += seen.quick;
+    known += round >= 2 * kPaths && seen.known;
+  }
+  ASSERT_EQ(1u, keys.size());
+  EXPECT_EQ(kPaths, std::set<uint32_t>(stacks.begin(), stacks.end()).size());
+  EXPECT_GT(at_once, kPaths - 2 * kManyFirsts);
+  // The table of known stacks is a cache: some are forgotten.
+  EXPECT_GT(known, kPaths * 3 / 4);
+  if (quick) EXPECT_GT(quickly, 2 * kPaths * 3 / 4);
+  else EXPECT_EQ(0u, quickly);
 }
 
 TEST_P(PlacesTest, TheQuickWayIsForNearSlotsOnly) {
