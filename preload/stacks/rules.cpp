@@ -10,6 +10,7 @@ namespace tidemark::stacks {
 using namespace format;
 
 constinit std::atomic<RuleTable*> rule_table{nullptr};
+alignas(64) constinit std::atomic<uint64_t> recent_rules[kRecentRules]{};
 
 namespace {
 constexpr uint32_t kFirstSize = 256;
@@ -123,6 +124,10 @@ void drop_rules(address start, address end) {
   for (uint64_t i = 0; i < t->size(); i++) {
     address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
+  }
+  for (auto& recent : recent_rules) {
+    address pc = recent.load(std::memory_order_relaxed) & kPcMask;
+    if (pc > start && pc <= end) recent.store(0, std::memory_order_relaxed);
   }
 }
 

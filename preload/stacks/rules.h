@@ -52,6 +52,34 @@ TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
   return TIDEMARK_LIKELY(e != nullptr) ? rule_in(*e) : add_rule(pc, returned_to);
 }
 
+// The rule of a plain frame, of fewer than kPlainWords words and with rbp saved in it, if at all: one that is entered as it is left but for rsp, or one
+// with a frame pointer.
+//   its size in words, 8 bits | rbp is saved so many words below the CFA, 5 bits | flags; 0: the frame is not plain
+inline constexpr uint32_t kPlain = 0x8000, kPlainByRbp = 0x4000, kPlainWords = 256;
+inline uint32_t plain_rule(Rule r) {
+  if (is_frame_pointer_rule(r)) return kPlain | kPlainByRbp | 2 << 8;
+  uint64_t words = r >> 48;
+  int below = -int8_t(r >> 8);
+  if ((r & 0xff) != format::kRuleRsp || words - 1 >= kPlainWords - 1 || below < 0 || uint64_t(below) > words || below > 31) return 0;
+  return uint32_t(kPlain | unsigned(below) << 8 | words);
+}
+inline Rule whole_rule(uint32_t plain) {
+  if (plain & kPlainByRbp) return format::kRuleRbp | 0xfe00 | Rule{2} << 48;
+  return format::kRuleRsp | Rule{uint8_t(-int(plain >> 8 & 31))} << 8 | Rule{plain & 0xff} << 48;
+}
+
+// Plain rules that were asked for of late, process-wide: pc | rule << 48. A compiler's 5000 pcs are spread over as many lines of the table of rules,
+// and of each the other three entries are of no use; 94 of 100 frames are found here, eight to a line.
+inline constexpr uint32_t kRecentRules = 1024;
+TIDEMARK_OWN std::atomic<uint64_t> recent_rules[kRecentRules];
+TIDEMARK_INLINE std::atomic<uint64_t>& recent_rule_at(address pc) { return recent_rules[pc * 0x9E3779B97F4A7C15ull >> 40 & (kRecentRules - 1)]; }
+// 0: not there.
+TIDEMARK_INLINE uint32_t recent_rule(address pc) {
+  uint64_t e = recent_rule_at(pc).load(std::memory_order_relaxed);
+  return TIDEMARK_LIKELY(!((e ^ pc) << 16)) ? uint32_t(e >> 48) : 0;
+}
+inline void remember_rule(address pc, uint32_t plain) { recent_rule_at(pc).store((pc & format::kPcMask) | uint64_t{plain} << 48, std::memory_order_relaxed); }
+
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module
 bool has_rules(address start, address end);        // any for a pc in (start, end]

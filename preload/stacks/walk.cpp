@@ -142,40 +142,47 @@ TIDEMARK_INLINE bool meets_path(const Path& p, uint32_t& left, address pc, addre
 }
 inline bool meets_path(Walked& w, address pc, address sp, address rbp) { return w.met = meets_path(*w.path, w.left, pc, sp, rbp); }
 
+// A plain rule that is not among the recent ones; 0 and its whole rule: it is not plain. False: there is none, or it is of a pc that nobody called from.
+__attribute__((noinline)) bool find_whole_rule(address pc, uint32_t& plain, Rule& whole) {
+  const RuleEntry* e = pc ? find_rule(pc) : nullptr;
+  if (!e || (whole = rule_in(*e)) & kUncalled) return false;
+  plain = plain_rule(whole);
+  if (plain && !(++base::thread_state.victim & 3)) remember_rule(pc, plain);   // now and then: those that are frequent stay there
+  return true;
+}
+
 // What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
 TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
+  static_assert(kPlainWords * 8 == kLargeFrame);
   address last = base::thread_state.last_word;
   const Path& path = *w.path;
   Frame* frames = w.frames;
   const uint32_t generation = w.generation;
-  uint32_t left = w.left, n = w.count;
+  uint32_t left = w.left, n = w.count, rule = plain_rule(c.rule);
   auto end = [&](bool met) {
+    if (rule) c.rule = whole_rule(rule);
     w.count = n, w.left = left, w.met = met;
     return met;
   };
-  uint32_t words = uint32_t(c.rule >> 48);   // beside the rule, for the next frame waits for it
-  while (n < kMinDepth) {
-    bool by_rbp = is_frame_pointer_rule(c.rule);
-    auto save = int8_t(c.rule >> 8);
-    if (TIDEMARK_UNLIKELY(!by_rbp && ((c.rule & 0xff) != kRuleRsp || save == kRbpAtRbp))) return end(false);
-    address cfa = by_rbp ? c.rbp + 16 : c.sp + uint64_t{words} * 8, bytes = cfa - c.sp;
-    if (TIDEMARK_UNLIKELY(bytes - 1 >= kLargeFrame - 1 || cfa - 8 > last)) return end(false);
+  while (rule && n < kMinDepth) {
+    bool by_rbp = rule & kPlainByRbp;
+    address cfa = by_rbp ? c.rbp + 16 : c.sp + uint64_t{rule & 0xff} * 8, bytes = cfa - c.sp;
+    if (TIDEMARK_UNLIKELY(cfa - 8 > last || (by_rbp && bytes - 16 >= kLargeFrame - 16))) return end(false);
     address rbp_at = 0, rbp = c.rbp;
-    if (save) {
-      rbp_at = cfa + address(int64_t{8} * save);
-      if (TIDEMARK_UNLIKELY(rbp_at < c.sp || rbp_at > last)) return end(false);
+    uint32_t below = rule >> 8 & 31;
+    if (below) {
+      rbp_at = cfa - uint64_t{below} * 8;
       rbp = base::load(rbp_at);
     }
     address pc = base::load(cfa - 8);
-    const RuleEntry* next = TIDEMARK_LIKELY(pc) ? find_rule(pc) : nullptr;
-    if (TIDEMARK_UNLIKELY(!next)) return end(false);
-    Rule rule = rule_in(*next);
-    if (TIDEMARK_UNLIKELY(rule & kUncalled)) return end(false);
+    uint32_t next = recent_rule(pc);
+    Rule whole = 0;
+    if (TIDEMARK_UNLIKELY(!next) && !find_whole_rule(pc, next, whole)) return end(false);
     frames[n++] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-                   .generation = generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(c.rule & 0xff00), .large = false,
+                   .generation = generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(uint8_t(-int(below)) << 8), .large = false,
                    .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
-    c = {rule, pc, cfa, rbp};
-    words = next->offset.load(std::memory_order_relaxed);
+    c = {whole, pc, cfa, rbp};
+    rule = next;
     if (meets_path(path, left, pc, cfa, rbp)) return end(true);
   }
   return end(false);
@@ -191,8 +198,8 @@ __attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c) {
 void collect(Walked& w, const Caller& caller, bool ask_joins) {
   if (w.path && meets_path(w, caller.pc, caller.sp, caller.rbp)) return;
   bool signal = false;
-  Cursor c{rule_of(caller.pc), caller.pc, caller.sp, caller.rbp};
-  uint32_t joins = 0;
+  uint32_t recent = recent_rule(caller.pc), joins = 0;
+  Cursor c{recent ? whole_rule(recent) : rule_of(caller.pc), caller.pc, caller.sp, caller.rbp};
   for (;;) {
     if (!ask_joins && !signal && collect_plain(w, c)) return;
     if (!add_frame(w, c, joins, signal)) return;
