@@ -130,6 +130,7 @@ bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, u
   if (TIDEMARK_LIKELY(!(meta & kFar) && have_aes)) return near_sum_at(p, meta, key, caller.sp, [&] { return caller.rbp; }, sum);
   const Places& t = *places.load(std::memory_order_acquire);
   if (!t.has(p)) return false;   // another table's by now
+  if (meta & kFar) __builtin_prefetch(&t.far[&p - t.places]);
   return sum_by(p.slots, t.far[&p - t.places].slots, meta, key, caller, sum);
 }
 

@@ -424,7 +424,10 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
     stack = leaf == kNoNode ? base::header().overflow_stack : stack_of(leaf);
     know_stack(hash, stack, base::header().coverage[kStacks]);
   }
-  if (!is_recent) recent = {hash, stack, path_epoch()};
+  if (!is_recent) {
+    __builtin_prefetch(base::line<StackRecord>(stack), 1);
+    recent = {hash, stack, path_epoch()};
+  }
   return stack;
 }
 
