@@ -13,7 +13,7 @@
 
 namespace tidemark::base {
 namespace {
-constexpr size_t kTablesBytes = 16 << 10, kSmall = 4096;
+constexpr size_t kTablesBytes = 16 << 10, kSmall = 4096, kHugePage = 2 << 20;
 constinit SpinLock tables_lock;
 constinit char *tables = nullptr, *tables_end = nullptr;
 
@@ -23,6 +23,21 @@ void* map(size_t bytes, int protection) {
   errno = saved;
   if (p == MAP_FAILED) return nullptr;
   note_mapping(Owner::kTidemark, p, bytes);
+  return p;
+}
+
+// A hash table: soon touched all over, one line here and one there. In pages of 2 MiB, where the kernel gives them, it waits less for where these are.
+void* map_table(size_t bytes) {
+  bool large = bytes >= kHugePage;
+  auto* p = static_cast<char*>(map_private(bytes + (large ? kHugePage : 0)));
+  if (!p) return nullptr;
+  if (large) {
+    int saved = errno;
+    p += -reinterpret_cast<uintptr_t>(p) & (kHugePage - 1);
+    madvise(p, bytes, MADV_HUGEPAGE);
+    errno = saved;
+  }
+  populate(p, bytes);
   return p;
 }
 }  // namespace
@@ -54,11 +69,7 @@ void populate(void* start, size_t bytes) {
 
 void* small_table(size_t bytes) {
   bytes = (bytes + 63) & ~size_t{63};
-  if (bytes > kSmall) {   // a hash table: soon touched all over
-    void* p = map_private(bytes);
-    if (p) populate(p, bytes);
-    return p;
-  }
+  if (bytes > kSmall) return map_table(bytes);
   SpinGuard guard(tables_lock);
   if (size_t(tables_end - tables) < bytes) {
     tables = static_cast<char*>(map_private(kTablesBytes));
