@@ -27,6 +27,7 @@ struct ThreadState {
   address stack_low, stack_top;   // the thread's own stack, as far as it is known; from a place in it up to the top all can be read
   address last_word;              // of the stack; 0: it is not known
   address stack_span;             // from stack_low to there
+  address quick_span;             // the same; 0: stacks are not looked for the quick way now, see stacks/left_alone.h
   void* deferred;        // blocks freed by signal handlers inside the allocator, linked through their first word
   uint32_t victim;       // where the next colliding cache entry goes
   uint32_t check;        // stacks since the last one that was checked
@@ -34,13 +35,14 @@ struct ThreadState {
   uint8_t exiting;
   uint8_t luck;          // of late, long searches in the leaf cache found something
   uint8_t away;          // places that were not found in their home
+  uint16_t leaning, reluctance;   // see stacks/left_alone.h
   stacks::Path* path;    // of the stack that was walked last; nullptr: no room
   heap::Magazines* magazines;   // never nullptr once the thread has joined a session
 
   void set_stack(address low, address top) {
     stack_low = low, stack_top = top;
     last_word = top ? top - sizeof(address) : 0;
-    stack_span = last_word - (top ? low : 0);
+    stack_span = quick_span = last_word - (top ? low : 0);
   }
 };
 static_assert(sizeof(ThreadState) <= 256);

@@ -167,13 +167,26 @@ __attribute__((noinline)) uint32_t find_stack_in_turn(const Lookup& k, Place& pl
   return stack;
 }
 
+// Now and then it is asked all the same: it may have become steady.
+__attribute__((noinline)) uint32_t find_left_alone(const Lookup& k) {
+  constexpr uint32_t kSeldom = 32;
+  if (++base::thread_state.victim % kSeldom == 0) return find_stack_otherwise(k);
+  lean_off(base::thread_state);
+  Sight sight;
+  return find_without_place(k, sight);
+}
+
 __attribute__((noinline)) uint32_t find_stack_otherwise(const Lookup& k) {
   Place* place = find_place(*k.home, k.key);
-  if (!place) return find_and_note(k);
-  uint8_t unsteady = place->unsteady.load(std::memory_order_relaxed);
+  uint8_t unsteady = place ? place->unsteady.load(std::memory_order_relaxed) : 0;
   if (unsteady == kStrange) return find_new(k, *place);
-  Sight sight;
-  if (unsteady >= kUnsteady && ++base::thread_state.victim % (unsteady == kNoLayout ? 64 : 32)) return find_without_place(k, sight);
+  if (unsteady < kUnsteady) {
+    ask_again(k.key);
+  } else if (!is_left_alone(k.key)) {
+    leave_alone(k.key);
+    return find_left_alone(k);
+  }
+  if (!place) return find_and_note(k);
   uint64_t sum, meta = place->meta.load(std::memory_order_acquire);
   if (!is_of(meta, k.key) || unsteady == kNoLayout || !sum_at(*place, meta, k.key, k.caller, sum)) return find_and_note(k);
   uint32_t stack = last_stack(*place, meta, sum);

@@ -3,6 +3,7 @@
 #pragma once
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"
+#include "preload/stacks/left_alone.h"
 #include "preload/stacks/places.h"
 
 namespace tidemark::stacks {
@@ -29,26 +30,36 @@ uint32_t find_unknown_stack(const Lookup& k, Place& place);
 // The place is not known or not a steady one, or the stack is not the thread's own.
 uint32_t find_stack_otherwise(const Lookup& k);
 
+// Its place may be left alone.
+uint32_t find_left_alone(const Lookup& k);
+
 // Compares with libunwind, one call in `check_every` (0: never).
 TIDEMARK_OWN uint32_t check_every;
 void check_stack(uint32_t stack, address pc);
 void set_checker(int (*backtrace)(void** pcs, int max), uint32_t every);
 
-// Header::overflow_stack when there is no room.
-TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
+TIDEMARK_INLINE uint32_t find_by_place(const Lookup& k) {
   Place* p = k.home;
   uint64_t meta = p->meta.load(std::memory_order_acquire), sum;
   if (TIDEMARK_UNLIKELY(!is_of(meta, k.key))) {
     p = find_away(*p, k.key);
     meta = p ? p->meta.load(std::memory_order_acquire) : 0;
   }
+  if (TIDEMARK_UNLIKELY(!is_of(meta, k.key) || !is_steady(*p, meta) || !sum_at(*p, meta, k.key, k.caller, sum))) return find_stack_otherwise(k);
+  uint32_t stack = last_stack(*p, meta, sum);
+  if (TIDEMARK_UNLIKELY(!stack)) stack = find_stack_in_turn(k, *p, sum);
+  if (TIDEMARK_UNLIKELY((meta & (kSlow | kFar)) == kSlow)) settle_way(*p);   // another thread may have changed it back at the wrong moment
+  return stack;
+}
+
+// Header::overflow_stack when there is no room.
+TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
   uint32_t stack;
-  if (TIDEMARK_LIKELY(is_of(meta, k.key) && is_steady(*p, meta) && sum_at(*p, meta, k.key, k.caller, sum))) {
-    stack = last_stack(*p, meta, sum);
-    if (TIDEMARK_UNLIKELY(!stack)) stack = find_stack_in_turn(k, *p, sum);
-    if (TIDEMARK_UNLIKELY((meta & (kSlow | kFar)) == kSlow)) settle_way(*p);   // another thread may have changed it back at the wrong moment
+  if (TIDEMARK_UNLIKELY(is_left_alone(k.key))) {
+    stack = find_left_alone(k);
   } else {
-    stack = find_stack_otherwise(k);
+    stack = find_by_place(k);
+    lean_back(base::thread_state);
   }
   if (TIDEMARK_UNLIKELY(check_every != 0)) check_stack(stack, k.caller.pc);
   return stack;
@@ -56,12 +67,14 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
 
 // The same, up to the sum of the stack's words; false: find_stack must be asked, from the start.
 TIDEMARK_INLINE bool sum_here(HookFrame hook, Place*& place, uint64_t& meta, uint64_t& sum) {
+  const base::ThreadState& t = base::thread_state;
   address sp = hook.sp();
+  if (TIDEMARK_UNLIKELY(t.last_word - sp > t.quick_span)) return false;
   uint64_t key = place_key(hook.pc(), sp);
   Place* p = &places.load(std::memory_order_acquire)->at(key);
   meta = p->meta.load(std::memory_order_acquire);
   place = p;
-  return TIDEMARK_LIKELY(is_quick(meta, key) && on_own_stack(base::thread_state, sp)) &&
+  return TIDEMARK_LIKELY(is_quick(meta, key)) &&
          near_sum_at(*p, meta, key, sp, [hook]() __attribute__((always_inline)) { return hook.caller().rbp; }, sum);
 }
 

@@ -9,11 +9,13 @@
 #include "preload/base/store.h"
 #include "preload/stacks/known_stacks.h"
 #include "preload/stacks/layout.h"
+#include "preload/stacks/left_alone.h"
 
 namespace tidemark::stacks {
 
 constinit std::atomic<Places*> places{nullptr};
 constinit bool ask_slowly = false;
+alignas(64) constinit std::atomic<uint16_t> left_alone[kLeftAlone]{};
 
 namespace {
 constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;

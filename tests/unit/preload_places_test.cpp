@@ -4,6 +4,8 @@
 
 #include <cstring>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <set>
 #include <thread>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "preload/stacks/fingerprint.h"
 #include "preload/stacks/known_stacks.h"
 #include "preload/stacks/layout.h"
+#include "preload/stacks/left_alone.h"
 #include "preload/stacks/lookup.h"
 #include "preload/stacks/path.h"
 #include "preload/stacks/walk.h"
@@ -180,6 +183,32 @@ TEST_P(PlacesTest, WhereOnlyNewStacksComeTheyAreWalkedAtOnce) {
   EXPECT_GT(known, kPaths * 3 / 4);
   if (quick) EXPECT_GT(quickly, 2 * kPaths * 3 / 4);
   else EXPECT_EQ(0u, quickly);
+}
+
+// Where layouts change all the time, places are left alone, and a thread that is mostly there does not ask them first; elsewhere it does again.
+TEST_P(PlacesTest, WhoIsMostlyWhereLayoutsChangeIsOffTheQuickWay) {
+  void (*const splits[])() = {outer<512>,  outer<768>,  outer<1024>, outer<1280>, outer<1536>, outer<1792>, outer<2048>,
+                              outer<2304>, outer<2560>, outer<2816>, outer<3072>, outer<3328>, outer<3584>};
+  constexpr unsigned kSplits = std::size(splits), kRounds = 4000, kSteady = 500;
+  const base::ThreadState& t = base::thread_state;
+  ASSERT_FALSE(is_off_quick_way(t));
+  std::map<void (*)(), std::set<uint32_t>> stacks;
+  unsigned alone = 0, off = 0, off_at_the_end = 0;
+  for (volatile unsigned round = 0; round < kRounds + kSteady; round = round + 1) {
+    bool steady = round >= kRounds;
+    void (*split)() = splits[steady ? 0 : round * 7 % kSplits];
+    if (steady) last_call();
+    else split();
+    if (!steady) stacks[split].insert(seen.stack);
+    alone += is_left_alone(seen.key);
+    (steady ? off_at_the_end : off) += is_off_quick_way(t);
+  }
+  EXPECT_EQ(kSplits, stacks.size());
+  for (auto& [split, ids] : stacks) EXPECT_EQ(1u, ids.size());
+  EXPECT_GT(alone, kRounds * 3 / 4);
+  EXPECT_GT(off, kRounds * 3 / 4);
+  EXPECT_LE(off_at_the_end, kMostLeaning);
+  EXPECT_FALSE(is_off_quick_way(t));
 }
 
 TEST_P(PlacesTest, TheQuickWayIsForNearSlotsOnly) {
