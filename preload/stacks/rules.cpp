@@ -101,7 +101,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   if (find_rule(pc)) return rule;
-  if (used * 4 >= t->size()) {
+  if (used * 2 >= t->size()) {
     if (!grow()) return used + 1 < t->size() ? rule : Rule{kRuleHard};   // no memory: works on, uncached
     t = rule_table.load(std::memory_order_relaxed);
   }
