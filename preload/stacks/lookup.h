@@ -69,13 +69,14 @@ TIDEMARK_INLINE uint32_t find_stack(const Lookup& k) {
 TIDEMARK_INLINE bool sum_here(HookFrame hook, Place*& place, uint64_t& meta, uint64_t& sum) {
   const base::ThreadState& t = base::thread_state;
   address sp = hook.sp();
-  if (TIDEMARK_UNLIKELY(t.last_word - sp > t.quick_span)) return false;
+  uint64_t above = t.last_word - sp;
+  if (TIDEMARK_UNLIKELY(above > t.quick_span)) return false;
   uint64_t key = place_key(hook.pc(), sp);
   Place* p = &places.load(std::memory_order_acquire)->at(key);
   meta = p->meta.load(std::memory_order_acquire);
   place = p;
   return TIDEMARK_LIKELY(is_quick(meta, key)) &&
-         near_sum_at(*p, meta, key, sp, [hook]() __attribute__((always_inline)) { return hook.caller().rbp; }, sum);
+         near_sum_at(*p, meta, key, sp, above, [hook]() __attribute__((always_inline)) { return hook.caller().rbp; }, sum);
 }
 
 }  // namespace tidemark::stacks

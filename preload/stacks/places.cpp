@@ -129,7 +129,7 @@ static bool sum_by(const uint64_t* near, const uint64_t* far, uint64_t meta, uin
 }
 bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum) {
   if (TIDEMARK_UNLIKELY(!on_own_stack(base::thread_state, caller.sp))) return false;
-  if (TIDEMARK_LIKELY(!(meta & kFar) && have_aes)) return near_sum_at(p, meta, key, caller.sp, [&] { return caller.rbp; }, sum);
+  if (TIDEMARK_LIKELY(!(meta & kFar) && have_aes)) return near_sum_at(p, meta, key, caller.sp, base::thread_state.last_word - caller.sp, [&] { return caller.rbp; }, sum);
   const Places& t = *places.load(std::memory_order_acquire);
   if (!t.has(p)) return false;   // another table's by now
   if (meta & kFar) __builtin_prefetch(&t.far[&p - t.places]);

@@ -88,11 +88,10 @@ TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { retu
 
 // Sum of the place's key and of the present stack's words as its layout has them. False: it cannot be read here.
 bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum);
-// The same, for places whose slots are all near, with AES, on the thread's own stack.
+// The same, for places whose slots are all near, with AES, on the thread's own stack, whose top is so many bytes above sp.
 template <class Rbp>
-TIDEMARK_INLINE bool near_sum_at(const Place& p, uint64_t meta, uint64_t key, address sp, Rbp rbp, uint64_t& sum) {
-  const base::ThreadState& t = base::thread_state;
-  uint64_t most = (t.last_word - sp) / 8;
+TIDEMARK_INLINE bool near_sum_at(const Place& p, uint64_t meta, uint64_t key, address sp, uint64_t above, Rbp rbp, uint64_t& sum) {
+  uint64_t most = above / 8;
   AesSum h(key);
   if (!h.add<Words::kReturns>(p.slots, 0, return_slots(meta), sp, most)) return false;
   if (TIDEMARK_UNLIKELY(meta & kMore)) {
