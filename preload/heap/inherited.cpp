@@ -49,7 +49,7 @@ uint32_t copy_path(const Ancestor& a, uint32_t leaf) {
     node.caller = caller;
     node.generation &= ~kNodeCut;
     hash.add(node);
-    caller = stacks::put_node(node, hash.value);
+    caller = stacks::put_node(node, stacks::hash_of_sum(hash.sum));
     if (caller == stacks::kNoNode) return caller;
   }
   return caller;

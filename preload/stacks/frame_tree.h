@@ -13,16 +13,23 @@ inline constexpr uint32_t kNoNode = 0xffffffff;   // no room
 // node outside of them is found: so all of a path's can be fetched at once. It is a sum over the frames of both halves of a product (as in Wang
 // Yi's wyhash) of word and depth, so that none waits for the one outside of it.
 struct PathHash {
-  uint64_t value;
+  uint64_t sum;
   uint32_t depth;   // frames
 
   TIDEMARK_INLINE void add(uint64_t word) {
     uint64_t factor = (++depth * 0x9E3779B97F4A7C15ull) ^ 0xE7037ED1A0B428DB;
     auto product = (unsigned __int128){word ^ 0xA0761D6478BD642F} * factor;
-    value += uint64_t(product) ^ uint64_t(product >> 64);
+    sum += uint64_t(product) ^ uint64_t(product >> 64);
   }
   void add(const format::Node& n);
 };
+// What tables ask for. Of stacks that differ in a few frames the sums' lower bits may all be even, or worse: so each bit of what is made of a sum depends
+// on all of it. No two sums give the same. (The finalizer of Appleby's MurmurHash3.)
+inline uint64_t hash_of_sum(uint64_t sum) {
+  sum = (sum ^ sum >> 33) * 0xFF51AFD7ED558CCDull;
+  sum = (sum ^ sum >> 33) * 0xC4CEB9FE1A85EC53ull;
+  return sum ^ sum >> 33;
+}
 // Up to node `id`. room: for ids, as many as there are nodes on the way to the root; where there are more, another number: nodes that are
 // looked for by that will be new ones.
 PathHash path_hash(uint32_t id, uint32_t* room, uint32_t most);

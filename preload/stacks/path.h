@@ -13,7 +13,7 @@ namespace tidemark::stacks {
 struct alignas(64) Frame {
   address sp, rbp;      // as it is entered
   uint64_t word;        // pc | size << 48, as in a node
-  uint64_t hash;        // of this frame and all outside of it
+  uint64_t hash;        // PathHash::sum, of this frame and all outside of it
   address rbp_at;       // where it has saved rbp; 0: it passes it on
   address cfa_at;       // where its own start is kept; 0: it follows from sp or rbp
   uint32_t node;        // which begins with this frame; 0: none, or not known

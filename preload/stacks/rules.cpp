@@ -125,6 +125,7 @@ void drop_rules(address start, address end) {
     address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
   }
+  std::atomic_thread_fence(std::memory_order_seq_cst);   // see remember_rule
   for (auto& recent : recent_rules) {
     address pc = recent.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) recent.store(0, std::memory_order_relaxed);

@@ -78,7 +78,11 @@ TIDEMARK_INLINE uint32_t recent_rule(address pc) {
   uint64_t e = recent_rule_at(pc).load(std::memory_order_relaxed);
   return TIDEMARK_LIKELY(!((e ^ pc) << 16)) ? uint32_t(e >> 48) : 0;
 }
-inline void remember_rule(address pc, uint32_t plain) { recent_rule_at(pc).store((pc & format::kPcMask) | uint64_t{plain} << 48, std::memory_order_relaxed); }
+// Of a pc whose rule was just found. Should its module go at this moment, either drop_rules sees what is noted here, or this sees what it dropped.
+inline void remember_rule(address pc, uint32_t plain) {
+  recent_rule_at(pc).exchange((pc & format::kPcMask) | uint64_t{plain} << 48);
+  if (!find_rule(pc)) recent_rule_at(pc).store(0, std::memory_order_relaxed);
+}
 
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module

@@ -255,7 +255,7 @@ void hash_frames(Walked& w) {
   if (w.path && !w.met) w.outside = hash.depth;
   for (uint32_t i = w.count; i--;) {
     hash.add(w.frames[i].word);
-    w.frames[i].hash = hash.value;
+    w.frames[i].hash = hash.sum;
   }
 }
 
@@ -265,7 +265,7 @@ void group(Frame* frames, uint32_t count) {
     uint32_t k = group_size(frames, i);
     frames[i - 1].group = uint8_t(k);
     i -= k;
-    prefetch_index(frames[i].hash);
+    prefetch_index(hash_of_sum(frames[i].hash));
   }
 }
 
@@ -296,7 +296,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
     n.caller = id;
     fill(n, innermost, k);
     i -= k;
-    id = path.put(n, innermost->hash);
+    id = path.put(n, hash_of_sum(innermost->hash));
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
     if (full && !innermost->after_signal) innermost->node = id;
@@ -306,7 +306,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
 
 uint32_t insert(Walked& w) {
   prepare(w);
-  for (uint32_t i = w.count + w.more; i;) prefetch_node(w.frames[i -= w.frames[i - 1].group].hash);
+  for (uint32_t i = w.count + w.more; i;) prefetch_node(hash_of_sum(w.frames[i -= w.frames[i - 1].group].hash));
   uint32_t leaf = put_path(w.frames, w.count + w.more, w.outer);
   Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
   for (uint32_t i = 0; i < w.more; i++) {
@@ -409,7 +409,7 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
   if (!whole(w)) return 0;
   sight = Sight::kKnown;
   hash_frames(w);
-  uint64_t hash = w.count ? w.frames[0].hash : w.path->frames[w.left - 1].hash;
+  uint64_t hash = hash_of_sum(w.count ? w.frames[0].hash : w.path->frames[w.left - 1].hash);
   auto& recent = w.path->recent[hash >> 32 & (kRecent - 1)];
   bool is_recent = recent.hash == hash && recent.epoch == path_epoch();
   if (is_recent) __builtin_prefetch(base::line<StackRecord>(recent.stack), 1);

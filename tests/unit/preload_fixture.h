@@ -43,7 +43,7 @@ inline uint32_t put_node(format::Node& n) {
   uint32_t room[64];
   stacks::PathHash hash = stacks::path_hash(n.caller, room, 64);
   hash.add(n);
-  return stacks::put_node(n, hash.value);
+  return stacks::put_node(n, stacks::hash_of_sum(hash.sum));
 }
 
 class CoreTest : public testing::Test {

@@ -190,7 +190,7 @@ TEST_F(CoreTest, APathsHashTellsOrderAndDepthApart) {
   auto hash_of = [](std::initializer_list<uint64_t> words) {
     stacks::PathHash hash = stacks::path_hash(kRootNode, nullptr, 0);
     for (uint64_t word : words) hash.add(word);
-    return hash.value;
+    return hash.sum;
   };
   for (uint64_t a : kWords) {
     hashes.insert(hash_of({a}));
@@ -200,7 +200,21 @@ TEST_F(CoreTest, APathsHashTellsOrderAndDepthApart) {
     }
   }
   EXPECT_EQ(3u + 9u + 27u, hashes.size());
-  EXPECT_NE(stacks::path_hash(kRootNode, nullptr, 0).value, stacks::path_hash(kCutNode, nullptr, 0).value);
+  EXPECT_NE(stacks::path_hash(kRootNode, nullptr, 0).sum, stacks::path_hash(kCutNode, nullptr, 0).sum);
+}
+
+// Sums of which the lower bits say little, as of stacks that differ in a few frames, are spread all the same.
+TEST_F(CoreTest, HashesOfAnySumsAreSpread) {
+  for (unsigned step : {1u, 8u, 16u, 32u, 40u, 56u}) {
+    std::set<uint32_t> low, high;
+    for (uint64_t i = 0; i < 256; i++) {
+      uint64_t hash = stacks::hash_of_sum(0xA0761D6478BD642F + (i << step));
+      low.insert(hash & 255);
+      high.insert(hash >> 24 & 255);
+    }
+    EXPECT_GT(low.size(), 128u) << step;   // of random ones 162
+    EXPECT_GT(high.size(), 128u) << step;
+  }
 }
 
 TEST_F(CoreTest, TheCutIsInherited) {
@@ -219,6 +233,26 @@ TEST_F(CoreTest, AFullRegionGivesTheOverflowStack) {
   while (base::take_lines(PageKind::kNodes, 1)) {}
   stacks::Lookup k = stacks::begin_lookup(HERE);
   EXPECT_EQ(base::header().overflow_stack, stacks::find_stack(k));
+}
+
+TEST_F(CoreTest, PlainRulesAreWholeAgainAndGoWithTheirModule) {
+  void* pcs[64];
+  int n = backtrace(pcs, 64), plain = 0;
+  for (int i = 0; i < n; i++) {
+    auto pc = reinterpret_cast<address>(pcs[i]);
+    stacks::Rule rule = stacks::rule_of(pc);
+    uint32_t short_form = stacks::plain_rule(rule);
+    if (!short_form) continue;
+    plain++;
+    EXPECT_EQ(rule, stacks::whole_rule(short_form));
+    stacks::remember_rule(pc, short_form);
+    EXPECT_EQ(short_form, stacks::recent_rule(pc));
+    stacks::drop_rules(pc - 1, pc);
+    EXPECT_EQ(0u, stacks::recent_rule(pc));
+    stacks::remember_rule(pc, short_form);
+    EXPECT_EQ(0u, stacks::recent_rule(pc)) << "its module is gone";
+  }
+  EXPECT_GT(plain, 0);
 }
 
 TEST_F(CoreTest, RulesOfThisBinaryAreUnderstood) {
