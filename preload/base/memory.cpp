@@ -13,7 +13,7 @@
 
 namespace tidemark::base {
 namespace {
-constexpr size_t kTablesBytes = 16 << 10, kSmall = 4096, kHugePage = 2 << 20;
+constexpr size_t kPage = 4096, kTablesBytes = 16 << 10, kSmall = 4096, kHugePage = 2 << 20;
 constinit SpinLock tables_lock;
 constinit char *tables = nullptr, *tables_end = nullptr;
 
@@ -26,18 +26,24 @@ void* map(size_t bytes, int protection) {
   return p;
 }
 
+// Where a huge page may begin. What is mapped beside it for that goes back: under mlockall(MCL_FUTURE) it would be resident.
+char* map_huge(size_t bytes) {
+  bytes = (bytes + kPage - 1) & ~(kPage - 1);
+  auto* start = static_cast<char*>(map_private(bytes + kHugePage));
+  if (!start) return nullptr;
+  size_t before = -reinterpret_cast<uintptr_t>(start) & (kHugePage - 1);
+  if (before) unmap(start, before);
+  unmap(start + before + bytes, kHugePage - before);
+  int saved = errno;
+  madvise(start + before, bytes, MADV_HUGEPAGE);
+  errno = saved;
+  return start + before;
+}
+
 // A hash table: soon touched all over, one line here and one there. In pages of 2 MiB, where the kernel gives them, it waits less for where these are.
 void* map_table(size_t bytes) {
-  bool large = bytes >= kHugePage;
-  auto* p = static_cast<char*>(map_private(bytes + (large ? kHugePage : 0)));
-  if (!p) return nullptr;
-  if (large) {
-    int saved = errno;
-    p += -reinterpret_cast<uintptr_t>(p) & (kHugePage - 1);
-    madvise(p, bytes, MADV_HUGEPAGE);
-    errno = saved;
-  }
-  populate(p, bytes);
+  void* p = bytes >= kHugePage ? map_huge(bytes) : map_private(bytes);
+  if (p) populate(p, bytes);
   return p;
 }
 }  // namespace
@@ -85,7 +91,6 @@ void* small_table(size_t bytes) {
 void discard_table(void* table, size_t bytes) {
   if (bytes <= kSmall) return;   // others may lie in its pages
   int saved = errno;
-  constexpr size_t kPage = 4096;
   auto start = (reinterpret_cast<uintptr_t>(table) + kPage) & ~(kPage - 1), end = (reinterpret_cast<uintptr_t>(table) + bytes + kPage - 1) & ~(kPage - 1);
   madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
   errno = saved;

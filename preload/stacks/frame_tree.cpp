@@ -132,13 +132,12 @@ void PathHash::add(const Node& n) {
 }
 
 PathHash path_hash(uint32_t id, uint32_t* room, uint32_t most) {
-  constexpr uint64_t kRoot = 0xA0761D6478BD642F, kCut = 0xE7037ED1A0B428DB;
   uint32_t count = 0;
   for (; id > kCutNode; id = base::line<Node>(id)->caller) {
-    if (count == most) return {base::mix(room[0] + kRoot), count};
+    if (count == most) return {base::mix(room[0] + PathHash::kRoot), count};
     room[count++] = id;
   }
-  PathHash hash{id == kRootNode ? kRoot : kCut, 0};
+  PathHash hash{id == kRootNode ? PathHash::kRoot : PathHash::kCut, 0};
   while (count) hash.add(*base::line<Node>(room[--count]));
   return hash;
 }

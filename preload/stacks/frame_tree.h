@@ -13,12 +13,13 @@ inline constexpr uint32_t kNoNode = 0xffffffff;   // no room
 // node outside of them is found: so all of a path's can be fetched at once. It is a sum over the frames of both halves of a product (as in Wang
 // Yi's wyhash) of word and depth, so that none waits for the one outside of it.
 struct PathHash {
+  static constexpr uint64_t kRoot = 0xA0761D6478BD642F, kCut = 0xE7037ED1A0B428DB;   // where it begins; any two odd numbers
   uint64_t sum;
   uint32_t depth;   // frames
 
   TIDEMARK_INLINE void add(uint64_t word) {
-    uint64_t factor = (++depth * 0x9E3779B97F4A7C15ull) ^ 0xE7037ED1A0B428DB;
-    auto product = (unsigned __int128){word ^ 0xA0761D6478BD642F} * factor;
+    uint64_t factor = (++depth * 0x9E3779B97F4A7C15ull) ^ kCut;
+    auto product = (unsigned __int128){word ^ kRoot} * factor;
     sum += uint64_t(product) ^ uint64_t(product >> 64);
   }
   void add(const format::Node& n);

@@ -2,7 +2,6 @@
 // waited for the place's line only to read there that it is of no use. So they are noted once more, close together, and a thread that has mostly to do with
 // them asks here first: it leaves the quick way for a while (base::ThreadState::quick_span).
 #pragma once
-#include <algorithm>
 #include <atomic>
 
 #include "preload/base/common.h"
@@ -23,14 +22,14 @@ inline void ask_again(uint64_t key) {
 }
 
 // Which calls there are more of decides, those from such places or others: off the quick way a thread is after so many of the former as its reluctance
-// says, and on it again when the others have made up for them. Who was off for a short time only is more reluctant the next time.
-inline constexpr uint16_t kLeaning = 32, kMostLeaning = 64, kMostReluctance = 4096;
+// says, and on it again when the others have made up for them. Who was off for a short time only is more reluctant the next time: it takes twice as many.
+inline constexpr uint16_t kLeaning = 32, kMostLeaning = 64, kMostReluctance = 7;
 inline bool is_off_quick_way(const base::ThreadState& t) { return t.quick_span != t.stack_span; }
 inline void lean_off(base::ThreadState& t) {
   if (is_off_quick_way(t)) {
     if (t.leaning < kMostLeaning) t.leaning++;
-    else t.reluctance = kLeaning;
-  } else if (++t.leaning >= t.reluctance) {
+    else t.reluctance = 0;
+  } else if (++t.leaning >= kLeaning << t.reluctance) {
     t.quick_span = 0;
     t.leaning = kLeaning;
   }
@@ -38,7 +37,7 @@ inline void lean_off(base::ThreadState& t) {
 inline void lean_back(base::ThreadState& t) {
   if (!is_off_quick_way(t) || --t.leaning) return;
   t.quick_span = t.stack_span;
-  t.reluctance = std::min(uint16_t(t.reluctance * 2), kMostReluctance);
+  if (t.reluctance < kMostReluctance) t.reluctance++;
 }
 
 }  // namespace tidemark::stacks

@@ -13,7 +13,7 @@ namespace tidemark::stacks {
 struct alignas(64) Frame {
   address sp, rbp;      // as it is entered
   uint64_t word;        // pc | size << 48, as in a node
-  uint64_t hash;        // PathHash::sum, of this frame and all outside of it
+  uint64_t sum;         // PathHash::sum of this frame and all outside of it
   address rbp_at;       // where it has saved rbp; 0: it passes it on
   address cfa_at;       // where its own start is kept; 0: it follows from sp or rbp
   uint32_t node;        // which begins with this frame; 0: none, or not known
@@ -36,8 +36,7 @@ inline constexpr uint32_t kRecent = 256, kMaxDepth = 512, kMostWalkedFrames = kM
 struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
-  uint32_t outer;       // node outside of it
-  uint32_t outside;     // frames there
+  uint32_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
   address returns_at[kMostPathFrames];   // of each frame: where its pc is found by who returns to it, just inside of its sp
   uint64_t returns[kMostPathFrames];     // its pc; | kLookCloser: the next one inwards reads more than that word
   Frame frames[kMostPathFrames];

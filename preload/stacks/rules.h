@@ -52,8 +52,8 @@ TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
   return TIDEMARK_LIKELY(e != nullptr) ? rule_in(*e) : add_rule(pc, returned_to);
 }
 
-// The rule of a plain frame, of fewer than kPlainWords words and with rbp saved in it, if at all: one that is entered as it is left but for rsp, or one
-// with a frame pointer.
+// The rule of a plain frame, of fewer than kPlainWords words and with rbp saved in it, if at all: its CFA is rsp + n, or rbp + 16, where it has a frame
+// pointer.
 //   its size in words, 8 bits | rbp is saved so many words below the CFA, 5 bits | flags; 0: the frame is not plain
 inline constexpr uint32_t kPlain = 0x8000, kPlainByRbp = 0x4000, kPlainWords = 256;
 inline uint32_t plain_rule(Rule r) {

@@ -28,7 +28,6 @@ struct Walked {
   uint32_t generation = any_module_gone() ? kUnknownGeneration : 0;   // of the new frames, until they get nodes
   bool ended = false;           // at the stack's end, and certainly
   address end_at = 0;           // see Path
-  uint32_t outside = 0;
   uint32_t more = 0;            // frames of the path that were copied behind the new ones, for they share a node with them
 };
 
@@ -178,7 +177,7 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
     uint32_t next = recent_rule(pc);
     Rule whole = 0;
     if (TIDEMARK_UNLIKELY(!next) && !find_whole_rule(pc, next, whole)) return end(false);
-    frames[n++] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .hash = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
+    frames[n++] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .sum = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
                    .generation = generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(uint8_t(-int(below)) << 8), .large = false,
                    .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
     c = {whole, pc, cfa, rbp};
@@ -250,12 +249,11 @@ void fill(Node& n, const Frame* f, uint32_t k) {
 // Hashes the frames that are not the path's yet.
 void hash_frames(Walked& w) {
   auto* room = reinterpret_cast<uint32_t*>(w.frames + w.count);
-  PathHash hash = w.met ? PathHash{w.path->frames[w.left - 1].hash, w.path->outside + w.left}
+  PathHash hash = w.met ? PathHash{w.path->frames[w.left - 1].sum, w.left}
                         : path_hash(w.outer, room, kMostPathFrames * sizeof(Frame) / sizeof(uint32_t));
-  if (w.path && !w.met) w.outside = hash.depth;
   for (uint32_t i = w.count; i--;) {
     hash.add(w.frames[i].word);
-    w.frames[i].hash = hash.sum;
+    w.frames[i].sum = hash.sum;
   }
 }
 
@@ -265,8 +263,13 @@ void group(Frame* frames, uint32_t count) {
     uint32_t k = group_size(frames, i);
     frames[i - 1].group = uint8_t(k);
     i -= k;
-    prefetch_index(hash_of_sum(frames[i].hash));
+    prefetch_index(hash_of_sum(frames[i].sum));
   }
+}
+
+void learn_generations(Frame* frames, uint32_t count) {
+  for (Frame* f = frames; f < frames + count; f++)
+    if (f->generation == kUnknownGeneration) f->generation = generation_at((f->word & kPcMask) + f->after_signal);
 }
 
 // Before a path is put into the tree: its frames' generations and nodes. Where the path was met, its frames up to the first one that begins a node go
@@ -279,10 +282,7 @@ void prepare(Walked& w) {
     w.outer = id ? id : w.path->outer;
   }
   uint32_t all = w.count + w.more;
-  for (uint32_t i = 0; i < all && w.generation; i++) {
-    Frame& f = w.frames[i];
-    if (f.generation == kUnknownGeneration) f.generation = generation_at((f.word & kPcMask) + f.after_signal);
-  }
+  if (w.generation) learn_generations(w.frames, all);
   group(w.frames, all);
 }
 
@@ -296,7 +296,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
     n.caller = id;
     fill(n, innermost, k);
     i -= k;
-    id = path.put(n, hash_of_sum(innermost->hash));
+    id = path.put(n, hash_of_sum(innermost->sum));
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
     if (full && !innermost->after_signal) innermost->node = id;
@@ -306,7 +306,7 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
 
 uint32_t insert(Walked& w) {
   prepare(w);
-  for (uint32_t i = w.count + w.more; i;) prefetch_node(hash_of_sum(w.frames[i -= w.frames[i - 1].group].hash));
+  for (uint32_t i = w.count + w.more; i;) prefetch_node(hash_of_sum(w.frames[i -= w.frames[i - 1].group].sum));
   uint32_t leaf = put_path(w.frames, w.count + w.more, w.outer);
   Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
   for (uint32_t i = 0; i < w.more; i++) {
@@ -328,7 +328,6 @@ void remember(const Walked& w) {
     p.epoch = path_epoch();
     p.end_at = w.end_at;
     p.outer = w.outer;
-    p.outside = w.outside;
   }
   append(p, w.frames, w.count);
 }
@@ -341,7 +340,8 @@ void remember_nodes(const Walked& w) {
     i -= w.frames[i - 1].group;
     if (i < w.count && innermost - i < p.count) p.frames[innermost - i].node = w.frames[i].node;
   }
-  for (uint32_t i = 0; i < w.count && w.generation; i++)
+  if (!w.generation) return;
+  for (uint32_t i = 0; i < w.count; i++)
     if (innermost - i < p.count) p.frames[innermost - i].generation = w.frames[i].generation;
 }
 
@@ -409,7 +409,7 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
   if (!whole(w)) return 0;
   sight = Sight::kKnown;
   hash_frames(w);
-  uint64_t hash = hash_of_sum(w.count ? w.frames[0].hash : w.path->frames[w.left - 1].hash);
+  uint64_t hash = hash_of_sum(w.count ? w.frames[0].sum : w.path->frames[w.left - 1].sum);
   auto& recent = w.path->recent[hash >> 32 & (kRecent - 1)];
   bool is_recent = recent.hash == hash && recent.epoch == path_epoch();
   if (is_recent) __builtin_prefetch(base::line<StackRecord>(recent.stack), 1);

@@ -181,8 +181,11 @@ TEST_P(PlacesTest, WhereOnlyNewStacksComeTheyAreWalkedAtOnce) {
   EXPECT_GT(at_once, kPaths - 2 * kManyFirsts);
   // The table of known stacks is a cache: some are forgotten.
   EXPECT_GT(known, kPaths * 3 / 4);
-  if (quick) EXPECT_GT(quickly, 2 * kPaths * 3 / 4);
-  else EXPECT_EQ(0u, quickly);
+  if (quick) {
+    EXPECT_GT(quickly, 2 * kPaths * 3 / 4);
+  } else {
+    EXPECT_EQ(0u, quickly);
+  }
 }
 
 // Where layouts change all the time, places are left alone, and a thread that is mostly there does not ask them first; elsewhere it does again.

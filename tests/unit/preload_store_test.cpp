@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cstring>
 
+#include "preload/base/ranges.h"
 #include "tests/unit/preload_fixture.h"
 
 namespace tidemark {
@@ -67,6 +69,26 @@ TEST(MemoryTest, AnOutgrownTableKeepsItsFirstPageAndReadsAsZerosBeyond) {
   memset(small, 1, 1000);
   base::discard_table(small, 1000);
   for (size_t i = 0; i < 1000; i++) ASSERT_EQ(1, small[i]);
+}
+
+TEST(MemoryTest, LargeTablesLieWhereHugePagesMayBeginAndTakeNoMoreRoom) {
+  constexpr size_t kHuge = 2 << 20, kBytes = kHuge + 100;
+  auto ours = [] {
+    static base::Range ranges[base::kMaxRanges];
+    size_t bytes = 0;
+    for (uint32_t i = 0, n = base::copy_ranges(ranges); i < n; i++)
+      if (ranges[i].owner == base::Owner::kTidemark) bytes += ranges[i].end - ranges[i].start;
+    return bytes;
+  };
+  size_t before = ours();
+  for (int i = 0; i < 5; i++) {
+    auto* table = static_cast<char*>(base::small_table(kBytes));
+    ASSERT_NE(nullptr, table);
+    EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(table) % kHuge);
+    EXPECT_TRUE(std::all_of(table, table + kBytes, [](char c) { return c == 0; }));
+    memset(table, 1, kBytes);
+  }
+  EXPECT_EQ(5 * (kHuge + 4096), ours() - before);
 }
 
 }  // namespace

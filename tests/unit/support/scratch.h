@@ -12,7 +12,8 @@ namespace tidemark::test {
 class Scratch {
  public:
   Scratch() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tidemark-test-XXXXXX").string();
+    const std::string unique(6, 'X');   // mkdtemp puts letters in their place
+    std::string pattern = (std::filesystem::temp_directory_path() / ("tidemark-test-" + unique)).string();
     path_ = mkdtemp(pattern.data());
   }
   ~Scratch() {
