@@ -163,11 +163,12 @@ TEST_P(PlacesTest, WhereOnlyNewStacksComeTheyAreWalkedAtOnce) {
   std::vector<uint32_t> stacks;
   std::set<uint64_t> keys;
   unsigned at_once = 0, quickly = 0, known = 0;
-  for (volatile unsigned round = 0; round < 3 * kPaths; round = round + 1) {   // one call, so that paths that come again are the same stacks
-    unsigned path = round % kPaths;
+  for (volatile unsigned round = 0; round < 4 * kPaths; round = round + 1) {   // one call, so that paths that come again are the same stacks
+    bool is_new = round < kPaths || round >= 3 * kPaths;
+    unsigned path = is_new ? round : round % kPaths;
     two_ways<0>(kDepth, path, look);
     keys.insert(seen.key);
-    if (round < kPaths) {
+    if (is_new) {
       stacks.push_back(seen.stack);
       at_once += find_place(*seen.home, seen.key)->unsteady == kStrange;
       continue;
@@ -177,8 +178,8 @@ TEST_P(PlacesTest, WhereOnlyNewStacksComeTheyAreWalkedAtOnce) {
     known += round >= 2 * kPaths && seen.known;
   }
   ASSERT_EQ(1u, keys.size());
-  EXPECT_EQ(kPaths, std::set<uint32_t>(stacks.begin(), stacks.end()).size());
-  EXPECT_GT(at_once, kPaths - 2 * kManyFirsts);
+  EXPECT_EQ(2 * kPaths, std::set<uint32_t>(stacks.begin(), stacks.end()).size());
+  EXPECT_GT(at_once, 2 * (kPaths - 2 * kManyFirsts));
   // The table of known stacks is a cache: some are forgotten.
   EXPECT_GT(known, kPaths * 3 / 4);
   if (quick) {
