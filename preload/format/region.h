@@ -202,7 +202,7 @@ enum class StackKind : uint8_t {
   kOverflow = 3,    // all allocations whose stack found no room
 };
 
-// Counters of one stack. The thread named by `owner` adds with plain stores; all others add to `shared`. Value = sum of both.
+// Counters of one stack. The thread named by `owner` adds with plain stores; all others add to `shared`. Value = sum of all.
 // A count and its bytes may differ by one block a thread at the moment of death. Commit word: leaf_and_kind.
 struct alignas(64) StackRecord {
   uint64_t allocated_count, allocated_bytes;   // bytes as requested
@@ -214,18 +214,22 @@ struct alignas(64) StackRecord {
   uint32_t detail;          // Detail, or 0
   uint32_t first_tick, last_tick;   // of an allocation
 };
+// A stripe. The first is everybody's, who add with atomic operations; each of the others is one thread's, as the StackRecord is.
 struct alignas(64) SharedCounters {
   uint64_t allocated_count, allocated_bytes;
   uint64_t freed_count, freed_bytes;
-  uint64_t max_request;     // largest block while shared: see missed_peak
-  uint64_t reserved[3];
+  uint64_t max_request;     // largest block while shared: see missed_peak. The first stripe's: of the StackRecord's owner, too
+  int64_t low_live_bytes;   // private to the writer. The first stripe's: of the StackRecord's owner
+  uint32_t owner;           // private to the writer
+  uint32_t reserved[3];
 };
 inline constexpr uint32_t kStripes = 4;
 
-// A shared stack's peak is looked at by a large request at once, by the others at every kPeakEvery-th allocation of a stripe or of the
-// owner: to add up the stripes each time would take their lines from the threads that write them. So this is the most it can miss: the
-// smaller blocks that came since; as many again for each other thread that was to look and is held up before it did; and one block in
-// flight in each of them.
+// A shared stack's peak is looked at by a large request at once; by the others when what is live by their thread's own counters has risen as much
+// since it looked last as kPeakEvery of the largest would make it; in the first stripe at every kPeakEvery-th allocation: to add up the stripes each
+// time would take their lines from the threads that write them. So this is the most it can miss: the smaller blocks that came since; as many again
+// for each other thread that was to look and is held up before it did; and one block in flight in each of them. Where nobody had to use the first
+// stripe, there are never more than kStripes threads that count at once.
 inline constexpr uint32_t kPeakEvery = 16;
 inline constexpr uint64_t kPeakAtOnce = 4096;
 inline constexpr uint64_t missed_peak(uint64_t max_request, uint64_t other_threads) {

@@ -1,5 +1,7 @@
 #include "preload/heap/counters.h"
 
+#include <algorithm>
+
 namespace tidemark::heap {
 using namespace format;
 namespace {
@@ -11,8 +13,19 @@ void raise(T& word, T value) {
   while (value > old && !__atomic_compare_exchange_n(&word, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
-// The calling thread's stripe of the shared counters; nullptr: no room.
-SharedCounters* stripe_of(StackRecord* s) {
+// Nobody owns these counters, or their owner has ended: the calling thread takes over.
+bool take_over(uint32_t& word) {
+  uint32_t owner = __atomic_load_n(&word, __ATOMIC_ACQUIRE), mine = base::thread_state.owner;
+  if (mine == base::kNoOwner || owner == kNeverOwned || (owner && owner_alive(owner))) return false;
+  return __atomic_compare_exchange_n(&word, &owner, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+bool owns(const uint32_t& word) {
+  uint32_t mine = base::thread_state.owner;
+  return __atomic_load_n(&word, __ATOMIC_RELAXED) == mine && mine != base::kNoOwner;
+}
+
+// Those of the stack; nullptr: none yet, and no room.
+SharedCounters* stripes_of(StackRecord* s) {
   uint32_t id = __atomic_load_n(&s->shared, __ATOMIC_ACQUIRE);
   if (!id) {
     uint32_t fresh = base::take_lines(PageKind::kShared, kStripes);
@@ -23,14 +36,60 @@ SharedCounters* stripe_of(StackRecord* s) {
     // Lost to another thread: four lines stay unused.
     if (__atomic_compare_exchange_n(&s->shared, &id, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) id = fresh;
   }
-  return base::line<SharedCounters>(id + (base::thread_state.owner & (kStripes - 1)));
+  return base::line<SharedCounters>(id);
 }
 
-// Nobody owns the stack, or its owner has ended: the calling thread takes over.
-bool take_over(StackRecord* s) {
-  uint32_t owner = __atomic_load_n(&s->owner, __ATOMIC_ACQUIRE), mine = base::thread_state.owner;
-  if (mine == base::kNoOwner || owner == kNeverOwned || (owner && owner_alive(owner))) return false;
-  return __atomic_compare_exchange_n(&s->owner, &owner, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+// Where the calling thread adds, and whether no other one does.
+struct Stripe {
+  SharedCounters* counters;
+  bool own;
+};
+Stripe stripe_among(SharedCounters* stripes) {
+  SharedCounters* c = stripes + 1 + (base::thread_state.owner & 0xffff) % (kStripes - 1);   // threads that live have other slots
+  if (owns(c->owner) || take_over(c->owner)) return {c, true};
+  return {stripes, false};
+}
+
+// Whether counters that only the calling thread adds to, `live` bytes before it adds so many, rise so far above the lowest since it looked at the peak that
+// it is to look again: up to there, whoever looked meanwhile saw nearly all of them.
+bool rises(SharedCounters& c, int64_t live, uint64_t bytes) {
+  if (c.max_request < bytes) raise(c.max_request, bytes);
+  if (live < c.low_live_bytes) c.low_live_bytes = live;
+  live += int64_t(bytes);
+  if (bytes < kPeakAtOnce && live - c.low_live_bytes < int64_t(kPeakEvery * std::min(c.max_request, kPeakAtOnce))) return false;
+  c.low_live_bytes = live;
+  return true;
+}
+
+template <class Counters>
+bool allocate_alone(Counters& c, SharedCounters* seen, uint64_t bytes) {
+  auto live = int64_t(c.allocated_bytes - c.freed_bytes);
+  c.allocated_count++;
+  c.allocated_bytes += bytes;
+  return !seen || rises(*seen, live, bytes);
+}
+bool allocate_together(SharedCounters& c, uint64_t bytes) {
+  uint64_t before = __atomic_fetch_add(&c.allocated_count, 1, __ATOMIC_RELAXED);
+  add(c.allocated_bytes, bytes);
+  if (c.max_request < bytes) raise(c.max_request, bytes);
+  return bytes >= kPeakAtOnce || before % kPeakEvery == 0;
+}
+template <class Counters>
+void free_together(Counters& c, uint64_t bytes) {
+  add(c.freed_count, 1);
+  add(c.freed_bytes, bytes);
+}
+
+// Where the calling thread's share of the stack is counted. True: the peak is to be looked at.
+bool allocate_by_whose(StackRecord& s, uint64_t bytes) {
+  if (owns(s.owner) || take_over(s.owner)) return allocate_alone(s, s.shared ? base::line<SharedCounters>(s.shared) : nullptr, bytes);
+  if (SharedCounters* stripes = stripes_of(&s)) {
+    Stripe mine = stripe_among(stripes);
+    return mine.own ? allocate_alone(*mine.counters, mine.counters, bytes) : allocate_together(*mine.counters, bytes);
+  }
+  add(s.allocated_count, 1);   // against the owner's plain adds: one of them may be lost (counted as shared_denied)
+  add(s.allocated_bytes, bytes);
+  return true;
 }
 }  // namespace
 
@@ -53,38 +112,19 @@ void raise_peak(StackRecord* s) {
 }
 
 __attribute__((noinline)) void count_allocation_slowly(StackRecord* s, uint32_t id, uint64_t bytes) {
-  (void)id;
-  base::ThreadState& t = base::thread_state;
-  uint32_t owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
-  SharedCounters* c = nullptr;
-  uint64_t before = 0;
-  if ((owner == t.owner && owner != base::kNoOwner) || take_over(s)) {
-    before = s->allocated_count++;
-    s->allocated_bytes += bytes;
-    if (s->shared) c = base::line<SharedCounters>(s->shared + (t.owner & (kStripes - 1)));
-  } else if ((c = stripe_of(s))) {
-    before = __atomic_fetch_add(&c->allocated_count, 1, __ATOMIC_RELAXED);
-    add(c->allocated_bytes, bytes);
-  } else {
-    add(s->allocated_count, 1);   // against the owner's plain adds: one of them may be lost (counted as shared_denied)
-    add(s->allocated_bytes, bytes);
-  }
-  if (c && c->max_request < bytes) raise(c->max_request, bytes);
-  if (bytes >= kPeakAtOnce || before % kPeakEvery == 0) raise_peak(s);
+  if (allocate_by_whose(*s, bytes)) raise_peak(s);
   uint32_t tick = base::header().tick;
   if (s->last_tick != tick) s->last_tick = tick;   // a store would take the line from its owner
   if (id == base::header().overflow_stack) count_overflow(bytes);
 }
 
-__attribute__((noinline)) void count_free_slowly(StackRecord* s, uint32_t id, uint64_t bytes) {
-  (void)id;
-  if (SharedCounters* c = stripe_of(s)) {
-    add(c->freed_count, 1);
-    add(c->freed_bytes, bytes);
-  } else {
-    add(s->freed_count, 1);
-    add(s->freed_bytes, bytes);
-  }
+__attribute__((noinline)) void count_free_slowly(StackRecord* s, uint64_t bytes) {
+  SharedCounters* stripes = stripes_of(s);
+  if (!stripes) return free_together(*s, bytes);
+  Stripe mine = stripe_among(stripes);
+  if (!mine.own) return free_together(*mine.counters, bytes);
+  mine.counters->freed_count++;
+  mine.counters->freed_bytes += bytes;
 }
 
 void count_overflow(uint64_t bytes) {

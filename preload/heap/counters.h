@@ -1,6 +1,6 @@
 // Counters per stack, in the region, exact at every moment: there is nothing to fold, so no fold that a SIGKILL could tear.
-// A stack's first thread owns its plain counters (ordinary adds to one line); any other thread adds to shared ones with atomic
-// operations, in one of four stripes. When the owner has ended, the next thread that allocates there takes over.
+// A stack's first thread owns its plain counters (ordinary adds to one line). Any other thread adds to the shared ones, in one of four stripes: three
+// have an owner, too, and the fourth is for all who find theirs taken, with atomic operations. When an owner has ended, the next thread takes over.
 #pragma once
 #include <cstring>
 
@@ -13,7 +13,7 @@ namespace tidemark::heap {
 inline constexpr uint32_t kNeverOwned = 0xfffffffe;
 
 void count_allocation_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
-void count_free_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
+void count_free_slowly(format::StackRecord* s, uint64_t bytes);
 void count_death(format::StackRecord* s, uint32_t id, uint32_t age_ticks);
 void count_overflow(uint64_t bytes);
 
@@ -78,7 +78,7 @@ TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks,
     s->freed_count++;
     s->freed_bytes += bytes;
   } else {
-    count_free_slowly(s, id, bytes);
+    count_free_slowly(s, bytes);
   }
   if (TIDEMARK_UNLIKELY(age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail))) count_death(s, id, age_ticks);
   add_live(h, -int64_t(bytes));

@@ -3,8 +3,12 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -125,6 +129,121 @@ TEST_F(CoreTest, ManyThreadsOnOneStackLoseNothing) {
   EXPECT_EQ(live.bytes, heap::total_live());
   heap::count_allocation(s, kPeakAtOnce);
   EXPECT_GE(record(s).peak_live_bytes, uint64_t(live.bytes)) << "a large one is looked at when it comes";
+}
+
+// Threads that live at the same time, one doing something at a time.
+class Threads {
+ public:
+  explicit Threads(uint32_t n) : turn_(n) {
+    for (uint32_t i = 0; i < n; i++) threads_.emplace_back([this, i] { serve(i); });
+  }
+  ~Threads() {
+    for (uint32_t i = 0; i < threads_.size(); i++)
+      if (threads_[i].joinable()) end(i);
+  }
+  void in(uint32_t i, std::function<void()> act) {
+    std::unique_lock lock(mutex_);
+    act_ = std::move(act);
+    turn_ = i;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return turn_ == threads_.size(); });
+  }
+  void end(uint32_t i) {
+    in(i, {});
+    threads_[i].join();
+  }
+
+ private:
+  void serve(uint32_t i) {
+    std::unique_lock lock(mutex_);
+    heap::attach_thread();
+    for (bool more = true; more;) {
+      changed_.wait(lock, [&] { return turn_ == i; });
+      more = bool(act_);
+      if (more) act_();
+      else heap::detach_thread();
+      turn_ = uint32_t(threads_.size());
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::function<void()> act_;
+  uint32_t turn_;   // whose it is; as many as there are threads: nobody's
+  std::vector<std::thread> threads_;
+};
+
+TEST_F(CoreTest, FourThreadsOfAStackHaveCountersOfTheirOwnAndFurtherOnesShareThoseOfAStripe) {
+  uint32_t s = some_stack(4);
+  Threads threads(6);
+  auto count = [&](uint32_t thread, uint64_t bytes) { threads.in(thread, [=] { heap::count_allocation(s, bytes); }); };
+  std::set<uint32_t> slots;   // that have no stripe in common
+  for (uint32_t i = 0; i < 6; i++) threads.in(i, [&] { slots.insert(base::thread_state.owner & 0xffff); });
+  ASSERT_EQ(6u, slots.size());
+  for (uint32_t i = 0; i < 6; i++) count(i, 10 + i);
+  for (uint32_t i = 0; i < 6; i++) threads.in(i, [&] { heap::count_free(s, 10 + i, 0); });
+  const SharedCounters* stripes = base::line<SharedCounters>(record(s).shared);
+  EXPECT_EQ(1u, record(s).allocated_count);
+  std::set<uint32_t> owners{record(s).owner};
+  uint64_t own = 0;
+  for (uint32_t i = 1; i < kStripes; i++) {
+    EXPECT_EQ(stripes[i].owner ? 1u : 0u, stripes[i].allocated_count);
+    EXPECT_EQ(stripes[i].allocated_bytes, stripes[i].freed_bytes);
+    if (stripes[i].owner) EXPECT_TRUE(owners.insert(stripes[i].owner).second) << "two stripes are one thread's";
+    own += stripes[i].allocated_count;
+  }
+  EXPECT_EQ(3u, own) << "threads that began one after the other have stripes of their own";
+  EXPECT_EQ(2u, stripes[0].allocated_count);
+  EXPECT_EQ(2u, stripes[0].freed_count);
+  EXPECT_EQ(0u, stripes[0].owner);
+  EXPECT_EQ(0, heap::live_of(&record(s)).bytes);
+  EXPECT_EQ(0, heap::live_of(&record(s)).count);
+}
+
+TEST_F(CoreTest, AStripeIsTakenOverWhenItsThreadHasEnded) {
+  heap::attach_thread();
+  uint32_t s = some_stack(5);
+  heap::count_allocation(s, 8);
+  Threads threads(1);
+  threads.in(0, [=] { heap::count_free(s, 8, 0); });
+  SharedCounters* stripes = base::line<SharedCounters>(record(s).shared);
+  SharedCounters* stripe = std::find_if(stripes + 1, stripes + kStripes, [](auto& c) { return c.owner != 0; });
+  ASSERT_NE(stripes + kStripes, stripe);
+  uint32_t first = stripe->owner;
+  threads.end(0);
+  Threads others(1);   // with the slot of the one that ended
+  others.in(0, [=] { heap::count_allocation(s, 24); });
+  EXPECT_NE(first, stripe->owner);
+  EXPECT_EQ(1u, stripe->allocated_count);
+  EXPECT_EQ(1u, stripe->freed_count);
+  EXPECT_EQ(0u, stripes[0].allocated_count);
+  EXPECT_EQ(24, heap::live_of(&record(s)).bytes);
+}
+
+TEST_F(CoreTest, ASharedStacksPeakIsLookedAtWhenAThreadsOwnCountersHaveRisen) {
+  heap::attach_thread();
+  uint32_t s = some_stack(6);
+  Threads threads(1);
+  heap::count_allocation(s, 100);
+  auto there = [&](auto act) { threads.in(0, act); };
+  there([=] { heap::count_allocation(s, 100); });
+  EXPECT_EQ(100u, record(s).peak_live_bytes) << "one block more is not worth a look";
+  for (int i = 0; i < 100; i++) there([=] { heap::count_allocation(s, 100), heap::count_free(s, 100, 0); });
+  EXPECT_EQ(100u, record(s).peak_live_bytes) << "pairs do not rise";
+  for (uint32_t i = 2; i < kPeakEvery; i++) there([=] { heap::count_allocation(s, 100); });
+  EXPECT_EQ(100u, record(s).peak_live_bytes);
+  there([=] { heap::count_allocation(s, 100); });
+  EXPECT_EQ(100u + kPeakEvery * 100, record(s).peak_live_bytes);
+
+  // Frees do not look; what rises again from there does.
+  for (uint32_t i = 0; i < kPeakEvery; i++) there([=] { heap::count_free(s, 100, 0); });
+  for (uint32_t i = 0; i < 3 * kPeakEvery; i++) heap::count_allocation(s, 100);
+  EXPECT_GE(record(s).peak_live_bytes + kPeakEvery * 100, 100u + 3 * kPeakEvery * 100) << "the owner's own rise";
+  for (uint32_t i = 0; i < kPeakEvery; i++) there([=] { heap::count_allocation(s, 100); });
+  EXPECT_EQ(100u + 4 * kPeakEvery * 100, record(s).peak_live_bytes);
+  there([=] { heap::count_allocation(s, 100); });
+  EXPECT_EQ(100u + 4 * kPeakEvery * 100, record(s).peak_live_bytes) << "a look is enough for a while";
 }
 
 TEST_F(CoreTest, ADeadOwnersStackIsTakenOver) {
