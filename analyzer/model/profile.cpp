@@ -83,14 +83,20 @@ class Builder {
     if (entry.kind == StackKind::kOverflow) profile_.totals.overflow.add(counters);
 
     site.peak_live_bytes = std::max(site.peak_live_bytes, entry.peak_live_bytes);
-    uint64_t others = profile_.process.threads_peak > 1 ? profile_.process.threads_peak - 1 : 0;
-    accumulate(site.peak_error_bytes, format::missed_peak(entry.max_request_shared, others));
+    accumulate(site.peak_error_bytes, format::missed_peak(entry.max_request_shared, other_threads_at(entry)));
     if (entry.allocated_count != 0) {
       site.first_tick = std::min(site.first_tick.value_or(UINT32_MAX), entry.first_tick);
       site.last_tick = std::max(site.last_tick.value_or(0), entry.last_tick);
     }
     add_age(site, entry, counters);
     add_lifetimes(site, entry, counters);
+  }
+
+  // That may count there at the same time as one does.
+  uint64_t other_threads_at(const StackEntry& entry) const {
+    uint64_t others = profile_.process.threads_peak > 1 ? profile_.process.threads_peak - 1 : 0;
+    bool any = entry.any_thread_shares || region_.header().coverage[kSharedDenied] != 0;
+    return any ? others : std::min<uint64_t>(others, format::kStripes - 1);
   }
 
   void add_age(Site& site, const StackEntry& entry, const Counters& counters) {
@@ -127,9 +133,19 @@ class Builder {
   absl::flat_hash_map<size_t, uint64_t> young_frees_;
 };
 
+// No stack ever had more live than it allocated, nor than the whole process had.
+void bound_peak_errors(Profile& profile) {
+  uint64_t process = region::saturating_add(profile.totals.peak_live_bytes, profile.totals.peak_error_bytes);
+  for (Site& site : profile.sites) {
+    uint64_t most = std::min(process, site.counters.allocated_bytes);
+    site.peak_error_bytes = most > site.peak_live_bytes ? std::min(site.peak_error_bytes, most - site.peak_live_bytes) : 0;
+  }
+}
+
 void read_coverage(const Header& header, Profile& profile) {
   std::copy_n(header.coverage, profile.coverage.size(), profile.coverage.begin());
   uint64_t& peak_error = profile.coverage[kPeakErrorBytes];
+  peak_error = profile.totals.peak_error_bytes;
   for (const Site& site : profile.sites) peak_error = std::max(peak_error, site.peak_error_bytes);
 }
 
@@ -163,8 +179,9 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
 
   const Header& header = region.header();
   raise_peaks(*profile);
-  read_coverage(header, *profile);
   read_peak(header, profile->totals);
+  bound_peak_errors(*profile);
+  read_coverage(header, *profile);
   if (std::memcmp(header.ledger.magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0) profile->ledger = header.ledger;
   return profile;
 }

@@ -141,6 +141,7 @@ std::optional<StackEntry> Region::stack_at(uint64_t page, uint32_t slot) const {
     entry.freed_count = saturating_add(entry.freed_count, shared->freed_count);
     entry.freed_bytes = saturating_add(entry.freed_bytes, shared->freed_bytes);
     entry.max_request_shared = std::max(entry.max_request_shared, shared->max_request);
+    if (stripe == 0) entry.any_thread_shares = (shared->allocated_count | shared->freed_count) != 0;
   }
   return entry;
 }

@@ -31,6 +31,7 @@ struct StackEntry {
   uint64_t freed_count, freed_bytes;
   uint64_t peak_live_bytes;
   uint64_t max_request_shared;  // largest block while threads shared the stack; 0: never shared
+  bool any_thread_shares;       // not only those that have counters of their own
   uint32_t detail;
   uint32_t first_tick, last_tick;
   uint32_t oldest;

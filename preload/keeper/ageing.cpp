@@ -184,26 +184,15 @@ void add_point(Detail& d, uint64_t live, uint32_t now) {
   p.last_live = live;
 }
 
-// Peaks of shared stacks, series, and how much peaks may be low.
+// Peaks of shared stacks, and series.
 void sample_stacks(uint32_t now) {
-  uint64_t error = base::header().live_slack_bytes;
-  uint32_t threads = base::header().threads_peak;
   for_each_stack([&](StackRecord& s, uint32_t&, uint32_t) {
-    if (uint32_t shared = __atomic_load_n(&s.shared, __ATOMIC_ACQUIRE)) {
-      heap::raise_peak(&s);
-      uint64_t largest = 0;
-      for (uint32_t i = 0; i < kStripes; i++) {
-        uint64_t n = base::line<SharedCounters>(shared)[i].max_request;
-        if (n > largest) largest = n;
-      }
-      if (threads > 1) error += missed_peak(largest, threads - 1);
-    }
+    if (__atomic_load_n(&s.shared, __ATOMIC_ACQUIRE)) heap::raise_peak(&s);
     if (s.detail) {
       int64_t live = heap::live_of(&s).bytes;
       add_point(*base::line<Detail>(s.detail), live > 0 ? uint64_t(live) : 0, now);
     }
   });
-  base::header().coverage[kPeakErrorBytes] = error;
 }
 }  // namespace
 

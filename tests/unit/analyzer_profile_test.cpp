@@ -246,14 +246,43 @@ TEST(AnalyzerProfile, PeakIsAtLeastWhatIsLive) {
   EXPECT_EQ(report_of(builder).profile->totals.peak_live_bytes, 800u);
 }
 
-TEST(AnalyzerProfile, SharedStacksBoundTheErrorOfThePeak) {
+// Of a stack that `threads` shared, with blocks of up to 100 bytes.
+struct SharedStack {
   RegionBuilder builder;
-  builder.header().threads_peak = 4;
-  uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
-  builder.at<SharedCounters>(builder.shared(id)).max_request = 100;
-  auto report = report_of(builder);
-  EXPECT_EQ(report.profile->sites[0].peak_error_bytes, 300u + (5 + 3) * 16 * 100);
-  EXPECT_EQ(report.profile->coverage[kPeakErrorBytes], 300u + (5 + 3) * 16 * 100);
+  uint32_t stripes;
+  explicit SharedStack(uint32_t threads, uint64_t allocated_bytes = 1 << 20) {
+    builder.header().threads_peak = threads;
+    builder.header().peak_live_bytes = 1 << 20;
+    uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = allocated_bytes, .freed_count = 1, .freed_bytes = allocated_bytes});
+    builder.at<StackRecord>(id).peak_live_bytes = 50;
+    stripes = builder.shared(id);
+    builder.at<SharedCounters>(stripes).max_request = 100;
+  }
+  uint64_t error() {
+    auto report = report_of(builder);
+    EXPECT_EQ(report.profile->coverage[kPeakErrorBytes], report.profile->sites[0].peak_error_bytes);
+    return report.profile->sites[0].peak_error_bytes;
+  }
+};
+
+TEST(AnalyzerProfile, SharedStacksBoundTheErrorOfThePeak) { EXPECT_EQ(SharedStack(4).error(), 300u + (5 + 3) * 16 * 100); }
+
+TEST(AnalyzerProfile, OnlyThreadsThatShareOneStripeAreMoreThanFour) {
+  SharedStack own(9), all(9), denied(9);
+  EXPECT_EQ(own.error(), 300u + (5 + 3) * 16 * 100);
+  all.builder.at<SharedCounters>(all.stripes).freed_count = 1;
+  EXPECT_EQ(all.error(), 800u + (5 + 8) * 16 * 100);
+  denied.builder.header().coverage[kSharedDenied] = 1;
+  EXPECT_EQ(denied.error(), 800u + (5 + 8) * 16 * 100);
+}
+
+TEST(AnalyzerProfile, APeakIsNeverAboveTheProcessNorAboveAllThatWasAllocated) {
+  EXPECT_EQ(SharedStack(4, 1000).error(), 1000u - 50);
+  SharedStack shared(4);
+  shared.builder.header().peak_live_bytes = 2000;
+  EXPECT_EQ(shared.error(), 2000u - 50);
+  shared.builder.header().live_slack_bytes = 500;
+  EXPECT_EQ(shared.error(), 2500u - 50);
 }
 
 }  // namespace

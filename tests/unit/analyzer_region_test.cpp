@@ -63,12 +63,15 @@ TEST(AnalyzerRegion, AddsAllStripesOfSharedCounters) {
   RegionBuilder builder;
   uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 10});
   uint32_t shared = builder.shared(id);
-  for (uint32_t i = 0; i < kStripes; ++i) builder.at<SharedCounters>(shared + i) = {100, 1000, 10, 100, 64 + i, {}};
+  for (uint32_t i = 0; i < kStripes; ++i) builder.at<SharedCounters>(shared + i) = {100, 1000, 10, 100, 64 + i, 0, 0, {}};
   auto entry = Region::parse(builder.used()).stacks().at(0);
   EXPECT_EQ(entry.allocated_count, 1 + 100u * kStripes);
   EXPECT_EQ(entry.allocated_bytes, 10 + 1000u * kStripes);
   EXPECT_EQ(entry.freed_bytes, 100u * kStripes);
   EXPECT_EQ(entry.max_request_shared, 64u + kStripes - 1);
+  EXPECT_TRUE(entry.any_thread_shares);
+  builder.at<SharedCounters>(shared) = {};
+  EXPECT_FALSE(Region::parse(builder.used()).stacks().at(0).any_thread_shares) << "the other stripes are a thread's each";
 }
 
 TEST(AnalyzerRegion, LineIdsOfAForkedChildBeginAboveItsParents) {
