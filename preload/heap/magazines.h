@@ -21,14 +21,13 @@ struct Magazines {
   Round* top[kMagazines];     // what was kept last
   Round* limit[kMagazines];   // no more is kept when the top is not below
 };
-struct MagazineRoom : Magazines {
-  Round rounds[kMagazines][1 + kRounds];
-};
 
 // jemalloc's classes: 8, 16, then multiples of 16 up to 128, four to a doubling.
 struct MagazineTables {
   uint8_t of_size8[kMagazineMost / 8 + 1];   // which magazine, by (size + 7) / 8
   uint8_t most[kMagazines];
+  uint16_t floor[kMagazines];   // the round below its lowest one, in MagazineRoom
+  uint16_t rounds;              // of all
 };
 constexpr MagazineTables make_magazine_tables() {
   constexpr uint32_t kMostBytes = 1024;
@@ -37,6 +36,8 @@ constexpr MagazineTables make_magazine_tables() {
   for (uint32_t size = 8; size <= kMagazineMost; number++) {
     for (; index <= size / 8; index++) m.of_size8[index] = uint8_t(number);
     m.most[number] = uint8_t(size * kRounds < kMostBytes ? kRounds : kMostBytes / size);
+    m.floor[number] = m.rounds;
+    m.rounds = uint16_t(m.rounds + 1 + m.most[number]);
     uint32_t step = 16;
     while (step * 8 <= size) step *= 2;
     size += size == 8 ? 8 : step;
@@ -44,6 +45,9 @@ constexpr MagazineTables make_magazine_tables() {
   return m;
 }
 inline constexpr MagazineTables kMagazineTables = make_magazine_tables();
+struct MagazineRoom : Magazines {
+  Round all[kMagazineTables.rounds];
+};
 
 // Without a block: jemalloc must be asked.
 TIDEMARK_INLINE Round take_round(base::ThreadState& t, size_t bytes) {

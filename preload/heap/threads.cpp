@@ -30,11 +30,12 @@ constinit bool have_key = false;
 constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will be called again
 
 // What a thread needs besides its state: not in its own storage, for threads of a few pages have no place for it.
-struct Room {
-  stacks::Path path;
+struct alignas(stacks::kPage) Room {
   MagazineRoom magazines;
   Room* next_free;
+  stacks::Path path;
 };
+static_assert(offsetof(Room, path) == stacks::kPathBegins && sizeof(Room) % stacks::kPage == 0);
 constexpr uint32_t kRoomsAtOnce = 4;
 constinit Room* free_rooms = nullptr;
 
@@ -58,8 +59,7 @@ void take_room(base::ThreadState& t) {
 void give_back_room(base::ThreadState& t) {
   if (!t.path) return;
   empty_magazines();
-  auto* room = reinterpret_cast<Room*>(t.path);
-  static_assert(offsetof(Room, path) == 0);
+  auto* room = reinterpret_cast<Room*>(reinterpret_cast<char*>(t.path) - offsetof(Room, path));
   room->path.count = 0;
   t.path = nullptr;
   have_no_magazines(t);

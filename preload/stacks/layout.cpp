@@ -41,8 +41,8 @@ bool lay_out(const Caller& caller, Layout& layout) {
   if (!path || !path->count || path->frames[path->count - 1].sp != caller.sp) return false;
   Distances returns, chained, values;
   for (uint32_t i = path->count - 1; i--;) {
-    address led = path->returns_at[i];
-    if (TIDEMARK_LIKELY(!(path->returns[i] & kLookCloser))) {
+    address led = path->returns[i].at;
+    if (TIDEMARK_LIKELY(!(path->returns[i].pc & kLookCloser))) {
       if (!returns.add(led, caller.sp)) return false;
       continue;
     }

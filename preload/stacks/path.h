@@ -5,6 +5,8 @@
 // it reads: the return address, where rbp is saved, where a realigned frame's start is. If all these words, of a frame and all outside of it,
 // are what they were, whoever comes to this frame with the same pc, sp and, if that matters, rbp, would take the same steps as then.
 #pragma once
+#include <cstddef>
+
 #include "preload/base/common.h"
 #include "preload/base/thread_state.h"
 
@@ -32,20 +34,29 @@ inline constexpr uint32_t kMostPathFrames = 255;
 inline constexpr uint64_t kLookCloser = uint64_t{1} << 63;   // no bit of a pc
 
 inline constexpr uint32_t kRecent = 256, kMaxDepth = 512, kMostWalkedFrames = kMaxDepth + kMostPathFrames;
+struct Recent {
+  uint64_t hash;
+  uint32_t stack, epoch;
+};
+struct Return {
+  address at;    // where a frame's pc is found by who returns to it, just inside of its sp
+  uint64_t pc;   // | kLookCloser: the next one inwards reads more than that word
+};
+
+// Where in a page a path begins, behind what else a thread has: so that what is touched where stacks are of ordinary depth lies in four pages.
+inline constexpr uint32_t kPage = 4096, kPathBegins = 2944;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
 struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
-  uint32_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
-  address returns_at[kMostPathFrames];   // of each frame: where its pc is found by who returns to it, just inside of its sp
-  uint64_t returns[kMostPathFrames];     // its pc; | kLookCloser: the next one inwards reads more than that word
-  Frame frames[kMostPathFrames];
-  struct {
-    uint64_t hash;
-    uint32_t stack, epoch;
-  } recent[kRecent];                 // stacks found of late, by the hash of their innermost frame
-  Frame walked[kMostWalkedFrames];   // the walk under way, from its innermost frame on; the path's that share a node with them behind
+  uint64_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
+  Recent recent[kRecent];              // stacks found of late, by the hash of their innermost frame
+  Return returns[kMostPathFrames];     // of each frame
+  char unused[3 * kPage - kPathBegins - 24 - sizeof(recent) - sizeof(returns)];
+  Frame frames[kMostPathFrames + 1];   // the last one is not used
+  Frame walked[kMostWalkedFrames];     // the walk under way, from its innermost frame on; the path's that share a node with them behind
 };
+static_assert((kPathBegins + offsetof(Path, frames)) % kPage == 0 && (kPathBegins + offsetof(Path, walked)) % kPage == 0);
 
 // How many frames of the path, from the outermost on, the present stack still has if it comes to them. sp: the hook's caller's, within the thread's
 // own stack.

@@ -134,8 +134,8 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
 
 // Whether the frame that is entered like this is one of the path's. Frames themselves, a line each, are looked at only where all else is right.
 TIDEMARK_INLINE bool meets_path(const Path& p, uint32_t& left, address pc, address sp, address rbp) {
-  while (left && p.returns_at[left - 1] + 8 < sp) left--;
-  if (!left || p.returns_at[left - 1] + 8 != sp || (p.returns[left - 1] ^ pc) & (kLookCloser - 1)) return false;
+  while (left && p.returns[left - 1].at + 8 < sp) left--;
+  if (!left || p.returns[left - 1].at + 8 != sp || (p.returns[left - 1].pc ^ pc) & (kLookCloser - 1)) return false;
   const Frame& f = p.frames[left - 1];
   return !((f.word ^ pc) << 16) && (!f.needs_rbp || f.rbp == rbp);
 }

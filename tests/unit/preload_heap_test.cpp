@@ -131,6 +131,24 @@ TEST_F(CoreTest, ManyThreadsOnOneStackLoseNothing) {
   EXPECT_GE(record(s).peak_live_bytes, uint64_t(live.bytes)) << "a large one is looked at when it comes";
 }
 
+TEST_F(CoreTest, WhatAThreadOfOrdinaryDepthTouchesLiesInFourPages) {
+  heap::attach_thread();
+  const base::ThreadState& t = base::thread_state;
+  ASSERT_NE(nullptr, t.path);
+  std::set<uintptr_t> pages;
+  auto touch = [&](const auto& first, const auto& last) {
+    for (auto page = reinterpret_cast<uintptr_t>(&first) / 4096; page <= (reinterpret_cast<uintptr_t>(&last + 1) - 1) / 4096; page++) pages.insert(page);
+  };
+  constexpr uint32_t kDeep = 60;
+  const auto* magazines = static_cast<const heap::MagazineRoom*>(t.magazines);
+  touch(*magazines, *magazines);
+  touch(t.path->count, t.path->recent[stacks::kRecent - 1]);
+  touch(t.path->returns[0], t.path->returns[kDeep - 1]);
+  touch(t.path->frames[0], t.path->frames[kDeep - 1]);
+  touch(t.path->walked[0], t.path->walked[kDeep - 1]);
+  EXPECT_EQ(4u, pages.size());
+}
+
 // Threads that live at the same time, one doing something at a time.
 class Threads {
  public:
