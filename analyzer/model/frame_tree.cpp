@@ -6,6 +6,8 @@ using namespace format;
 
 namespace {
 
+// Most frames have one child or two, which came next and lie near: a list finds them without waiting for a line of a table.
+constexpr uint8_t kMostListed = 4;
 constexpr FrameTree::Id kInProgress = UINT32_MAX, kNotYet = UINT32_MAX - 1;
 
 uint16_t rule_kind(const Node& node) { return node.rule & 0xff; }
@@ -21,7 +23,7 @@ size_t FrameTree::KeyHash::operator()(const Key& key) const {
 FrameTree::FrameTree(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
   // Of a cut file the last page may be there in part.
   of_node_.resize((region.used_pages() - region.missing_pages() + 1) * kLinesPerPage, {kNotYet});
-  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({end, end, kNoModule, false, false, false, 0});
+  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({.caller = end, .end = end, .module = kNoModule, .signal = false, .guessed = false, .interrupts = false, .offset = 0});
   for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
 }
 
@@ -76,13 +78,34 @@ FrameTree::Reached FrameTree::append_frame(Reached caller, uint64_t pc, uint32_t
   if (instance && is_shim_[instance->file]) return {caller.id, true};
 
   Key key{caller.id, instance ? instance->file : kNoModule, instance ? pc - instance->bias : pc};
-  auto [place, added] = known_.emplace(key, Id(entries_.size()));
+  if (Id known = find(key)) return {known};
   bool signal = rule == kRuleSignal;
   // What a signal interrupted is the next frame, unless that was left out.
   bool interrupts = signal && !caller.inside_shim;
-  if (added)
-    entries_.push_back({caller.id, entries_[caller.id].end, key.module, signal, rule == kRuleGuess, interrupts, key.offset});
-  return {place->second};
+  insert(key, {.caller = caller.id, .end = entries_[caller.id].end, .module = key.module, .signal = signal, .guessed = rule == kRuleGuess,
+               .interrupts = interrupts, .offset = key.offset});
+  return {Id(entries_.size() - 1)};
+}
+
+FrameTree::Id FrameTree::find(const Key& key) const {
+  for (Id id = entries_[key.caller].first_child; id != 0; id = entries_[id].next_sibling)
+    if (entries_[id].module == key.module && entries_[id].offset == key.offset) return id;
+  if (entries_[key.caller].listed < kMostListed) return 0;
+  auto place = known_.find(key);
+  return place == known_.end() ? 0 : place->second;
+}
+
+void FrameTree::insert(const Key& key, Entry entry) {
+  Id id = Id(entries_.size());
+  Entry& caller = entries_[key.caller];
+  if (caller.listed < kMostListed) {
+    entry.next_sibling = caller.first_child;
+    caller.first_child = id;
+    caller.listed++;
+  } else {
+    known_.emplace(key, id);
+  }
+  entries_.push_back(entry);
 }
 
 std::vector<Frame> FrameTree::frames(Id leaf) const {

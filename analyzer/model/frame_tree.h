@@ -45,7 +45,9 @@ class FrameTree {
     uint32_t module;
     bool signal, guessed;
     bool interrupts;  // its caller was interrupted, rather than called it
+    uint8_t listed = 0;  // children in the list below
     uint64_t offset;
+    Id first_child = 0, next_sibling = 0;  // 0: none
   };
   struct Key {
     Id caller;
@@ -63,6 +65,9 @@ class FrameTree {
     bool inside_shim = false;  // one of the shim's own lies further in, and was left out
   };
 
+  Id find(const Key& key) const;  // 0: it is not there
+  void insert(const Key& key, Entry entry);
+
   Reached node_leaf(uint32_t leaf);
   Reached append_node(Reached caller, const format::Node& node);
   Reached append_frame(Reached caller, uint64_t pc, uint32_t generation, uint16_t rule);
@@ -71,7 +76,7 @@ class FrameTree {
   const ModuleMap& modules_;
   std::vector<bool> is_shim_;  // by module file
   std::vector<Entry> entries_;
-  absl::flat_hash_map<Key, Id, KeyHash> known_;
+  absl::flat_hash_map<Key, Id, KeyHash> known_;  // what is in no list
   std::vector<Reached> of_node_;  // by line of the region, as far as it has nodes
 };
 

@@ -239,6 +239,16 @@ TEST(AnalyzerProfile, AgeOfTheOldestLiveBlock) {
   EXPECT_TRUE(not_walked->is_bound);
 }
 
+TEST(AnalyzerProfile, EqualStacksAreOneHoweverManyFramesTheirCallerCalled) {
+  RegionBuilder builder;
+  constexpr uint64_t kMany = 20;
+  for (int twice = 0; twice < 2; ++twice)
+    for (uint64_t i = 0; i < kMany; ++i) builder.stack(builder.path({0x1000 + 16 * i, 0x9000}), {.allocated_count = 1, .allocated_bytes = 8});
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), kMany);
+  for (const model::Site& site : report.profile->sites) EXPECT_EQ(site.records, 2u);
+}
+
 TEST(AnalyzerProfile, PeakIsAtLeastWhatIsLive) {
   RegionBuilder builder;
   builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 800});
