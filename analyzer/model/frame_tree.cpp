@@ -23,7 +23,7 @@ size_t FrameTree::KeyHash::operator()(const Key& key) const {
 FrameTree::FrameTree(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
   // Of a cut file the last page may be there in part.
   of_node_.resize((region.used_pages() - region.missing_pages() + 1) * kLinesPerPage, {kNotYet});
-  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({.caller = end, .end = end, .module = kNoModule, .signal = false, .guessed = false, .interrupts = false, .offset = 0});
+  for (Id end : {kRoot, kCut, kLost}) entries_.push_back({.caller = end, .end = end});
   for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
 }
 
@@ -82,9 +82,8 @@ FrameTree::Reached FrameTree::append_frame(Reached caller, uint64_t pc, uint32_t
   bool signal = rule == kRuleSignal;
   // What a signal interrupted is the next frame, unless that was left out.
   bool interrupts = signal && !caller.inside_shim;
-  insert(key, {.caller = caller.id, .end = entries_[caller.id].end, .module = key.module, .signal = signal, .guessed = rule == kRuleGuess,
-               .interrupts = interrupts, .offset = key.offset});
-  return {Id(entries_.size() - 1)};
+  return {insert({.caller = caller.id, .end = entries_[caller.id].end, .module = key.module, .signal = signal, .guessed = rule == kRuleGuess,
+                  .interrupts = interrupts, .offset = key.offset})};
 }
 
 FrameTree::Id FrameTree::find(const Key& key) const {
@@ -95,17 +94,18 @@ FrameTree::Id FrameTree::find(const Key& key) const {
   return place == known_.end() ? 0 : place->second;
 }
 
-void FrameTree::insert(const Key& key, Entry entry) {
+FrameTree::Id FrameTree::insert(Entry entry) {
   Id id = Id(entries_.size());
-  Entry& caller = entries_[key.caller];
+  Entry& caller = entries_[entry.caller];
   if (caller.listed < kMostListed) {
     entry.next_sibling = caller.first_child;
     caller.first_child = id;
     caller.listed++;
   } else {
-    known_.emplace(key, id);
+    known_.emplace(Key{entry.caller, entry.module, entry.offset}, id);
   }
   entries_.push_back(entry);
+  return id;
 }
 
 std::vector<Frame> FrameTree::frames(Id leaf) const {

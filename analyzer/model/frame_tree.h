@@ -42,11 +42,11 @@ class FrameTree {
   struct Entry {
     Id caller;
     Id end;
-    uint32_t module;
-    bool signal, guessed;
-    bool interrupts;  // its caller was interrupted, rather than called it
-    uint8_t listed = 0;  // children in the list below
-    uint64_t offset;
+    uint32_t module = kNoModule;
+    bool signal = false, guessed = false;
+    bool interrupts = false;  // its caller was interrupted, rather than called it
+    uint8_t listed = 0;       // children in the list that begins with first_child
+    uint64_t offset = 0;
     Id first_child = 0, next_sibling = 0;  // 0: none
   };
   struct Key {
@@ -66,7 +66,7 @@ class FrameTree {
   };
 
   Id find(const Key& key) const;  // 0: it is not there
-  void insert(const Key& key, Entry entry);
+  Id insert(Entry entry);
 
   Reached node_leaf(uint32_t leaf);
   Reached append_node(Reached caller, const format::Node& node);

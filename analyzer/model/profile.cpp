@@ -144,9 +144,9 @@ void bound_peak_errors(Profile& profile) {
 
 void read_coverage(const Header& header, Profile& profile) {
   std::copy_n(header.coverage, profile.coverage.size(), profile.coverage.begin());
-  uint64_t& peak_error = profile.coverage[kPeakErrorBytes];
-  peak_error = profile.totals.peak_error_bytes;
+  uint64_t peak_error = profile.totals.peak_error_bytes;
   for (const Site& site : profile.sites) peak_error = std::max(peak_error, site.peak_error_bytes);
+  profile.coverage[kPeakErrorBytes] = peak_error;
 }
 
 // What is live at the end was live at once; between two looks at a shared stack it may have grown past the peak seen.

@@ -1,5 +1,5 @@
 // Every kind of loss, and the counters that tell how far a report can be trusted. One table: the enum, the JSON key and the
-// sentence in the text report come from it. "0 when none" holds for all rows of TIDEMARK_LOSSES.
+// sentence in the text report come from it. "0 when none" holds for all rows of TIDEMARK_LOSSES. How low peaks may be, the reader works out (missed_peak).
 #pragma once
 #include <cstdint>
 

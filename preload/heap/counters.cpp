@@ -45,7 +45,7 @@ struct Stripe {
   bool own;
 };
 Stripe stripe_among(SharedCounters* stripes) {
-  SharedCounters* c = stripes + 1 + (base::thread_state.owner & 0xffff) % (kStripes - 1);   // threads that live have other slots
+  SharedCounters* c = stripes + 1 + slot_number(base::thread_state.owner) % (kStripes - 1);
   if (owns(c->owner) || take_over(c->owner)) return {c, true};
   return {stripes, false};
 }
@@ -61,31 +61,31 @@ bool rises(SharedCounters& c, int64_t live, uint64_t bytes) {
   return true;
 }
 
+// True, of each of these: the peak is to be looked at. `shared`: where what is known of it lies; nullptr: nobody else adds, so that a look is cheap.
 template <class Counters>
-bool allocate_alone(Counters& c, SharedCounters* seen, uint64_t bytes) {
+bool count_exclusively(Counters& c, SharedCounters* shared, uint64_t bytes) {
   auto live = int64_t(c.allocated_bytes - c.freed_bytes);
   c.allocated_count++;
   c.allocated_bytes += bytes;
-  return !seen || rises(*seen, live, bytes);
+  return !shared || rises(*shared, live, bytes);
 }
-bool allocate_together(SharedCounters& c, uint64_t bytes) {
+bool count_atomically(SharedCounters& c, uint64_t bytes) {
   uint64_t before = __atomic_fetch_add(&c.allocated_count, 1, __ATOMIC_RELAXED);
   add(c.allocated_bytes, bytes);
   if (c.max_request < bytes) raise(c.max_request, bytes);
   return bytes >= kPeakAtOnce || before % kPeakEvery == 0;
 }
 template <class Counters>
-void free_together(Counters& c, uint64_t bytes) {
+void count_free_atomically(Counters& c, uint64_t bytes) {
   add(c.freed_count, 1);
   add(c.freed_bytes, bytes);
 }
 
-// Where the calling thread's share of the stack is counted. True: the peak is to be looked at.
-bool allocate_by_whose(StackRecord& s, uint64_t bytes) {
-  if (owns(s.owner) || take_over(s.owner)) return allocate_alone(s, s.shared ? base::line<SharedCounters>(s.shared) : nullptr, bytes);
+bool count_by_owner(StackRecord& s, uint64_t bytes) {
+  if (owns(s.owner) || take_over(s.owner)) return count_exclusively(s, s.shared ? base::line<SharedCounters>(s.shared) : nullptr, bytes);
   if (SharedCounters* stripes = stripes_of(&s)) {
     Stripe mine = stripe_among(stripes);
-    return mine.own ? allocate_alone(*mine.counters, mine.counters, bytes) : allocate_together(*mine.counters, bytes);
+    return mine.own ? count_exclusively(*mine.counters, mine.counters, bytes) : count_atomically(*mine.counters, bytes);
   }
   add(s.allocated_count, 1);   // against the owner's plain adds: one of them may be lost (counted as shared_denied)
   add(s.allocated_bytes, bytes);
@@ -112,7 +112,7 @@ void raise_peak(StackRecord* s) {
 }
 
 __attribute__((noinline)) void count_allocation_slowly(StackRecord* s, uint32_t id, uint64_t bytes) {
-  if (allocate_by_whose(*s, bytes)) raise_peak(s);
+  if (count_by_owner(*s, bytes)) raise_peak(s);
   uint32_t tick = base::header().tick;
   if (s->last_tick != tick) s->last_tick = tick;   // a store would take the line from its owner
   if (id == base::header().overflow_stack) count_overflow(bytes);
@@ -120,9 +120,9 @@ __attribute__((noinline)) void count_allocation_slowly(StackRecord* s, uint32_t 
 
 __attribute__((noinline)) void count_free_slowly(StackRecord* s, uint64_t bytes) {
   SharedCounters* stripes = stripes_of(s);
-  if (!stripes) return free_together(*s, bytes);
+  if (!stripes) return count_free_atomically(*s, bytes);
   Stripe mine = stripe_among(stripes);
-  if (!mine.own) return free_together(*mine.counters, bytes);
+  if (!mine.own) return count_free_atomically(*mine.counters, bytes);
   mine.counters->freed_count++;
   mine.counters->freed_bytes += bytes;
 }

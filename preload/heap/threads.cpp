@@ -30,12 +30,12 @@ constinit bool have_key = false;
 constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will be called again
 
 // What a thread needs besides its state: not in its own storage, for threads of a few pages have no place for it.
-struct alignas(stacks::kPage) Room {
+struct alignas(format::kPageBytes) Room {
   MagazineRoom magazines;
   Room* next_free;
   stacks::Path path;
 };
-static_assert(offsetof(Room, path) == stacks::kPathBegins && sizeof(Room) % stacks::kPage == 0);
+static_assert(offsetof(Room, path) == stacks::kPathBegins && sizeof(Room) % format::kPageBytes == 0);
 constexpr uint32_t kRoomsAtOnce = 4;
 constinit Room* free_rooms = nullptr;
 

@@ -18,8 +18,10 @@ struct Slot {
 TIDEMARK_OWN Slot* slots;        // [kMaxThreads]
 TIDEMARK_OWN bool many_threads;   // more than one slot was ever taken in this session
 
+// Of an owner's number: the slot it has, which no other one has while it lives.
+inline uint32_t slot_number(uint32_t owner) { return owner & 0xffff; }
 inline bool owner_alive(uint32_t owner) {
-  return __atomic_load_n(&slots[owner & 0xffff].generation, __ATOMIC_ACQUIRE) == owner >> 16;
+  return __atomic_load_n(&slots[slot_number(owner)].generation, __ATOMIC_ACQUIRE) == owner >> 16;
 }
 
 // Once; false: no memory.

@@ -2,8 +2,6 @@
 
 #include <atomic>
 
-#include "preload/format/region.h"
-
 namespace tidemark::stacks {
 namespace {
 constinit std::atomic<uint32_t> epoch{1};

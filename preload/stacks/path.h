@@ -9,6 +9,7 @@
 
 #include "preload/base/common.h"
 #include "preload/base/thread_state.h"
+#include "preload/format/region.h"
 
 namespace tidemark::stacks {
 
@@ -44,19 +45,19 @@ struct Return {
 };
 
 // Where in a page a path begins, behind what else a thread has: so that what is touched where stacks are of ordinary depth lies in four pages.
-inline constexpr uint32_t kPage = 4096, kPathBegins = 2944;
+inline constexpr uint32_t kPathBegins = 2944;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
 struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
-  uint64_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
+  uint32_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
   Recent recent[kRecent];              // stacks found of late, by the hash of their innermost frame
   Return returns[kMostPathFrames];     // of each frame
-  char unused[3 * kPage - kPathBegins - 24 - sizeof(recent) - sizeof(returns)];
-  Frame frames[kMostPathFrames + 1];   // the last one is not used
+  char unused[3 * format::kPageBytes - kPathBegins - 24 - sizeof(recent) - sizeof(returns)];
+  Frame frames[kMostPathFrames + 1];   // one more, so that the next array begins with a page, too
   Frame walked[kMostWalkedFrames];     // the walk under way, from its innermost frame on; the path's that share a node with them behind
 };
-static_assert((kPathBegins + offsetof(Path, frames)) % kPage == 0 && (kPathBegins + offsetof(Path, walked)) % kPage == 0);
+static_assert((kPathBegins + offsetof(Path, frames)) % format::kPageBytes == 0 && (kPathBegins + offsetof(Path, walked)) % format::kPageBytes == 0);
 
 // How many frames of the path, from the outermost on, the present stack still has if it comes to them. sp: the hook's caller's, within the thread's
 // own stack.
