@@ -39,7 +39,7 @@ constinit bool purge_wanted = false;   // of the errand under way
 constinit PurgeReason purge_reason = PurgeReason::kInterval;
 constinit std::atomic<bool> purge_asked{false};
 constinit std::atomic<uint64_t> rss_of_sample{0};
-constinit Budget pss_budget(200);
+constinit Budget pss_budget(400);
 constinit uint32_t cgroup_age = 0;   // samples since it was looked for
 
 // Takes as long as there are pages.

@@ -26,7 +26,7 @@ namespace {
 
 constexpr int64_t kInterval = 10'000'000'000;
 constexpr uint64_t kFar = 16;   // a sixteenth of RSS
-constinit Budget budget(200);
+constinit Budget budget(400);
 constinit int64_t next = 0;   // CLOCK_MONOTONIC
 constinit heap::StackBounds own_stacks[2]{};
 

@@ -6,7 +6,7 @@ namespace tidemark::keeper {
 
 // Measures at once. Takes time in proportion to the heap's pages and to the number of mappings. From an errand.
 bool measure_ledger();   // false: it could not be
-// The same, every ten seconds, or sooner where `rss` is far from the last one's; but not so often that it costs more than half a percent of a processor.
+// The same, every ten seconds, or sooner where `rss` is far from the last one's; but not so often that it costs more than a quarter of a percent of a processor.
 bool measure_ledger_now_and_then(int64_t now, uint64_t rss);   // false: not now
 // The calling thread is one of ours: its stack counts as tidemark's. slot: 0 keeper, 1 errands.
 void note_own_stack(uint32_t slot);
