@@ -3,6 +3,8 @@
 #include <sched.h>
 
 #include <atomic>
+#include <cstddef>
+#include <cstring>
 
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"
@@ -150,45 +152,62 @@ __attribute__((noinline)) bool find_whole_rule(address pc, uint32_t& plain, Rule
   return true;
 }
 
-// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met.
-TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c) {
+// What a plain frame has from Frame::node on, as two numbers, of which each is written by one store: compilers make ten of them.
+struct PlainTail {
+  uint64_t node_and_generation, rule_and_flags;
+};
+constexpr size_t kTailBegins = offsetof(Frame, node);
+static_assert(offsetof(Frame, generation) == kTailBegins + 4 && offsetof(Frame, rule) == kTailBegins + 8 && offsetof(Frame, uses_rbp) == kTailBegins + 12 &&
+              offsetof(Frame, fixed) == kTailBegins + 15 && sizeof(Frame) == kTailBegins + sizeof(PlainTail));
+constexpr uint64_t kFixed = uint64_t{1} << 56, kUsesRbp = uint64_t{1} << 32;
+
+// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met. `rule`: c's, which
+// has no whole one where it is plain; afterwards it has.
+TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
   static_assert(kPlainWords * 8 == kLargeFrame);
   address last = base::thread_state.last_word;
   const Path& path = *w.path;
-  Frame* frames = w.frames;
-  const uint32_t generation = w.generation;
-  uint32_t left = w.left, n = w.count, rule = plain_rule(c.rule);
+  Frame *f = w.frames + w.count, *most = w.frames + kMinDepth;
+  PlainTail tail{uint64_t{w.generation} << 32, 0};
+  uint32_t left = w.left;
   auto end = [&](bool met) {
-    if (rule) c.rule = whole_rule(rule);
-    w.count = n, w.left = left, w.met = met;
+    if (rule && !met) c.rule = whole_rule(rule);
+    w.count = uint32_t(f - w.frames), w.left = left, w.met = met;
     return met;
   };
-  while (rule && n < kMinDepth) {
-    bool by_rbp = rule & kPlainByRbp;
-    address cfa = by_rbp ? c.rbp + 16 : c.sp + uint64_t{rule & 0xff} * 8, bytes = cfa - c.sp;
-    if (TIDEMARK_UNLIKELY(cfa - 8 > last || (by_rbp && bytes - 16 >= kLargeFrame - 16))) return end(false);
-    address rbp_at = 0, rbp = c.rbp;
-    uint32_t below = rule >> 8 & 31;
-    if (below) {
-      rbp_at = cfa - uint64_t{below} * 8;
-      rbp = base::load(rbp_at);
+  while (rule && f < most) {
+    address cfa, rbp_at = 0, rbp = c.rbp;
+    if (rule & kPlainByRbp) {
+      if (TIDEMARK_UNLIKELY(rbp - c.sp >= kLargeFrame - 16)) return end(false);
+      cfa = rbp + 16;
+      rbp_at = rbp;
+      tail.rule_and_flags = kRuleFramePointerGroup | kUsesRbp | kFixed;
+    } else {
+      uint64_t below = rule >> 8 & 31;
+      cfa = c.sp + uint64_t{rule & 0xff} * 8;
+      if (below) rbp_at = cfa - below * 8;
+      tail.rule_and_flags = (-below << 8 & 0xff00) | kFixed;
     }
+    if (TIDEMARK_UNLIKELY(cfa - 8 > last)) return end(false);
+    if (rbp_at) rbp = base::load(rbp_at);
     address pc = base::load(cfa - 8);
     uint32_t next = recent_rule(pc);
     Rule whole = 0;
     if (TIDEMARK_UNLIKELY(!next) && !find_whole_rule(pc, next, whole)) return end(false);
-    frames[n++] = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | bytes / 8 << 48, .sum = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-                   .generation = generation, .rule = by_rbp ? uint16_t(kRuleFramePointerGroup) : uint16_t(uint8_t(-int(below)) << 8), .large = false,
-                   .after_signal = false, .uses_rbp = by_rbp, .needs_rbp = false, .group = 0, .fixed = true};
+    f->sp = c.sp, f->rbp = c.rbp;
+    f->word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48;
+    f->rbp_at = rbp_at, f->cfa_at = 0;
+    memcpy(reinterpret_cast<char*>(f) + kTailBegins, &tail, sizeof(tail));
+    f++;
     c = {whole, pc, cfa, rbp};
     rule = next;
     if (meets_path(path, left, pc, cfa, rbp)) return end(true);
   }
   return end(false);
 }
-__attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c) {
+__attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c, uint32_t rule) {
   Cursor own = c;   // nobody else knows its address, so it is in registers
-  bool met = go_on_plainly(w, own);
+  bool met = go_on_plainly(w, own, rule);
   c = own;
   return met;
 }
@@ -197,10 +216,12 @@ __attribute__((noinline)) bool collect_plain(Walked& w, Cursor& c) {
 void collect(Walked& w, const Caller& caller, bool ask_joins) {
   if (w.path && meets_path(w, caller.pc, caller.sp, caller.rbp)) return;
   bool signal = false;
-  uint32_t recent = recent_rule(caller.pc), joins = 0;
-  Cursor c{recent ? whole_rule(recent) : rule_of(caller.pc), caller.pc, caller.sp, caller.rbp};
-  for (;;) {
-    if (!ask_joins && !signal && collect_plain(w, c)) return;
+  uint32_t plain = recent_rule(caller.pc), joins = 0;
+  Rule whole = 0;
+  if (TIDEMARK_UNLIKELY(!plain) && !find_whole_rule(caller.pc, plain, whole)) whole = rule_of(caller.pc);
+  Cursor c{plain && ask_joins ? whole_rule(plain) : whole, caller.pc, caller.sp, caller.rbp};
+  for (;; plain = plain_rule(c.rule)) {
+    if (!ask_joins && !signal && collect_plain(w, c, plain)) return;
     if (!add_frame(w, c, joins, signal)) return;
     if (signal) continue;
     if (w.path && meets_path(w, c.pc, c.sp, c.rbp)) return;

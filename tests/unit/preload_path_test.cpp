@@ -210,14 +210,16 @@ TEST_F(HandMade, EveryReturnAddressIsCompared) {
 TEST_F(HandMade, TheMarkOfACloserLookIsNoPartOfAReturnAddress) {
   for (bool closer : {false, true}) {
     auto realigned = [](Frame& f, uint32_t i) {
-      if (i == 2) f.cfa_at = f.sp + 8;
+      if (i) f.cfa_at = f.sp + 8;
     };
-    if (closer) make(3, realigned);
-    else make(3);
-    put(sp_of(2) + 8, sp_of(1));
-    ASSERT_EQ(3u, still_there(path_, sp_of(2)));
-    put(sp_of(1) - 8, 0x1001 | kLookCloser);
-    EXPECT_EQ(2u, still_there(path_, sp_of(2))) << closer;
+    for (uint32_t changed = 0; changed + 1 < kFrames; changed++) {
+      if (closer) make(kFrames, realigned);
+      else make(kFrames);
+      for (uint32_t i = 1; i < kFrames; i++) put(sp_of(i) + 8, sp_of(i - 1));
+      ASSERT_EQ(kFrames, still_there(path_, sp_of(kFrames - 1)));
+      put(sp_of(changed) - 8, (0x1000 + changed) | kLookCloser);
+      EXPECT_EQ(changed + 1, still_there(path_, sp_of(kFrames - 1))) << closer;
+    }
   }
 }
 
