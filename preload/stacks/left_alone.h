@@ -9,7 +9,7 @@
 
 namespace tidemark::stacks {
 
-inline constexpr uint32_t kLeftAlone = 4096;
+inline constexpr uint32_t kLeftAlone = 8192;
 TIDEMARK_OWN std::atomic<uint16_t> left_alone[kLeftAlone];   // by the place's key; 0: none
 
 inline std::atomic<uint16_t>& left_alone_at(uint64_t key) { return left_alone[key >> 33 & (kLeftAlone - 1)]; }

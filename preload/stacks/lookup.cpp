@@ -169,8 +169,8 @@ __attribute__((noinline)) uint32_t find_stack_in_turn(const Lookup& k, Place& pl
 
 // Now and then it is asked all the same: it may have become steady.
 __attribute__((noinline)) uint32_t find_left_alone(const Lookup& k) {
-  constexpr uint32_t kSeldom = 32;
-  if (++base::thread_state.victim % kSeldom == 0) return find_stack_otherwise(k);
+  const uint32_t seldom = is_off_quick_way(base::thread_state) ? 64 : 32;
+  if (++base::thread_state.victim % seldom == 0) return find_stack_otherwise(k);
   lean_off(base::thread_state);
   Sight sight;
   return find_without_place(k, sight);
