@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "preload/stacks/fingerprint.h"
@@ -213,6 +214,19 @@ TEST_P(PlacesTest, WhoIsMostlyWhereLayoutsChangeIsOffTheQuickWay) {
   EXPECT_GT(off, kRounds * 3 / 4);
   EXPECT_LE(off_at_the_end, kMostLeaning);
   EXPECT_FALSE(is_off_quick_way(t));
+}
+
+TEST_P(PlacesTest, OffTheQuickWayAHitTakesBackHalfAsMuch) {
+  base::ThreadState& t = base::thread_state;
+  Place p{};
+  p.meta = kSlow;
+  p.unsteady = 5;
+  note_hit(p);
+  EXPECT_EQ(3, p.unsteady);
+  address span = std::exchange(t.quick_span, 0);
+  note_hit(p);
+  EXPECT_EQ(2, p.unsteady);
+  t.quick_span = span;
 }
 
 TEST_P(PlacesTest, TheQuickWayIsForNearSlotsOnly) {
