@@ -159,7 +159,7 @@ struct PlainTail {
 constexpr size_t kTailBegins = offsetof(Frame, node);
 static_assert(offsetof(Frame, generation) == kTailBegins + 4 && offsetof(Frame, rule) == kTailBegins + 8 && offsetof(Frame, uses_rbp) == kTailBegins + 12 &&
               offsetof(Frame, fixed) == kTailBegins + 15 && sizeof(Frame) == kTailBegins + sizeof(PlainTail));
-constexpr uint64_t kFixed = uint64_t{1} << 56, kUsesRbp = uint64_t{1} << 32;
+constexpr uint64_t kFixedFlag = uint64_t{1} << 56, kUsesRbpFlag = uint64_t{1} << 32;
 
 // What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met. `rule`: c's, which
 // has no whole one where it is plain; afterwards it has.
@@ -181,12 +181,12 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
       if (TIDEMARK_UNLIKELY(rbp - c.sp >= kLargeFrame - 16)) return end(false);
       cfa = rbp + 16;
       rbp_at = rbp;
-      tail.rule_and_flags = kRuleFramePointerGroup | kUsesRbp | kFixed;
+      tail.rule_and_flags = kRuleFramePointerGroup | kUsesRbpFlag | kFixedFlag;
     } else {
       uint64_t below = rule >> 8 & 31;
       cfa = c.sp + uint64_t{rule & 0xff} * 8;
       if (below) rbp_at = cfa - below * 8;
-      tail.rule_and_flags = (-below << 8 & 0xff00) | kFixed;
+      tail.rule_and_flags = (-below << 8 & 0xff00) | kFixedFlag;
     }
     if (TIDEMARK_UNLIKELY(cfa - 8 > last)) return end(false);
     if (rbp_at) rbp = base::load(rbp_at);
