@@ -54,6 +54,11 @@ KnownStacks* grow(KnownStacks* old) {
 }
 }  // namespace
 
+void prefetch_known_stack(uint64_t fingerprint) {
+  const KnownStacks* t = known_stacks.load(std::memory_order_acquire);
+  __builtin_prefetch(&t->sets[uint32_t(fingerprint) & t->mask]);
+}
+
 void know_stack(uint64_t fingerprint, uint32_t stack, uint64_t all) {
   uint32_t low = uint32_t(fingerprint);
   if (!low) return;

@@ -39,10 +39,7 @@ TIDEMARK_INLINE uint32_t known_stack(uint64_t fingerprint) {
   uint64_t entry = __atomic_load_n(&set.entry[__builtin_ctz(found)], __ATOMIC_ACQUIRE);
   return (entry ^ fingerprint) >> 24 ? 0 : stack_in(entry);
 }
-inline void prefetch_known_stack(uint64_t fingerprint) {
-  const KnownStacks* t = known_stacks.load(std::memory_order_acquire);
-  __builtin_prefetch(&t->sets[uint32_t(fingerprint) & t->mask]);
-}
+void prefetch_known_stack(uint64_t fingerprint);
 // all: how many stacks there are by now; a few fingerprints each must do, for those of a layout that is gone stay until others need the room.
 void know_stack(uint64_t fingerprint, uint32_t stack, uint64_t all);
 

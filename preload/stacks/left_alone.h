@@ -25,6 +25,16 @@ inline void ask_again(uint64_t key) {
 // says, and on it again when the others have made up for them. Who was off for a short time only is more reluctant the next time: it takes twice as many.
 inline constexpr uint16_t kLeaning = 32, kMostLeaning = 64, kMostReluctance = 7;
 inline bool is_off_quick_way(const base::ThreadState& t) { return t.quick_span != t.stack_span; }
+
+// What a thread spends on places whose layouts change. Off the quick way walks are the rule: what they need is near, so they cost little more than asking
+// in vain does, and less is spent. Not in all threads: where walks are seldom, they are dear (README: murmur).
+struct Effort {
+  uint32_t takes_back;   // failures that a hit makes up for
+  uint32_t looks;        // of so many failures one is looked into
+  uint32_t asks;         // of so many look-ups at a place that is left alone, one asks it: it may have become steady. Powers of two
+};
+inline Effort effort_of(const base::ThreadState& t) { return is_off_quick_way(t) ? Effort{1, 4, 64} : Effort{2, 2, 32}; }
+
 inline void lean_off(base::ThreadState& t) {
   if (is_off_quick_way(t)) {
     if (t.leaning < kMostLeaning) t.leaning++;

@@ -167,10 +167,8 @@ __attribute__((noinline)) uint32_t find_stack_in_turn(const Lookup& k, Place& pl
   return stack;
 }
 
-// Now and then it is asked all the same: it may have become steady.
 __attribute__((noinline)) uint32_t find_left_alone(const Lookup& k) {
-  const uint32_t seldom = is_off_quick_way(base::thread_state) ? 64 : 32;
-  if (++base::thread_state.victim % seldom == 0) return find_stack_otherwise(k);
+  if (!(++base::thread_state.victim & (effort_of(base::thread_state).asks - 1))) return find_stack_otherwise(k);
   lean_off(base::thread_state);
   Sight sight;
   return find_without_place(k, sight);

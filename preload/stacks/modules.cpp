@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "preload/base/memory.h"
@@ -15,9 +16,6 @@
 
 namespace tidemark::stacks {
 using namespace format;
-
-constinit std::atomic<uint32_t> loader_generation{0};
-
 namespace {
 
 // A module of the program, alive or gone. `record` is its line in the region, 0 when there was no room.
@@ -31,6 +29,7 @@ struct Known {
 constexpr uint32_t kMax = 1 << 12;   // of which as many as may be loaded at a time; what has gone gives way
 constinit Known* known = nullptr;
 constinit std::atomic<uint32_t> known_count{0};
+constinit std::atomic<uint32_t> gone{0};   // the present loader generation: raised by an unloading, and for a module in a place that was used before
 constinit std::atomic<uint32_t> forgotten{0};   // the latest generation whose module gave way to another
 constinit base::SpinLock modules_lock;
 using Watch = void (*)(void*);
@@ -113,7 +112,7 @@ void forget_addresses(address start, address end) {
 
 // modules_lock is held.
 void close(Known& k) {
-  uint32_t now = loader_generation.load() + 1;
+  uint32_t now = gone.load() + 1;
   k.link_map = nullptr;
   k.dead = now;
   if (k.record) {
@@ -121,7 +120,7 @@ void close(Known& k) {
     m->dead_tick = base::header().tick;
     __atomic_store_n(&m->unloaded, now, __ATOMIC_RELEASE);
   }
-  loader_generation.store(now, std::memory_order_release);
+  gone.store(now, std::memory_order_release);
   base::header().loader_generation = now;
   forget_addresses(k.start, k.end);
 }
@@ -150,7 +149,7 @@ bool revive(const Module& m, const void* map) {
 uint32_t generation_of_new(const Module& m, bool had_rules) {
   bool used = had_rules || forgotten.load();
   for (uint32_t i = known_count.load(); i-- > 0 && !used;) used = overlap(known[i], m);
-  return used ? base::header().loader_generation = loader_generation.fetch_add(1) + 1 : 0;
+  return used ? base::header().loader_generation = gone.fetch_add(1) + 1 : 0;
 }
 
 // Where a new module is kept: a place that was never used, or that of the module that went first. nullptr: all are loaded.
@@ -221,6 +220,8 @@ TIDEMARK_COLD void note_link_map_freed(void* p) {
     if (known[i].link_map == p) return close(known[i]);
 }
 
+bool any_module_gone() { return gone.load(std::memory_order_acquire); }
+
 uint32_t generation_at(address pc) {
   if (TIDEMARK_LIKELY(!any_module_gone())) return 0;
   uint32_t last = forgotten.load(std::memory_order_acquire);
@@ -248,7 +249,7 @@ void copy_modules(const char* parent) {
     *record_of(k.record) = m;
     __atomic_store_n(&record_of(k.record)->state, 1, __ATOMIC_RELEASE);
   }
-  base::header().loader_generation = loader_generation.load();
+  base::header().loader_generation = gone.load();
 }
 
 void complete_modules() {

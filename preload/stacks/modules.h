@@ -5,8 +5,6 @@
 #pragma once
 #include <dlfcn.h>
 
-#include <atomic>
-
 #include "preload/base/common.h"
 #include "preload/format/region.h"
 
@@ -25,8 +23,7 @@ void note_link_map_freed(void* p);
 // Generation of a frame at pc: that of its module; of code without one, the last unloading that covered it; 0 where nothing else ever
 // lay. pc: on a stack that is being walked, so its module is loaded.
 uint32_t generation_at(address pc);
-TIDEMARK_OWN std::atomic<uint32_t> loader_generation;   // the present one: raised by an unloading, and for a module in a place that was used before
-inline bool any_module_gone() { return loader_generation.load(std::memory_order_acquire); }   // no: all generations are 0
+bool any_module_gone();   // no: all generations are 0
 
 // Child of fork: the same modules, noted anew in the child's region. `parent`: where the parent's region is mapped.
 void copy_modules(const char* parent);

@@ -1,10 +1,11 @@
 #include "preload/stacks/path.h"
 
+#include <atomic>
+
 namespace tidemark::stacks {
-
-constinit std::atomic<uint32_t> paths_epoch{1};
-
 namespace {
+constinit std::atomic<uint32_t> epoch{1};
+
 constexpr uint64_t kPc = kLookCloser - 1;
 
 // Whether a frame whose return address is what it was still leads to `outer`.
@@ -12,29 +13,19 @@ bool leads_to(const Frame& f, const Frame& outer) {
   if (outer.needs_rbp && f.rbp_at && base::load(f.rbp_at) != outer.rbp) return false;
   return !f.cfa_at || base::load(f.cfa_at) == outer.sp;
 }
-
-// Out of the loop, which so has room in two lines.
-__attribute__((noinline)) bool looked_at_closely(const Path& path, uint32_t i) {
-  uint64_t wanted = path.returns[i].pc;
-  return wanted & kLookCloser && base::load(path.returns[i].at) == (wanted & kPc) && leads_to(path.frames[i + 1], path.frames[i]);
-}
-TIDEMARK_INLINE bool is_there(const Path& path, uint32_t i) {
-  const Return& r = path.returns[i];
-  bool same = TIDEMARK_LIKELY(base::load(r.at) == r.pc) && TIDEMARK_LIKELY(!(r.pc & kLookCloser));
-  return same || looked_at_closely(path, i);
-}
 }  // namespace
 
 uint32_t still_there(const Path& path, address sp) {
   uint32_t n = path.count, i = 0;
   while (n && path.returns[n - 1].at + 8 < sp) n--;
   if (!n || path.epoch != path_epoch() || (path.end_at && base::load(path.end_at))) return 0;
-  n--;
-  while (i + 4 <= n)   // half the instructions of a loop over one frame
-    if (!is_there(path, i++) || !is_there(path, i++) || !is_there(path, i++) || !is_there(path, i++)) return i;
-  while (i < n)
-    if (!is_there(path, i++)) return i;
-  return n + 1;
+  for (n--; i < n; i++) {
+    uint64_t wanted = path.returns[i].pc, found = base::load(path.returns[i].at);
+    bool closer = wanted & kLookCloser;
+    if (TIDEMARK_LIKELY(found == wanted) && TIDEMARK_LIKELY(!closer)) continue;
+    if (!closer || found != (wanted & kPc) || !leads_to(path.frames[i + 1], path.frames[i])) break;
+  }
+  return i + 1;
 }
 
 void append(Path& path, const Frame* frames, uint32_t count) {
@@ -55,6 +46,7 @@ void append(Path& path, const Frame* frames, uint32_t count) {
   path.count = n;
 }
 
-void forget_paths() { paths_epoch.fetch_add(1); }
+void forget_paths() { epoch.fetch_add(1); }
+uint32_t path_epoch() { return epoch.load(std::memory_order_relaxed); }
 
 }  // namespace tidemark::stacks

@@ -5,7 +5,6 @@
 // it reads: the return address, where rbp is saved, where a realigned frame's start is. If all these words, of a frame and all outside of it,
 // are what they were, whoever comes to this frame with the same pc, sp and, if that matters, rbp, would take the same steps as then.
 #pragma once
-#include <atomic>
 #include <cstddef>
 
 #include "preload/base/common.h"
@@ -69,7 +68,6 @@ void append(Path& path, const Frame* frames, uint32_t count);
 
 // All paths are forgotten: a module went, or there is another store.
 void forget_paths();
-TIDEMARK_OWN std::atomic<uint32_t> paths_epoch;
-inline uint32_t path_epoch() { return paths_epoch.load(std::memory_order_relaxed); }
+uint32_t path_epoch();
 
 }  // namespace tidemark::stacks

@@ -243,7 +243,7 @@ void note_stack(const Caller& caller, uint64_t key, uint32_t stack, bool now, Si
   if (first) {   // a closer look is not free, and the next stack may be as the ones before
     uint8_t vain = first->vain.load(std::memory_order_relaxed);
     first->vain.store(vain + 1, std::memory_order_relaxed);
-    if (!now && !(is_off_quick_way(base::thread_state) ? (vain & 3) == 3 : vain & 1)) return note_failure(*first);
+    if (!now && (vain + 1) & (effort_of(base::thread_state).looks - 1)) return note_failure(*first);
   }
   Place* room = room_for(home, key);
   if (!first && !room) {

@@ -34,8 +34,7 @@ struct FarSlots {
   uint64_t slots[kFarSlots];
 };
 
-// Where layouts change all the time, to ask costs more than it gives: mostly not done from kUnsteady on. A hit takes back two failures; one in a thread
-// that is off the quick way: there walks are the rule, what they need is near, and they cost little more than asking in vain does.
+// Where layouts change all the time, to ask costs more than it gives: mostly not done from kUnsteady on. What a hit takes back: see Effort.
 inline constexpr uint8_t kUnsteady = 5, kMostUnsteady = 15;
 inline constexpr uint8_t kNoLayout = 255;   // what was seen here has none: a signal trampoline, too many frames
 inline constexpr uint8_t kSure = 8;
@@ -136,8 +135,8 @@ void settle_way(Place& p);   // after such a thing has changed
 inline bool is_steady(const Place& p, uint64_t meta) { return !(meta & kSlow) || !p.unsteady.load(std::memory_order_relaxed); }
 inline void note_hit(Place& p) {
   if (is_steady(p, p.meta.load(std::memory_order_relaxed))) return;
-  uint8_t u = p.unsteady.load(std::memory_order_relaxed), back = is_off_quick_way(base::thread_state) ? 1 : 2;
-  p.unsteady.store(u > back && u <= kMostUnsteady ? u - back : 0, std::memory_order_relaxed);
+  uint32_t u = p.unsteady.load(std::memory_order_relaxed), back = effort_of(base::thread_state).takes_back;
+  p.unsteady.store(uint8_t(u > back && u <= kMostUnsteady ? u - back : 0), std::memory_order_relaxed);
   if (u <= back) settle_way(p);
 }
 inline void note_failure(Place& p) {

@@ -3,8 +3,6 @@
 #include <sched.h>
 
 #include <atomic>
-#include <cstddef>
-#include <cstring>
 
 #include "preload/stacks/cache.h"
 #include "preload/stacks/frame_tree.h"
@@ -152,23 +150,14 @@ __attribute__((noinline)) bool find_whole_rule(address pc, uint32_t& plain, Rule
   return true;
 }
 
-// What a plain frame has from Frame::node on, as two numbers, of which each is written by one store: compilers make ten of them.
-struct PlainTail {
-  uint64_t node_and_generation, rule_and_flags;
-};
-constexpr size_t kTailBegins = offsetof(Frame, node);
-static_assert(offsetof(Frame, generation) == kTailBegins + 4 && offsetof(Frame, rule) == kTailBegins + 8 && offsetof(Frame, uses_rbp) == kTailBegins + 12 &&
-              offsetof(Frame, fixed) == kTailBegins + 15 && sizeof(Frame) == kTailBegins + sizeof(PlainTail));
-constexpr uint64_t kFixedFlag = uint64_t{1} << 56, kUsesRbpFlag = uint64_t{1} << 32;
-
-// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met. `rule`: c's, which
-// has no whole one where it is plain; afterwards it has.
+// What add_frame does, for plain frames within the thread's own stack, as long as there are such: most are. True: the path is met. `rule`: that at c,
+// 0 if it is not plain. c.rule is not read before, and is whole afterwards unless the path is met: few walks get so far that it is needed.
 TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
   static_assert(kPlainWords * 8 == kLargeFrame);
   address last = base::thread_state.last_word;
   const Path& path = *w.path;
   Frame *f = w.frames + w.count, *most = w.frames + kMinDepth;
-  PlainTail tail{uint64_t{w.generation} << 32, 0};
+  const uint32_t generation = w.generation;
   uint32_t left = w.left;
   auto end = [&](bool met) {
     if (rule && !met) c.rule = whole_rule(rule);
@@ -177,16 +166,17 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
   };
   while (rule && f < most) {
     address cfa, rbp_at = 0, rbp = c.rbp;
+    uint16_t kept;
     if (rule & kPlainByRbp) {
       if (TIDEMARK_UNLIKELY(rbp - c.sp >= kLargeFrame - 16)) return end(false);
       cfa = rbp + 16;
       rbp_at = rbp;
-      tail.rule_and_flags = kRuleFramePointerGroup | kUsesRbpFlag | kFixedFlag;
+      kept = kRuleFramePointerGroup;
     } else {
       uint64_t below = rule >> 8 & 31;
       cfa = c.sp + uint64_t{rule & 0xff} * 8;
       if (below) rbp_at = cfa - below * 8;
-      tail.rule_and_flags = (-below << 8 & 0xff00) | kFixedFlag;
+      kept = uint16_t(-below << 8);
     }
     if (TIDEMARK_UNLIKELY(cfa - 8 > last)) return end(false);
     if (rbp_at) rbp = base::load(rbp_at);
@@ -194,11 +184,9 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
     uint32_t next = recent_rule(pc);
     Rule whole = 0;
     if (TIDEMARK_UNLIKELY(!next) && !find_whole_rule(pc, next, whole)) return end(false);
-    f->sp = c.sp, f->rbp = c.rbp;
-    f->word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48;
-    f->rbp_at = rbp_at, f->cfa_at = 0;
-    memcpy(reinterpret_cast<char*>(f) + kTailBegins, &tail, sizeof(tail));
-    f++;
+    *f++ = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48, .sum = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
+            .generation = generation, .rule = kept, .large = false, .after_signal = false, .uses_rbp = bool(rule & kPlainByRbp), .needs_rbp = false,
+            .group = 0, .fixed = true};
     c = {whole, pc, cfa, rbp};
     rule = next;
     if (meets_path(path, left, pc, cfa, rbp)) return end(true);
@@ -218,7 +206,7 @@ void collect(Walked& w, const Caller& caller, bool ask_joins) {
   bool signal = false;
   uint32_t plain = recent_rule(caller.pc), joins = 0;
   Rule whole = 0;
-  if (TIDEMARK_UNLIKELY(!plain) && !find_whole_rule(caller.pc, plain, whole)) whole = rule_of(caller.pc);
+  if (TIDEMARK_UNLIKELY(!plain)) whole = rule_of(caller.pc), plain = plain_rule(whole);
   Cursor c{plain && ask_joins ? whole_rule(plain) : whole, caller.pc, caller.sp, caller.rbp};
   for (;; plain = plain_rule(c.rule)) {
     if (!ask_joins && !signal && collect_plain(w, c, plain)) return;

@@ -157,25 +157,6 @@ TEST_F(PathTest, ThreadsHaveTheirOwnAndShareWhatTheyFind) {
   }
 }
 
-__attribute__((noinline)) address look_and_tell() {
-  Caller c = HERE;
-  Sight sight;
-  walk_to_stack(c, sight);
-  return c.pc;
-}
-__attribute__((noinline)) address look_from(int depth) {
-  address pc = depth ? look_from(depth - 1) : look_and_tell();
-  asm volatile("");
-  return pc;
-}
-
-// Each of these stacks is walked from its innermost frame on, for the one before was another.
-TEST_F(PathTest, TheRuleOfTheCallersOwnPcIsAmongTheRecentOnes) {
-  address pc = 0;
-  for (volatile int i = 0; i < 16; i = i + 1) pc = look_from(i % 2);
-  EXPECT_NE(0u, recent_rule(pc));
-}
-
 TEST_F(PathTest, IsForgottenWithAModule) {
   Chance chance(1);
   grow(chance, 3);

@@ -216,17 +216,75 @@ TEST_P(PlacesTest, WhoIsMostlyWhereLayoutsChangeIsOffTheQuickWay) {
   EXPECT_FALSE(is_off_quick_way(t));
 }
 
-TEST_P(PlacesTest, OffTheQuickWayAHitTakesBackHalfAsMuch) {
-  base::ThreadState& t = base::thread_state;
+// Off the quick way for as long as it lives.
+class OffQuickWay {
+ public:
+  OffQuickWay() : span_(std::exchange(base::thread_state.quick_span, 0)) {}
+  ~OffQuickWay() { base::thread_state.quick_span = span_; }
+  OffQuickWay(const OffQuickWay&) = delete;
+  OffQuickWay& operator=(const OffQuickWay&) = delete;
+
+ private:
+  address span_;
+};
+
+TEST_P(PlacesTest, OffTheQuickWayAHitTakesBackLess) {
   Place p{};
   p.meta = kSlow;
   p.unsteady = 5;
   note_hit(p);
   EXPECT_EQ(3, p.unsteady);
-  address span = std::exchange(t.quick_span, 0);
+  OffQuickWay off;
   note_hit(p);
   EXPECT_EQ(2, p.unsteady);
-  t.quick_span = span;
+}
+
+// How many of eight failures at one place were looked into: each finds the layout that is known.
+__attribute__((noinline)) int looked_into() {
+  Caller c = HERE;
+  Sight sight;
+  uint32_t stack = walk_to_stack(c, sight);
+  note_stack(c, begin_lookup(c).key, stack, true, sight);
+  Lookup k = begin_lookup(c);   // the table of places may have been widened
+  Place* p = find_place(*k.home, k.key);
+  if (!p) return -1;
+  p->same = 0;
+  for (int i = 0; i < 8; i++) note_stack(c, k.key, stack, false, sight);
+  return p->same;
+}
+TEST_P(PlacesTest, OffTheQuickWayFewerFailuresAreLookedInto) {
+  EXPECT_EQ(4, looked_into());
+  OffQuickWay off;
+  EXPECT_EQ(2, looked_into());
+}
+
+// How many of 128 look-ups at a place that is left alone ask it: it is steady, so each that does is a hit.
+__attribute__((noinline)) int asked_though_left_alone() {
+  Caller c = HERE;
+  for (int i = 0; i < 8; i++) find_stack(begin_lookup(c));
+  Lookup k = begin_lookup(c);   // the table of places may have been widened
+  Place* p = find_place(*k.home, k.key);
+  if (!p) return -1;
+  base::ThreadState& t = base::thread_state;
+  t.victim = 0;
+  int asked = 0;
+  for (int i = 0; i < 128; i++) {
+    p->unsteady = kMostUnsteady;
+    settle_way(*p);
+    leave_alone(k.key);
+    t.leaning = 0;
+    find_left_alone(k);
+    asked += p->unsteady != kMostUnsteady;
+  }
+  p->unsteady = 0;
+  settle_way(*p);
+  ask_again(k.key);
+  return asked;
+}
+TEST_P(PlacesTest, OffTheQuickWayWhatIsLeftAloneIsAskedMoreSeldom) {
+  EXPECT_EQ(4, asked_though_left_alone());
+  OffQuickWay off;
+  EXPECT_EQ(2, asked_though_left_alone());
 }
 
 TEST_P(PlacesTest, TheQuickWayIsForNearSlotsOnly) {
