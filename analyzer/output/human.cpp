@@ -48,7 +48,9 @@ std::string exact_bytes(uint64_t bytes) {
   return bytes < 1024 ? human_bytes(bytes) : fmt::format("{} ({} bytes)", human_bytes(bytes), human_count(bytes));
 }
 
-std::string human_change(uint64_t now, uint64_t then) { return now >= then ? "+" + human_bytes(now - then) : "-" + human_bytes(then - now); }
+std::string human_change(uint64_t now, uint64_t then) {
+  return now >= then ? fmt::format("+{}", human_bytes(now - then)) : fmt::format("-{}", human_bytes(then - now));
+}
 
 std::string human_count(uint64_t count) {
   std::string digits = std::to_string(count);

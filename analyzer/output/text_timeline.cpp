@@ -47,8 +47,8 @@ void write_ledger(std::ostream& out, const Profile& profile) {
   for (const auto& [bytes, name] : parts)
     if (bytes != 0) fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), human_share(bytes, ledger.rss), name);
   uint64_t residual = uint64_t(std::abs(ledger.residual));
-  fmt::print(out, "    {:>10}  {:>6}  not explained\n", (ledger.residual < 0 ? "-" : "") + human_bytes(residual),
-             human_share(residual, ledger.rss));
+  std::string signed_residual = fmt::format("{}{}", ledger.residual < 0 ? "-" : "", human_bytes(residual));
+  fmt::print(out, "    {:>10}  {:>6}  not explained\n", signed_residual, human_share(residual, ledger.rss));
   uint64_t own = 0;
   for (const MappingSite& site : profile.mappings) accumulate(own, site.resident_bytes);
   if (own != 0) fmt::print(out, "    of the mappings, {} were made by the program's own calls of mmap and its like\n", human_bytes(own));

@@ -21,11 +21,11 @@ void close(base::ThreadState& t) {
   for (uint32_t m = 0; m < kMagazines && !has_none(t); m++) t.magazines->limit[m] = nullptr;
 }
 Round* floor_in(MagazineRoom& room, uint32_t magazine) { return &room.all[kMagazineTables.floor[magazine]]; }
-Round* floor_of(const base::ThreadState& t, uint32_t magazine) { return floor_in(*static_cast<MagazineRoom*>(t.magazines), magazine); }
+Round* floor_of(const base::ThreadState& t, uint32_t magazine) { return floor_in(*reinterpret_cast<MagazineRoom*>(t.magazines), magazine); }
 }  // namespace
 
 void lay_out_magazines(MagazineRoom& fresh) {
-  for (uint32_t m = 0; m < kMagazines; m++) fresh.top[m] = floor_in(fresh, m);
+  for (uint32_t m = 0; m < kMagazines; m++) fresh.magazines.top[m] = floor_in(fresh, m);
 }
 void have_no_magazines(base::ThreadState& t) { t.magazines = &none; }
 

@@ -45,7 +45,8 @@ constexpr MagazineTables make_magazine_tables() {
   return m;
 }
 inline constexpr MagazineTables kMagazineTables = make_magazine_tables();
-struct MagazineRoom : Magazines {
+struct MagazineRoom {
+  Magazines magazines;   // first: it stands for the room
   Round all[kMagazineTables.rounds];
 };
 

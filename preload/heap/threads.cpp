@@ -31,7 +31,7 @@ constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will
 
 // What a thread needs besides its state: not in its own storage, for threads of a few pages have no place for it.
 struct alignas(format::kPageBytes) Room {
-  MagazineRoom magazines;
+  MagazineRoom rounds;
   Room* next_free;
   stacks::Path path;
 };
@@ -52,8 +52,8 @@ void take_room(base::ThreadState& t) {
   Room* room = free_rooms;
   free_rooms = room->next_free;
   t.path = &room->path;
-  lay_out_magazines(room->magazines);
-  t.magazines = &room->magazines;
+  lay_out_magazines(room->rounds);
+  t.magazines = &room->rounds.magazines;
 }
 
 void give_back_room(base::ThreadState& t) {

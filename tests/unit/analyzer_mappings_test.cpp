@@ -29,7 +29,10 @@ class AnalyzerMappings : public testing::Test {
     return record;
   }
   static void set(RssLedger& ledger, uint32_t seconds, uint64_t rss, uint64_t mappings) {
-    ledger = {.sequence = 2, .tick = seconds * kTicksPerSecond, .rss = rss};
+    ledger = {};
+    ledger.sequence = 2;
+    ledger.tick = seconds * kTicksPerSecond;
+    ledger.rss = rss;
     ledger.mappings = mappings;
     ledger.residual = int64_t(rss - mappings);
   }

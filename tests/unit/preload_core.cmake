@@ -4,5 +4,6 @@ add_executable(preload_core_tests
   unit/preload_store_test.cpp unit/preload_ageing_test.cpp unit/preload_series_test.cpp unit/preload_warnings_test.cpp
   unit/preload_mappings_test.cpp unit/preload_ledger_test.cpp unit/preload_budget_test.cpp)
 target_link_libraries(preload_core_tests PRIVATE tidemark_core GTest::gtest_main Threads::Threads)
-target_compile_options(preload_core_tests PRIVATE -O1 -fno-omit-frame-pointer -frtti)
+target_compile_options(preload_core_tests PRIVATE -O1 -fno-omit-frame-pointer -frtti
+  -Wno-volatile)   # loops that must stay loops count by `i = i + 1`
 gtest_discover_tests(preload_core_tests TEST_PREFIX preload. PROPERTIES TIMEOUT 60 LABELS fast)

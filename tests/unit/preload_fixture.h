@@ -8,6 +8,7 @@
 #include "preload/base/memory.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
+#include "preload/heap/session.h"
 #include "preload/heap/threads.h"
 #include "preload/heap/tracker.h"
 #include "preload/stacks/cache.h"
@@ -56,6 +57,7 @@ class CoreTest : public testing::Test {
   void open_store(uint64_t bytes, uint32_t first_line) {
     base::forget_store_cursors();
     heap::forget_threads();
+    heap::session_serial = 0;   // as a thread's state has it that never joined a session
     auto* memory = static_cast<char*>(base::reserve(bytes));
     ASSERT_TRUE(base::format_store(base::store, memory, bytes, first_line));
     ASSERT_TRUE(stacks::start_rules() && stacks::start_tree() && stacks::start_caches());

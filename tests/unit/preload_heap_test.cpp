@@ -140,7 +140,7 @@ TEST_F(CoreTest, WhatAThreadOfOrdinaryDepthTouchesLiesInFourPages) {
     for (auto page = reinterpret_cast<uintptr_t>(&first) / 4096; page <= (reinterpret_cast<uintptr_t>(&last + 1) - 1) / 4096; page++) pages.insert(page);
   };
   constexpr uint32_t kDeep = 60;
-  const auto* magazines = static_cast<const heap::MagazineRoom*>(t.magazines);
+  const auto* magazines = reinterpret_cast<const heap::MagazineRoom*>(t.magazines);
   touch(*magazines, *magazines);
   touch(t.path->count, t.path->recent[stacks::kRecent - 1]);
   touch(t.path->returns[0], t.path->returns[kDeep - 1]);
@@ -208,7 +208,9 @@ TEST_F(CoreTest, FourThreadsOfAStackHaveCountersOfTheirOwnAndFurtherOnesShareTho
   for (uint32_t i = 1; i < kStripes; i++) {
     EXPECT_EQ(stripes[i].owner ? 1u : 0u, stripes[i].allocated_count);
     EXPECT_EQ(stripes[i].allocated_bytes, stripes[i].freed_bytes);
-    if (stripes[i].owner) EXPECT_TRUE(owners.insert(stripes[i].owner).second) << "two stripes are one thread's";
+    if (stripes[i].owner) {
+      EXPECT_TRUE(owners.insert(stripes[i].owner).second) << "two stripes are one thread's";
+    }
     own += stripes[i].allocated_count;
   }
   EXPECT_EQ(kStripes - 1, own);

@@ -16,10 +16,6 @@ namespace {
 
 using heap::MappedRange;
 
-#define HERE                                                                                                                       \
-  Caller { reinterpret_cast<address>(__builtin_return_address(0)), reinterpret_cast<address>(__builtin_frame_address(0)) + 16,     \
-           *static_cast<address*>(__builtin_frame_address(0)) }
-
 class MappedTable : public testing::Test {
  protected:
   void SetUp() override { heap::clear_mapped(); }

@@ -101,7 +101,7 @@ struct alignas(64) Aligned {
   char bytes[64];
 };
 __attribute__((noinline)) void realigned(Chance& chance, int depth) {
-  volatile Aligned room;
+  [[maybe_unused]] volatile Aligned room;
   room.bytes[0] = char(depth);
   grow(chance, depth);
   room.bytes[1] = 0;

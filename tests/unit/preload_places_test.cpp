@@ -73,7 +73,7 @@ __attribute__((noinline)) void look() {
 // The outer function's frame takes what the inner one's leaves: whatever the split is, look() is called from one place.
 template <size_t kBytes>
 __attribute__((noinline)) void inner(void (*call)()) {
-  volatile char frame[kBytes];
+  [[maybe_unused]] volatile char frame[kBytes];
   frame[0] = 0;
   call();
   frame[kBytes - 1] = 0;
@@ -84,7 +84,7 @@ __attribute__((noinline)) void last_call() {
 }
 template <size_t kBytes>
 __attribute__((noinline)) void outer() {
-  volatile char frame[4096 - kBytes];
+  [[maybe_unused]] volatile char frame[4096 - kBytes];
   frame[0] = 0;
   inner<kBytes>(last_call);
   frame[4096 - kBytes - 1] = 0;
