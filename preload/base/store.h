@@ -25,6 +25,7 @@ template <class Record>
 TIDEMARK_INLINE Record* line(uint32_t id) {
   return reinterpret_cast<Record*>(store.lines + uint64_t{id} * format::kLineBytes);
 }
+inline uint32_t line_number(const void* line) { return uint32_t((reinterpret_cast<uint64_t>(line) - reinterpret_cast<uint64_t>(store.lines)) / format::kLineBytes); }
 inline void count(format::Coverage what, uint64_t n = 1) {
   __atomic_fetch_add(&header().coverage[what], n, __ATOMIC_RELAXED);
 }

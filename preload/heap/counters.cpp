@@ -50,6 +50,21 @@ Stripe stripe_among(SharedCounters* stripes) {
   return {stripes, false};
 }
 
+// For noted_stripe(). Where a thread allocates for the first time in a tick, the record is told (last_tick); what is counted at the overflow record is
+// counted once more: these must come by.
+void note_stripe(uint32_t stack, const SharedCounters* counters, uint32_t only_frees) {
+  base::ThreadState& t = base::thread_state;
+  const Header& h = base::header();
+  if (!t.path || stack == h.overflow_stack) return;
+  if (t.stripes_tick != h.tick) {
+    t.stripes_tick = base::kNoTick;
+    for (auto& other : t.path->stripes) other = {};
+    base::compiler_barrier();   // a handler may jump out of here
+    t.stripes_tick = h.tick;
+  }
+  t.path->stripes[stack % stacks::kNotedStripes] = {stack, base::line_number(counters) | only_frees};
+}
+
 // Whether counters that only the calling thread adds to, `live` bytes before it adds so many, rise so far above the lowest since it looked at the peak that
 // it is to look again: up to there, whoever looked meanwhile saw nearly all of them.
 bool rises(SharedCounters& c, int64_t live, uint64_t bytes) {
@@ -81,11 +96,21 @@ void count_free_atomically(Counters& c, uint64_t bytes) {
   add(c.freed_bytes, bytes);
 }
 
-bool count_by_owner(StackRecord& s, uint64_t bytes) {
+bool count_at(Stripe mine, uint64_t bytes) {
+  return mine.own ? count_exclusively(*mine.counters, mine.counters, bytes) : count_atomically(*mine.counters, bytes);
+}
+void count_free_at(Stripe mine, uint64_t bytes) {
+  if (!mine.own) return count_free_atomically(*mine.counters, bytes);
+  mine.counters->freed_count++;
+  mine.counters->freed_bytes += bytes;
+}
+
+bool count_by_owner(StackRecord& s, uint32_t id, uint64_t bytes) {
   if (owns(s.owner) || take_over(s.owner)) return count_exclusively(s, s.shared ? base::line<SharedCounters>(s.shared) : nullptr, bytes);
   if (SharedCounters* stripes = stripes_of(&s)) {
     Stripe mine = stripe_among(stripes);
-    return mine.own ? count_exclusively(*mine.counters, mine.counters, bytes) : count_atomically(*mine.counters, bytes);
+    note_stripe(id, mine.counters, 0);
+    return count_at(mine, bytes);
   }
   add(s.allocated_count, 1);   // against the owner's plain adds: one of them may be lost (counted as shared_denied)
   add(s.allocated_bytes, bytes);
@@ -112,20 +137,24 @@ void raise_peak(StackRecord* s) {
 }
 
 __attribute__((noinline)) void count_allocation_slowly(StackRecord* s, uint32_t id, uint64_t bytes) {
-  if (count_by_owner(*s, bytes)) raise_peak(s);
+  if (count_by_owner(*s, id, bytes)) raise_peak(s);
   uint32_t tick = base::header().tick;
   if (s->last_tick != tick) s->last_tick = tick;   // a store would take the line from its owner
   if (id == base::header().overflow_stack) count_overflow(bytes);
 }
 
-__attribute__((noinline)) void count_free_slowly(StackRecord* s, uint64_t bytes) {
+__attribute__((noinline)) void count_free_slowly(StackRecord* s, uint32_t id, uint64_t bytes) {
   SharedCounters* stripes = stripes_of(s);
   if (!stripes) return count_free_atomically(*s, bytes);
   Stripe mine = stripe_among(stripes);
-  if (!mine.own) return count_free_atomically(*mine.counters, bytes);
-  mine.counters->freed_count++;
-  mine.counters->freed_bytes += bytes;
+  note_stripe(id, mine.counters, stacks::kOnlyFrees);
+  count_free_at(mine, bytes);
 }
+
+__attribute__((noinline)) void count_in_stripe(SharedCounters* stripe, uint32_t id, uint64_t bytes) {
+  if (count_at({stripe, owns(stripe->owner)}, bytes)) raise_peak(base::line<StackRecord>(id));
+}
+__attribute__((noinline)) void count_free_in_stripe(SharedCounters* stripe, uint64_t bytes) { count_free_at({stripe, owns(stripe->owner)}, bytes); }
 
 void count_overflow(uint64_t bytes) {
   base::count(kOverflowAllocations);

@@ -6,6 +6,7 @@
 
 #include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
+#include "preload/stacks/path.h"
 
 namespace tidemark::heap {
 
@@ -13,7 +14,9 @@ namespace tidemark::heap {
 inline constexpr uint32_t kNeverOwned = 0xfffffffe;
 
 void count_allocation_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
-void count_free_slowly(format::StackRecord* s, uint64_t bytes);
+void count_free_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
+void count_in_stripe(format::SharedCounters* stripe, uint32_t id, uint64_t bytes);
+void count_free_in_stripe(format::SharedCounters* stripe, uint64_t bytes);
 void count_death(format::StackRecord* s, uint32_t id, uint32_t age_ticks);
 void count_overflow(uint64_t bytes);
 
@@ -45,9 +48,21 @@ TIDEMARK_INLINE bool is_sole_owner(const format::StackRecord* s, uint32_t owner)
   return both == owner;
 }
 
+// The stripe where the calling thread counted what this stack did, if that was in this tick: at its end it is asked again whether an owner has ended. Who
+// owns the stack is written in a line that the owner writes to at each call, so that to read it waits for another processor.
+TIDEMARK_INLINE bool has_noted_stripes(const base::ThreadState& t, const format::Header& h) { return t.stripes_tick == h.tick; }
+TIDEMARK_INLINE format::SharedCounters* noted_stripe(const base::ThreadState& t, uint32_t id, const format::Header& h, bool for_frees) {
+  if (TIDEMARK_LIKELY(!has_noted_stripes(t, h))) return nullptr;
+  const stacks::NotedStripe& noted = t.path->stripes[id % stacks::kNotedStripes];
+  if (noted.stack != id || (noted.counters & stacks::kOnlyFrees && !for_frees)) return nullptr;
+  return base::line<format::SharedCounters>(noted.counters & ~stacks::kOnlyFrees);
+}
+
 TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
-  if (TIDEMARK_LIKELY(is_sole_owner(s, base::thread_state.owner))) {
+  if (format::SharedCounters* stripe = noted_stripe(base::thread_state, id, h, false)) {
+    count_in_stripe(stripe, id, bytes);
+  } else if (TIDEMARK_LIKELY(is_sole_owner(s, base::thread_state.owner))) {
     count_own_allocation(s, bytes, h);
   } else {
     count_allocation_slowly(s, id, bytes);
@@ -58,15 +73,25 @@ TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Heade
 // The same where it takes no call; false: nothing was counted.
 TIDEMARK_INLINE bool count_allocation_quickly(uint32_t id, uint64_t bytes, format::Header& h, base::ThreadState& t) {
   auto* s = base::line<format::StackRecord>(id);
-  if (TIDEMARK_UNLIKELY(!is_sole_owner(s, t.owner) || !add_live_quickly(h, t, int64_t(bytes)))) return false;
+  if (TIDEMARK_LIKELY(!many_threads)) {
+    if (TIDEMARK_UNLIKELY(!is_sole_owner(s, t.owner))) return false;
+    add_live_alone(h, int64_t(bytes));
+  } else if (has_noted_stripes(t, h) || !is_sole_owner(s, t.owner) || !hold_back(t, int64_t(bytes))) {
+    return false;
+  }
   count_own_allocation(s, bytes, h);
   return true;
 }
 TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t birth_tick, format::Header& h, base::ThreadState& t) {
   auto* s = base::line<format::StackRecord>(id);
   uint32_t age_ticks = (h.tick - birth_tick) & kTickMask;
-  if (TIDEMARK_UNLIKELY(s->owner != t.owner || (age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail)))) return false;
-  if (TIDEMARK_UNLIKELY(!take_live_quickly(h, t, int64_t(bytes)))) return false;
+  auto is_other = [&] { return s->owner != t.owner || (age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail)); };
+  if (TIDEMARK_LIKELY(!many_threads)) {
+    if (TIDEMARK_UNLIKELY(is_other())) return false;
+    h.live_bytes -= bytes;
+  } else if (has_noted_stripes(t, h) || is_other() || !hold_back(t, -int64_t(bytes))) {
+    return false;
+  }
   s->freed_count++;
   s->freed_bytes += bytes;
   return true;
@@ -74,11 +99,13 @@ TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t bi
 
 TIDEMARK_INLINE void count_free(uint32_t id, uint64_t bytes, uint32_t age_ticks, format::Header& h = base::header()) {
   auto* s = base::line<format::StackRecord>(id);
-  if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner)) {
+  if (format::SharedCounters* stripe = noted_stripe(base::thread_state, id, h, true)) {
+    count_free_in_stripe(stripe, bytes);
+  } else if (TIDEMARK_LIKELY(s->owner == base::thread_state.owner)) {
     s->freed_count++;
     s->freed_bytes += bytes;
   } else {
-    count_free_slowly(s, bytes);
+    count_free_slowly(s, id, bytes);
   }
   if (TIDEMARK_UNLIKELY(age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail))) count_death(s, id, age_ticks);
   add_live(h, -int64_t(bytes));

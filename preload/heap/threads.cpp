@@ -116,6 +116,7 @@ TIDEMARK_COLD void attach_thread() {
   base::ThreadState& t = base::thread_state;
   t.slot = nullptr;
   t.owner = base::kNoOwner;
+  t.stripes_tick = base::kNoTick;
   if (!t.magazines) have_no_magazines(t);
   if (t.exiting == kGone) return;
   bool told = will_be_told(t);
@@ -160,6 +161,7 @@ TIDEMARK_COLD void detach_thread() {
   t.slot = nullptr;
   uint32_t owner = t.owner;
   t.owner = base::kNoOwner;
+  t.stripes_tick = base::kNoTick;
   // In a child of fork the slot is one of the parent's, until this thread has joined the child's own session.
   if (!record || t.session != session_serial || *base::session_word == base::kWiped) return;
   int64_t share = record->live_bytes;

@@ -42,30 +42,17 @@ TIDEMARK_INLINE bool hold_back(base::ThreadState& t, int64_t bytes) {
   t.slot->live_bytes = share;
   return true;
 }
-TIDEMARK_INLINE bool add_live_quickly(format::Header& h, base::ThreadState& t, int64_t bytes) {
-  if (TIDEMARK_LIKELY(!many_threads)) {
-    int64_t live = h.live_bytes + bytes;
-    h.live_bytes = live;
-    if (live > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(live);
-    return true;
-  }
-  return hold_back(t, bytes);
-}
-// The same for bytes that are freed.
-TIDEMARK_INLINE bool take_live_quickly(format::Header& h, base::ThreadState& t, int64_t bytes) {
-  if (TIDEMARK_UNLIKELY(many_threads)) return hold_back(t, -bytes);
-  h.live_bytes -= bytes;
-  return true;
+// The same as long as there is one thread.
+TIDEMARK_INLINE void add_live_alone(format::Header& h, int64_t bytes) {
+  int64_t live = h.live_bytes + bytes;
+  h.live_bytes = live;
+  if (live > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(live);
 }
 
 // h: the header, which the caller has at hand.
 TIDEMARK_INLINE void add_live(format::Header& h, int64_t bytes) {
   base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_LIKELY(!many_threads)) {
-    h.live_bytes += bytes;
-    if (h.live_bytes > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(h.live_bytes);
-    return;
-  }
+  if (TIDEMARK_LIKELY(!many_threads)) return add_live_alone(h, bytes);
   if (TIDEMARK_UNLIKELY(!t.slot)) {
     __atomic_fetch_add(&h.live_bytes, bytes, __ATOMIC_RELAXED);
     return;

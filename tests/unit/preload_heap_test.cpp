@@ -241,6 +241,84 @@ TEST_F(CoreTest, AStripeIsTakenOverWhenItsThreadHasEnded) {
   EXPECT_EQ(24, heap::live_of(&record(s)).bytes);
 }
 
+SharedCounters* stripe_of_its_own(const StackRecord& r) {
+  SharedCounters* stripes = base::line<SharedCounters>(r.shared);
+  return std::find_if(stripes + 1, stripes + kStripes, [](auto& c) { return c.owner != 0; });
+}
+
+TEST_F(CoreTest, WhereAThreadSharesAStackItAsksOnceATickWhoOwnsIt) {
+  uint32_t s = some_stack(5), other = some_stack(6);
+  Threads threads(2);
+  threads.in(0, [=] { heap::count_allocation(s, 8), heap::count_allocation(other, 8); });
+  auto there = [&](auto act) { threads.in(1, act); };
+  there([=] { heap::count_allocation(s, 24); });
+  uint32_t owner = record(s).owner;
+  SharedCounters* stripe = stripe_of_its_own(record(s));
+  threads.end(0);
+  there([=] { heap::count_allocation(s, 24), heap::count_free(s, 24, 0); });
+  EXPECT_EQ(owner, record(s).owner) << "whose owner has ended, but that was not asked";
+  EXPECT_EQ(2u, stripe->allocated_count);
+  EXPECT_EQ(1u, stripe->freed_count);
+  base::header().tick++;
+  there([=] { heap::count_free(other, 8, 0), heap::count_allocation(s, 24); });
+  EXPECT_NE(owner, record(s).owner) << "taken over";
+  EXPECT_EQ(2u, stripe->allocated_count);
+  EXPECT_EQ(3, heap::live_of(&record(s)).count);
+}
+
+TEST_F(CoreTest, AnAllocationInAStripeTellsTheRecordItsTickThoughAFreeCameFirst) {
+  uint32_t s = some_stack(5);
+  Threads threads(2);
+  threads.in(0, [=] { heap::count_allocation(s, 8); });
+  base::header().tick = 5;
+  threads.in(1, [=] { heap::count_free(s, 8, 0); });
+  EXPECT_EQ(0u, record(s).last_tick);
+  threads.in(1, [=] { heap::count_free(s, 8, 0), heap::count_allocation(s, 8), heap::count_allocation(s, 8); });
+  EXPECT_EQ(5u, record(s).last_tick);
+  EXPECT_EQ(2u, stripe_of_its_own(record(s))->freed_count);
+  EXPECT_EQ(2u, stripe_of_its_own(record(s))->allocated_count);
+}
+
+TEST_F(CoreTest, StacksWhoseStripesAreNotedAtOnePlaceAreTold) {
+  Threads threads(2);
+  std::vector<uint32_t> all;
+  for (uint32_t n = 0; n < 3 * stacks::kNotedStripes; n++) all.push_back(some_stack(n));
+  threads.in(0, [&] { for (uint32_t s : all) heap::count_allocation(s, 8); });
+  threads.in(1, [&] {
+    for (int i = 0; i < 3; i++)
+      for (uint32_t s : all) heap::count_allocation(s, s), heap::count_free(s, s, 0);
+  });
+  for (uint32_t s : all) {
+    EXPECT_EQ(3u, stripe_of_its_own(record(s))->allocated_count);
+    EXPECT_EQ(3u * s, stripe_of_its_own(record(s))->allocated_bytes);
+    EXPECT_EQ(3u * s, stripe_of_its_own(record(s))->freed_bytes);
+  }
+}
+
+TEST_F(CoreTest, WhatIsCountedAtTheOverflowRecordIsCountedOnceMoreEachTime) {
+  uint32_t s = base::header().overflow_stack = some_stack(5);
+  record(s).owner = heap::kNeverOwned;
+  heap::attach_thread();
+  for (int i = 0; i < 3; i++) heap::count_allocation(s, 8);
+  EXPECT_EQ(3u, base::header().coverage[kOverflowAllocations]);
+  EXPECT_EQ(24u, base::header().coverage[kOverflowBytes]);
+}
+
+TEST_F(CoreTest, AThreadThatComesAgainHasNoStripeNoted) {
+  uint32_t s = some_stack(5);
+  Threads threads(2);
+  threads.in(0, [=] { heap::count_allocation(s, 8); });
+  threads.in(1, [=] { heap::count_allocation(s, 8), heap::detach_thread(); });
+  SharedCounters* stripe = stripe_of_its_own(record(s));
+  threads.in(1, [=] { heap::attach_thread(), heap::count_allocation(s, 8); });
+  EXPECT_EQ(2u, stripe->allocated_count) << "it has the same slot";
+  uint32_t now = stripe->owner;
+  threads.in(1, [] { heap::detach_thread(), heap::attach_thread(); });
+  threads.in(1, [=] { heap::count_allocation(s, 8); });
+  EXPECT_NE(now, stripe->owner) << "it asked whose it is";
+  EXPECT_EQ(3u, stripe->allocated_count);
+}
+
 TEST_F(CoreTest, ASharedStacksPeakIsLookedAtWhenAThreadsOwnCountersHaveRisen) {
   heap::attach_thread();
   uint32_t s = some_stack(6);
