@@ -7,15 +7,14 @@
 
 namespace tidemark::heap {
 struct Magazines;
+struct NotedStripe;
 }
 namespace tidemark::stacks {
 struct Path;
 }
 namespace tidemark::base {
 
-inline constexpr address kBusy = 1;
-inline constexpr uint32_t kNoTick = ~0u;
-
+inline constexpr uint32_t kNoTick = 0xffffffff;   // no session lasts so long
 // Owner of a StackRecord: slot number (low 16 bits) and how often the slot was taken. 0: nobody.
 inline constexpr uint32_t kNoOwner = 0xffffffff;   // a thread without a slot: matches no record
 
@@ -39,9 +38,10 @@ struct ThreadState {
   uint8_t luck;          // of late, long searches in the leaf cache found something
   uint8_t away;          // places that were not found in their home
   uint16_t leaning, reluctance;   // see stacks/left_alone.h
-  uint32_t stripes_tick = kNoTick;   // when the path's stripes were noted: only in that tick are they asked
+  uint32_t stripes_tick = kNoTick;   // when `stripes` were noted: only in that tick are they asked
   stacks::Path* path;    // of the stack that was walked last; nullptr: no room
   heap::Magazines* magazines;   // never nullptr once the thread has joined a session
+  heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
 
   void set_stack(address low, address top) {
     stack_low = low, stack_top = top;
@@ -50,6 +50,7 @@ struct ThreadState {
   }
 };
 static_assert(sizeof(ThreadState) <= 256);
+inline constexpr address kBusy = 1;
 
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden")));
 

@@ -55,14 +55,14 @@ Stripe stripe_among(SharedCounters* stripes) {
 void note_stripe(uint32_t stack, const SharedCounters* counters, uint32_t only_frees) {
   base::ThreadState& t = base::thread_state;
   const Header& h = base::header();
-  if (!t.path || stack == h.overflow_stack) return;
+  if (!t.stripes || stack == h.overflow_stack) return;
   if (t.stripes_tick != h.tick) {
     t.stripes_tick = base::kNoTick;
-    for (auto& other : t.path->stripes) other = {};
+    for (uint32_t i = 0; i < kNotedStripes; i++) t.stripes[i] = {};
     base::compiler_barrier();   // a handler may jump out of here
     t.stripes_tick = h.tick;
   }
-  t.path->stripes[stack % stacks::kNotedStripes] = {stack, base::line_number(counters) | only_frees};
+  t.stripes[stack % kNotedStripes] = {stack, base::line_number(counters) | only_frees};
 }
 
 // Whether counters that only the calling thread adds to, `live` bytes before it adds so many, rise so far above the lowest since it looked at the peak that
@@ -147,7 +147,7 @@ __attribute__((noinline)) void count_free_slowly(StackRecord* s, uint32_t id, ui
   SharedCounters* stripes = stripes_of(s);
   if (!stripes) return count_free_atomically(*s, bytes);
   Stripe mine = stripe_among(stripes);
-  note_stripe(id, mine.counters, stacks::kOnlyFrees);
+  note_stripe(id, mine.counters, kOnlyFrees);
   count_free_at(mine, bytes);
 }
 

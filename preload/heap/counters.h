@@ -6,7 +6,6 @@
 
 #include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
-#include "preload/stacks/path.h"
 
 namespace tidemark::heap {
 
@@ -15,6 +14,7 @@ inline constexpr uint32_t kNeverOwned = 0xfffffffe;
 
 void count_allocation_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
 void count_free_slowly(format::StackRecord* s, uint32_t id, uint64_t bytes);
+// Where noted_stripe() says.
 void count_in_stripe(format::SharedCounters* stripe, uint32_t id, uint64_t bytes);
 void count_free_in_stripe(format::SharedCounters* stripe, uint64_t bytes);
 void count_death(format::StackRecord* s, uint32_t id, uint32_t age_ticks);
@@ -48,14 +48,14 @@ TIDEMARK_INLINE bool is_sole_owner(const format::StackRecord* s, uint32_t owner)
   return both == owner;
 }
 
+TIDEMARK_INLINE bool has_noted_stripes(const base::ThreadState& t, const format::Header& h) { return t.stripes_tick == h.tick; }
 // The stripe where the calling thread counted what this stack did, if that was in this tick: at its end it is asked again whether an owner has ended. Who
 // owns the stack is written in a line that the owner writes to at each call, so that to read it waits for another processor.
-TIDEMARK_INLINE bool has_noted_stripes(const base::ThreadState& t, const format::Header& h) { return t.stripes_tick == h.tick; }
 TIDEMARK_INLINE format::SharedCounters* noted_stripe(const base::ThreadState& t, uint32_t id, const format::Header& h, bool for_frees) {
   if (TIDEMARK_LIKELY(!has_noted_stripes(t, h))) return nullptr;
-  const stacks::NotedStripe& noted = t.path->stripes[id % stacks::kNotedStripes];
-  if (noted.stack != id || (noted.counters & stacks::kOnlyFrees && !for_frees)) return nullptr;
-  return base::line<format::SharedCounters>(noted.counters & ~stacks::kOnlyFrees);
+  const NotedStripe& noted = t.stripes[id % kNotedStripes];
+  if (noted.stack != id || (noted.counters & kOnlyFrees && !for_frees)) return nullptr;
+  return base::line<format::SharedCounters>(noted.counters & ~kOnlyFrees);
 }
 
 TIDEMARK_INLINE void count_allocation(uint32_t id, uint64_t bytes, format::Header& h = base::header()) {

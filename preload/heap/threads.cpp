@@ -33,6 +33,7 @@ constexpr uint8_t kGone = 2;   // ThreadState::exiting: no key's destructor will
 struct alignas(format::kPageBytes) Room {
   MagazineRoom rounds;
   Room* next_free;
+  NotedStripe stripes[kNotedStripes];
   stacks::Path path;
 };
 static_assert(offsetof(Room, path) == stacks::kPathBegins && sizeof(Room) % format::kPageBytes == 0);
@@ -52,6 +53,7 @@ void take_room(base::ThreadState& t) {
   Room* room = free_rooms;
   free_rooms = room->next_free;
   t.path = &room->path;
+  t.stripes = room->stripes;
   lay_out_magazines(room->rounds);
   t.magazines = &room->rounds.magazines;
 }
@@ -62,6 +64,7 @@ void give_back_room(base::ThreadState& t) {
   auto* room = reinterpret_cast<Room*>(reinterpret_cast<char*>(t.path) - offsetof(Room, path));
   room->path.count = 0;
   t.path = nullptr;
+  t.stripes = nullptr;
   have_no_magazines(t);
   base::SpinGuard guard(slots_lock);
   room->next_free = free_rooms;

@@ -9,6 +9,12 @@ inline constexpr uint32_t kMaxThreads = 1 << 16;
 // With more than one thread, each adds to the total only once its share has passed this.
 inline constexpr int64_t kHoldBack = 32 << 10;
 
+// Where a thread counts what a stack does that it shares with others; see noted_stripe, counters.h.
+struct NotedStripe {
+  uint32_t stack, counters;   // lines; the latter | kOnlyFrees: where it has not allocated in this tick
+};
+inline constexpr uint32_t kNotedStripes = 16, kOnlyFrees = 1u << 31;
+
 struct Slot {
   base::ThreadState* state;   // of the thread that has it, or nullptr
   uint32_t line;              // its Thread record

@@ -39,26 +39,21 @@ struct Recent {
   uint64_t hash;
   uint32_t stack, epoch;
 };
-struct NotedStripe {
-  uint32_t stack, counters;   // lines; | kOnlyFrees: where it has not allocated in this tick
-};
-inline constexpr uint32_t kNotedStripes = 16, kOnlyFrees = 1u << 31;
 struct Return {
   address at;    // where a frame's pc is found by who returns to it, just inside of its sp
   uint64_t pc;   // | kLookCloser: the next one inwards reads more than that word
 };
 
 // Where in a page a path begins, behind what else a thread has: so that what is touched where stacks are of ordinary depth lies in four pages.
-inline constexpr uint32_t kPathBegins = 2944;
+inline constexpr uint32_t kPathBegins = 3072;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
 struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
   uint32_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
   Recent recent[kRecent];              // stacks found of late, by the hash of their innermost frame
-  NotedStripe stripes[kNotedStripes];  // see heap/counters.h; no part of the path, but what the thread touches lies here
   Return returns[kMostPathFrames];     // of each frame
-  char unused[3 * format::kPageBytes - kPathBegins - 24 - sizeof(recent) - sizeof(stripes) - sizeof(returns)];
+  char unused[3 * format::kPageBytes - kPathBegins - 24 - sizeof(recent) - sizeof(returns)];
   Frame frames[kMostPathFrames + 1];   // one more, so that the next array begins with a page, too
   Frame walked[kMostWalkedFrames];     // the walk under way, from its innermost frame on; the path's that share a node with them behind
 };

@@ -1,102 +1,18 @@
 // Places and the layouts of live stacks there, with AES and without.
 #include <alloca.h>
-#include <pthread.h>
-
-#include <cstring>
 #include <functional>
 #include <iterator>
-#include <map>
 #include <set>
 #include <thread>
-#include <utility>
 #include <vector>
 
-#include "preload/stacks/fingerprint.h"
-#include "preload/stacks/known_stacks.h"
-#include "preload/stacks/layout.h"
-#include "preload/stacks/left_alone.h"
-#include "preload/stacks/lookup.h"
-#include "preload/stacks/path.h"
-#include "preload/stacks/walk.h"
-#include "tests/unit/preload_fixture.h"
+#include "tests/unit/preload_places_fixture.h"
 #include "tests/victims/two_ways.h"
 
 namespace tidemark {
 namespace {
-using namespace format;
-using namespace stacks;
 
-// With AES and without.
-class PlacesTest : public CoreTest, public testing::WithParamInterface<bool> {
- protected:
-  void SetUp() override {
-    use_aes(GetParam());
-    CoreTest::SetUp();
-    know_own_stack();
-  }
-  void TearDown() override {
-    CoreTest::TearDown();
-    use_aes(true);
-  }
-};
-std::string way_name(const testing::TestParamInfo<bool>& info) { return info.param ? "Aes" : "Products"; }
 INSTANTIATE_TEST_SUITE_P(Ways, PlacesTest, testing::Bool(), way_name);
-
-struct Seen {
-  uint64_t key;
-  uint32_t stack;
-  bool known;   // by its place, without a walk
-  bool quick;
-  Place* home;
-};
-thread_local Seen seen;
-
-bool known_here(const Lookup& k) {
-  Place* p = find_place(*k.home, k.key);
-  for (uint32_t i = 0; p && i < kGroupLines; i++) {
-    Place& line = line_of(*k.home, i);
-    uint64_t sum, meta = line.meta;
-    if (is_of(meta, k.key) && sum_at(line, meta, k.key, k.caller, sum) && (last_stack(line, meta, sum) || known_stack(fingerprint_of(sum, line.layout)))) return true;
-  }
-  return false;
-}
-
-__attribute__((noinline)) void look() {
-  Lookup k = begin_lookup(HERE);
-  seen.known = known_here(k);
-  seen.quick = is_quick(k.home->meta, k.key);
-  seen.home = k.home;
-  seen.key = k.key;
-  seen.stack = find_stack(k);
-}
-
-// The outer function's frame takes what the inner one's leaves: whatever the split is, look() is called from one place.
-template <size_t kBytes>
-__attribute__((noinline)) void inner(void (*call)()) {
-  [[maybe_unused]] volatile char frame[kBytes];
-  frame[0] = 0;
-  call();
-  frame[kBytes - 1] = 0;
-}
-__attribute__((noinline)) void last_call() {
-  look();
-  asm volatile("");
-}
-template <size_t kBytes>
-__attribute__((noinline)) void outer() {
-  [[maybe_unused]] volatile char frame[4096 - kBytes];
-  frame[0] = 0;
-  inner<kBytes>(last_call);
-  frame[4096 - kBytes - 1] = 0;
-}
-
-std::vector<address> path_of(uint32_t stack) {
-  std::vector<address> pcs(4096);
-  bool cut;
-  uint32_t trusted;
-  pcs.resize(frames_of(base::line<StackRecord>(stack)->leaf_and_kind & 0xffffff, pcs.data(), 4096, cut, trusted));
-  return pcs;
-}
 
 TEST_P(PlacesTest, LayoutsThatShareAPlaceAreAllKnown) {
   void (*const splits[])() = {outer<1024>, outer<2048>, outer<3072>};
@@ -113,48 +29,6 @@ TEST_P(PlacesTest, LayoutsThatShareAPlaceAreAllKnown) {
   EXPECT_EQ(1u, keys.size()) << "or this test does not show what it is to show";
   EXPECT_EQ(3u, stacks.size());
   EXPECT_EQ(60u, known);
-}
-
-__attribute__((noinline)) void deeper(int depth) {
-  if (depth) deeper(depth - 1);
-  else look();
-  asm volatile("");
-}
-
-// One call, so that it is one stack: `before` each look that is made, `after` it.
-template <class Before, class After>
-void look_often(int rounds, void (*call)(), Before before, After after) {
-  for (volatile int round = 0; round < rounds; round = round + 1) {
-    before(round);
-    call();
-    after(round);
-  }
-}
-
-TEST_P(PlacesTest, TheQuickWayIsForSteadyPlacesThatAreNotChecked) {
-  constexpr int kFailure = 10, kChecked = 20, kUnchecked = 40, kEnd = 60;
-  const bool quick = GetParam() && __builtin_cpu_supports("aes");
-  std::set<uint32_t> stacks;
-  look_often(
-      kEnd, outer<1024>,
-      [](int round) {
-        if (round == kFailure) note_failure(*seen.home);
-        if (round == kChecked || round == kUnchecked) check_places(round == kChecked);
-      },
-      [&](int round) {
-        stacks.insert(seen.stack);
-        if (round == kFailure) {
-          EXPECT_FALSE(seen.quick);
-        } else if (round == kFailure + 1) {
-          EXPECT_EQ(quick, seen.quick) << "a hit takes a failure back";
-        } else if (round == kUnchecked - 1) {
-          EXPECT_FALSE(seen.quick);
-        } else if (round == kFailure - 1 || round == kChecked - 1 || round == kEnd - 1) {
-          EXPECT_EQ(quick, seen.quick) << round;
-          EXPECT_TRUE(seen.known);
-        }
-      });
-  EXPECT_EQ(1u, stacks.size());
 }
 
 // Where each stack is one never seen before, nobody is asked for its fingerprint any more, until a known one comes again.
@@ -188,128 +62,6 @@ TEST_P(PlacesTest, WhereOnlyNewStacksComeTheyAreWalkedAtOnce) {
   } else {
     EXPECT_EQ(0u, quickly);
   }
-}
-
-// Where layouts change all the time, places are left alone, and a thread that is mostly there does not ask them first; elsewhere it does again.
-TEST_P(PlacesTest, WhoIsMostlyWhereLayoutsChangeIsOffTheQuickWay) {
-  void (*const splits[])() = {outer<512>,  outer<768>,  outer<1024>, outer<1280>, outer<1536>, outer<1792>, outer<2048>,
-                              outer<2304>, outer<2560>, outer<2816>, outer<3072>, outer<3328>, outer<3584>};
-  constexpr unsigned kSplits = std::size(splits), kRounds = 4000, kSteady = 500;
-  const base::ThreadState& t = base::thread_state;
-  ASSERT_FALSE(is_off_quick_way(t));
-  std::map<void (*)(), std::set<uint32_t>> stacks;
-  unsigned alone = 0, off = 0, off_at_the_end = 0;
-  for (volatile unsigned round = 0; round < kRounds + kSteady; round = round + 1) {
-    bool steady = round >= kRounds;
-    void (*split)() = splits[steady ? 0 : round * 7 % kSplits];
-    if (steady) last_call();
-    else split();
-    if (!steady) stacks[split].insert(seen.stack);
-    alone += is_left_alone(seen.key);
-    (steady ? off_at_the_end : off) += is_off_quick_way(t);
-  }
-  EXPECT_EQ(kSplits, stacks.size());
-  for (auto& [split, ids] : stacks) EXPECT_EQ(1u, ids.size());
-  EXPECT_GT(alone, kRounds * 3 / 4);
-  EXPECT_GT(off, kRounds * 3 / 4);
-  EXPECT_LE(off_at_the_end, kMostLeaning);
-  EXPECT_FALSE(is_off_quick_way(t));
-}
-
-// Off the quick way for as long as it lives.
-class OffQuickWay {
- public:
-  OffQuickWay() : span_(std::exchange(base::thread_state.quick_span, 0)) {}
-  ~OffQuickWay() { base::thread_state.quick_span = span_; }
-  OffQuickWay(const OffQuickWay&) = delete;
-  OffQuickWay& operator=(const OffQuickWay&) = delete;
-
- private:
-  address span_;
-};
-
-TEST_P(PlacesTest, OffTheQuickWayAHitTakesBackLess) {
-  Place p{};
-  p.meta = kSlow;
-  p.unsteady = 5;
-  note_hit(p);
-  EXPECT_EQ(3, p.unsteady);
-  OffQuickWay off;
-  note_hit(p);
-  EXPECT_EQ(2, p.unsteady);
-}
-
-// How many of eight failures at one place were looked into: each finds the layout that is known.
-__attribute__((noinline)) int looked_into() {
-  Caller c = HERE;
-  Sight sight;
-  uint32_t stack = walk_to_stack(c, sight);
-  note_stack(c, begin_lookup(c).key, stack, true, sight);
-  Lookup k = begin_lookup(c);   // the table of places may have been widened
-  Place* p = find_place(*k.home, k.key);
-  if (!p) return -1;
-  p->same = 0;
-  for (int i = 0; i < 8; i++) note_stack(c, k.key, stack, false, sight);
-  return p->same;
-}
-TEST_P(PlacesTest, OffTheQuickWayFewerFailuresAreLookedInto) {
-  EXPECT_EQ(4, looked_into());
-  OffQuickWay off;
-  EXPECT_EQ(2, looked_into());
-}
-
-// How many of 128 look-ups at a place that is left alone ask it: it is steady, so each that does is a hit.
-__attribute__((noinline)) int asked_though_left_alone() {
-  Caller c = HERE;
-  for (int i = 0; i < 8; i++) find_stack(begin_lookup(c));
-  Lookup k = begin_lookup(c);   // the table of places may have been widened
-  Place* p = find_place(*k.home, k.key);
-  if (!p) return -1;
-  base::ThreadState& t = base::thread_state;
-  t.victim = 0;
-  int asked = 0;
-  for (int i = 0; i < 128; i++) {
-    p->unsteady = kMostUnsteady;
-    settle_way(*p);
-    leave_alone(k.key);
-    t.leaning = 0;
-    find_left_alone(k);
-    asked += p->unsteady != kMostUnsteady;
-  }
-  p->unsteady = 0;
-  settle_way(*p);
-  ask_again(k.key);
-  return asked;
-}
-TEST_P(PlacesTest, OffTheQuickWayWhatIsLeftAloneIsAskedMoreSeldom) {
-  EXPECT_EQ(4, asked_though_left_alone());
-  OffQuickWay off;
-  EXPECT_EQ(2, asked_though_left_alone());
-}
-
-TEST_P(PlacesTest, TheQuickWayIsForNearSlotsOnly) {
-  look_often(10, [] { deeper(60); }, [](int) {}, [](int) { EXPECT_FALSE(seen.quick); });
-  EXPECT_TRUE(seen.known);
-}
-
-class QuickPlacesTest : public PlacesTest {};
-INSTANTIATE_TEST_SUITE_P(Ways, QuickPlacesTest, testing::Values(true), way_name);
-TEST_P(QuickPlacesTest, AWayThatIsWronglySlowIsPutRight) {
-  constexpr int kWrong = 10;
-  if (!__builtin_cpu_supports("aes")) GTEST_SKIP() << "this processor has no AES";
-  std::set<uint32_t> stacks;
-  look_often(
-      2 * kWrong, outer<1024>,
-      [](int round) {
-        if (round == kWrong) seen.home->meta ^= kSlow | kWay;   // as two threads may leave it that note a hit and a failure at once
-      },
-      [&](int round) {
-        stacks.insert(seen.stack);
-        if (round >= kWrong - 1) {
-          EXPECT_EQ(round != kWrong, seen.quick) << round;
-        }
-      });
-  EXPECT_EQ(1u, stacks.size());
 }
 
 TEST_P(PlacesTest, AModuleThatGoesTakesAllWithIt) {
