@@ -73,6 +73,13 @@ void populate(void* start, size_t bytes) {
 #endif
 }
 
+void populate_file(void* start, size_t bytes) {
+  int saved = errno;
+  madvise(start, bytes, MADV_WILLNEED);
+  errno = saved;
+  populate(start, bytes);
+}
+
 void* small_table(size_t bytes) {
   bytes = (bytes + 63) & ~size_t{63};
   if (bytes > kSmall) return map_table(bytes);

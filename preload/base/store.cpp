@@ -58,7 +58,7 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
   uint64_t pages = bytes / kPageBytes, directory_pages = (pages + kPageBytes - 1) / kPageBytes;
   if (!open_up_to(s, (1 + directory_pages) * kPageBytes)) return false;
   constexpr uint64_t kFirstPages = 7;   // stacks, shared counters, threads, text, modules, nodes: at once in any process
-  populate(start, (1 + directory_pages + kFirstPages) * kPageBytes);
+  populate_file(start, (1 + directory_pages + kFirstPages) * kPageBytes);
   Header& h = *reinterpret_cast<Header*>(start);
   h.version = kVersion;
   h.header_bytes = sizeof(Header);
@@ -85,7 +85,7 @@ static void touch_ahead(uint64_t first, uint32_t n) {
   uint64_t begin = (first + kChunk - 1) / kChunk * kChunk;
   if (begin >= first + n) return;
   uint64_t end = (begin + kChunk) * kPageBytes, opened = store.opened.load(std::memory_order_acquire);
-  if (end <= opened) populate(store.start + begin * kPageBytes, kChunk * kPageBytes);
+  if (end <= opened) populate_file(store.start + begin * kPageBytes, kChunk * kPageBytes);
 }
 
 uint32_t take_pages(PageKind kind, uint32_t n) {

@@ -96,6 +96,13 @@ uint32_t expiry_ticks() {
   return ticks && ticks < kWrapTicks ? uint32_t(ticks) : kWrapTicks;   // 0: never
 }
 
+// What a walk only reads first is a page of zeros, and then a page of its own: to change one for the other interrupts each processor that runs a thread of
+// the program.
+void touch_scratch() {
+  uint64_t lines = __atomic_load_n(&base::header().used_pages, __ATOMIC_ACQUIRE) * kLinesPerPage;
+  base::populate(scratch.oldest, std::min(lines, scratch.lines) * sizeof(uint32_t));
+}
+
 void walk_blocks(uint32_t now, uint32_t width) {
   uint64_t old_bytes = 0;
   uint32_t old = expiry_ticks();
@@ -206,6 +213,7 @@ void age_blocks() {
   if (!budget.allows(begin, live) || !make_scratch()) return;
   budget.spend(begin, live, [now] {
     uint32_t width = cohort_width(now);
+    touch_scratch();
     walk_blocks(now, width);
     publish_cohorts(now, width);
     publish_ages(now);
