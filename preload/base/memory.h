@@ -13,7 +13,7 @@ void unmap(void* start, size_t bytes);
 // Makes pages present in one system call: a fault each costs several times as much. A hint; may do nothing.
 void populate(void* start, size_t bytes);
 // The same of a shared file that is mapped to be read at random, whose pages the file system would make one by one: first all are read (made, where
-// nothing was written yet), which takes a third less (ext4, Linux 6.18).
+// nothing was written yet), which takes a third less (ext4, Linux 6.18). Other memory: as populate.
 void populate_file(void* start, size_t bytes);
 // As map_private, for tables that start small: several share a few pages that are there already. Never unmapped.
 void* small_table(size_t bytes);
