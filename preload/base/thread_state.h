@@ -42,6 +42,7 @@ struct ThreadState {
   stacks::Path* path;    // of the stack that was walked last; nullptr: no room
   heap::Magazines* magazines;   // never nullptr once the thread has joined a session
   heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
+  uint8_t forking;       // a fork() is under way, which holds the shim's locks
 
   void set_stack(address low, address top) {
     stack_low = low, stack_top = top;

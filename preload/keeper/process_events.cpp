@@ -37,8 +37,9 @@ namespace {
 Header* own_header() { return recording() ? &base::header() : nullptr; }
 
 void note_ending(Ending ending, int status) {
-  // A region that is being made right now is to be there when the process is gone.
-  if (base::store.start && !base::thread_state.internal && base::header().pid == int32_t(syscall(SYS_getpid))) {
+  // A region that is being made right now is to be there when the process is gone. Not while this thread forks, which is when none is made: a signal
+  // handler may end the process in the middle of that, and the lock is our own.
+  if (base::store.start && !base::thread_state.internal && !base::thread_state.forking && base::header().pid == int32_t(syscall(SYS_getpid))) {
     lock_session();
     unlock_session();
   }
@@ -117,6 +118,7 @@ void note_exec_failed() {
 
 // Locks in the order in which they nest.
 void before_fork() {
+  base::thread_state.forking = 1;
   lock_session();
   lock_marks();
   stacks::lock_modules();
@@ -134,11 +136,13 @@ void after_fork_parent() {
   stacks::unlock_modules();
   unlock_marks();
   unlock_session();
+  base::thread_state.forking = 0;   // last: see note_ending
 }
 
 bool inside_allocator() { return base::thread_state.busy; }
 
 void after_fork_child() {
+  base::thread_state.forking = 0;
   base::reset_ranges_lock();
   heap::reset_mappings_lock();
   forget_keeper();

@@ -32,3 +32,12 @@ class Torture(support.TestCase):
         run = self.tracked([support.victim("fork_in_handler")], {"follow": "none"}, timeout=60)
         self.assertEqual((0, b""), (run.status, run.err))
         self.assert_consistent(run.report())
+
+    def test_a_handler_that_interrupted_fork_ends_the_process(self):
+        for what, ending in (("exit", "exited"), ("exec", "replaced")):
+            for moment in range(10_000, 20_000, 1_000):
+                with self.subTest(what, microseconds=moment):
+                    run = self.preloaded([support.victim("fork_interrupted"), what, str(moment)], {"follow": "none"}, timeout=30)
+                    self.assertEqual((7, b""), (run.status, run.err))
+                    (region,) = [file for file in run.files() if "fork_interrupted" in file]
+                    self.assertEqual(ending, support.read_report(region).process["ending"])
