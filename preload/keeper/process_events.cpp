@@ -37,12 +37,12 @@ namespace {
 Header* own_header() { return recording() ? &base::header() : nullptr; }
 
 void note_ending(Ending ending, int status) {
-  // A region that is being made right now is to be there when the process is gone. Not while this thread forks, which is when none is made: a signal
-  // handler may end the process in the middle of that, and the lock is our own.
-  if (base::store.start && !base::thread_state.internal && !base::thread_state.forking && base::header().pid == int32_t(syscall(SYS_getpid))) {
-    lock_session();
+  // A region that is being made right now is to be there when the process is gone. A signal handler may end the process while its thread forks, which
+  // is when none is made, and holds the lock itself; or while it holds another that a thread waits for which forks: so not for ever.
+  constexpr uint32_t kPatience = 3000;   // milliseconds
+  if (base::store.start && !base::thread_state.internal && !base::thread_state.forking && base::header().pid == int32_t(syscall(SYS_getpid)) &&
+      lock_session_within(kPatience))
     unlock_session();
-  }
   Header* h = own_header();
   if (!h) return;
   h->exit_status = status;
@@ -116,10 +116,12 @@ void note_exec_failed() {
   if (Header* h = own_header()) __atomic_store_n(&h->ending, uint32_t(Ending::kNone), __ATOMIC_RELEASE);
 }
 
-// Locks in the order in which they nest.
+// Locks in the order in which they nest. Signals stay as they are: what their handlers ask of the allocator meanwhile comes from the nested heap, as it
+// does inside of it. Who moves the region holds the session's lock and waits until nobody is busy: it comes first.
 void before_fork() {
   base::thread_state.forking = 1;
   lock_session();
+  base::thread_state.busy = base::kBusy;
   lock_marks();
   stacks::lock_modules();
   stacks::lock_rules();
@@ -135,13 +137,15 @@ void after_fork_parent() {
   stacks::unlock_rules();
   stacks::unlock_modules();
   unlock_marks();
+  base::thread_state.busy = 0;
   unlock_session();
-  base::thread_state.forking = 0;   // last: see note_ending
+  base::thread_state.forking = 0;
 }
 
-bool inside_allocator() { return base::thread_state.busy; }
+bool inside_allocator() { return base::thread_state.busy && !base::thread_state.forking; }
 
 void after_fork_child() {
+  if (base::thread_state.forking) base::thread_state.busy = 0;
   base::thread_state.forking = 0;
   base::reset_ranges_lock();
   heap::reset_mappings_lock();

@@ -406,6 +406,14 @@ bool recording() {
 void lock_session() {
   if (wiped_page) wiped_page->move_lock.lock();
 }
+bool lock_session_within(uint32_t milliseconds) {
+  if (!wiped_page) return false;
+  for (uint32_t i = 0; !wiped_page->move_lock.try_lock(); i++) {
+    if (i == milliseconds) return false;
+    usleep(1000);
+  }
+  return true;
+}
 void unlock_session() {
   if (wiped_page) wiped_page->move_lock.unlock();
 }

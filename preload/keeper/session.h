@@ -29,6 +29,7 @@ bool recording();       // there is a region file, and it is this process's own
 const char* region_folder();
 
 void lock_session();    // around fork
+bool lock_session_within(uint32_t milliseconds);   // false: not to be had
 void unlock_session();
 
 }  // namespace tidemark::keeper

@@ -34,7 +34,7 @@ class Torture(support.TestCase):
         self.assert_consistent(run.report())
 
     def test_a_handler_that_interrupted_fork_ends_the_process(self):
-        for what, ending in (("exit", "exited"), ("exec", "replaced")):
+        for what, ending in (("exit", "exited"), ("exec", "replaced"), ("allocate", "exited")):
             for moment in range(10_000, 20_000, 1_000):
                 with self.subTest(what, microseconds=moment):
                     run = self.preloaded([support.victim("fork_interrupted"), what, str(moment)], {"follow": "none"}, timeout=30)

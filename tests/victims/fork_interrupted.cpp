@@ -1,7 +1,7 @@
 // A signal handler that ends the process, as that of SIGTERM does in most daemons, while its thread is inside fork(): both functions may be called from
-// handlers. The process is large, so that nearly all of its time is spent there.
+// handlers; malloc may not, but glibc's works there in a process of one thread. The process is large, so that nearly all of its time is spent there.
 //
-//   fork_interrupted exit|exec MICROSECONDS
+//   fork_interrupted exit|exec|allocate MICROSECONDS
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -12,7 +12,14 @@
 
 static const char* what;
 
+static void allocate(int depth) {   // from stacks that were never seen
+  free(malloc(100 + depth));
+  if (depth) allocate(depth - 1);
+  asm volatile("");
+}
+
 static void handler(int) {
+  if (!strcmp(what, "allocate")) allocate(20);
   if (!strcmp(what, "exec")) execl("/bin/sh", "sh", "-c", "exit 7", nullptr);
   _exit(7);
 }
