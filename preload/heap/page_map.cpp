@@ -47,7 +47,8 @@ PageEntry* leaf_for(address block) {
 }  // namespace
 
 // The old array can be given to another page at once: this page held no live block of the old class any more, and whoever frees
-// a block clears its record before jemalloc gets it back.
+// a block clears its record before jemalloc gets it back. Who walks over the blocks may be reading it: what it finds there that is no record was
+// written after the page's new entry.
 TIDEMARK_COLD uint64_t install_page(address block, uint32_t size8) {
   base::SpinGuard guard(pool_lock);
   PageEntry* leaf = leaf_for(block);

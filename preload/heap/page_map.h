@@ -109,8 +109,10 @@ void for_each_block(Visit visit) {
       uint32_t size8 = size8_in(entry), n = records_per_page(size8);
       auto* records = records_in(entry);
       for (uint32_t k = 0; k < n; k++) {
-        Record r = records[k].load(std::memory_order_relaxed);
+        Record r = records[k].load(std::memory_order_acquire);
         if (!stack_of_record(r)) continue;
+        // What was read was a record if the page is still of this class: see install_page.
+        if (leaf[i].load(std::memory_order_acquire) != entry) break;
         uint64_t bytes = size8 ? size8 * 8 - (rounding_of_record(r) & 0x1fff) : records[1].load(std::memory_order_relaxed);
         visit(records[k], r, bytes);
       }

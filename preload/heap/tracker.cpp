@@ -138,10 +138,13 @@ Gate ask_gate() {
 }
 }  // namespace
 
-// busy is set, and the word is not the serial this thread knows.
+// busy is set, and the word is not the serial this thread knows. While the gate is asked, nobody may jump out; then the hook goes on as it came.
 TIDEMARK_COLD Gate pass_gate() {
+  base::ThreadState& t = base::thread_state;
   int saved = errno;
+  address hook = t.busy;
   Gate gate = ask_gate();
+  if (gate == Gate::kTrack) t.busy = hook;
   errno = saved;
   return gate;
 }

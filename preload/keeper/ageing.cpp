@@ -79,11 +79,13 @@ uint32_t cohort_width(uint32_t tick) {
   return width;
 }
 
-// The stack an id of a record names in this region, by scratch index; UINT32_MAX: an inherited one, or torn.
-uint32_t index_of(uint32_t stack) {
+// The stack an id of a record names in this region, by scratch index; UINT32_MAX: an inherited one, or torn. lines: of the pages in use, which can be read.
+uint32_t index_of(uint32_t stack, uint64_t lines) {
   uint32_t index = stack - base::store.first_line;
-  return stack >= base::store.first_line && index < scratch.lines ? index : UINT32_MAX;
+  return stack >= base::store.first_line && index < lines ? index : UINT32_MAX;
 }
+// Lines that are in use by now, as far as there is scratch memory for them.
+uint64_t lines_in_use() { return std::min(__atomic_load_n(&base::header().used_pages, __ATOMIC_ACQUIRE) * kLinesPerPage, scratch.lines); }
 
 // The birth of a block that would soon look young again is moved, once and again, so that it stays just old.
 void hold_back_wrap(std::atomic<heap::Record>& at, heap::Record r, uint32_t now) {
@@ -98,16 +100,14 @@ uint32_t expiry_ticks() {
 
 // What a walk only reads first is a page of zeros, and then a page of its own: to change one for the other interrupts each processor that runs a thread of
 // the program.
-void touch_scratch() {
-  uint64_t lines = __atomic_load_n(&base::header().used_pages, __ATOMIC_ACQUIRE) * kLinesPerPage;
-  base::populate(scratch.oldest, std::min(lines, scratch.lines) * sizeof(uint32_t));
-}
+void touch_scratch() { base::populate(scratch.oldest, lines_in_use() * sizeof(uint32_t)); }
 
 void walk_blocks(uint32_t now, uint32_t width) {
-  uint64_t old_bytes = 0;
+  uint64_t old_bytes = 0, lines = lines_in_use();
   uint32_t old = expiry_ticks();
   heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record r, uint64_t bytes) {
-    uint32_t index = index_of(heap::stack_of_record(r));
+    uint32_t index = index_of(heap::stack_of_record(r), lines);
+    if (index == UINT32_MAX) index = index_of(heap::stack_of_record(r), lines = lines_in_use());
     if (index == UINT32_MAX) return;
     uint32_t age = (now - heap::tick_of_record(r)) & heap::kTickMask;
     if (age > heap::kTickMask - 16) age = 0;   // born after `now` was read

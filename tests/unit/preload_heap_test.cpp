@@ -31,6 +31,19 @@ TEST_F(CoreTest, SizeClassesAreJemallocs) {
   }
 }
 
+// Its records' array is another page's at once, or has a link of the list of free ones in its first word.
+TEST_F(CoreTest, AWalkLeavesAPageThatChangesItsClass) {
+  constexpr address kPage = 0x1234'5678'9000;
+  for (address block : {kPage, kPage + 64}) heap::record_for(block, 8)->store(heap::make_record(77, 1, 0));
+  int seen = 0;
+  heap::for_each_block([&](std::atomic<heap::Record>&, heap::Record r, uint64_t) {
+    if (heap::stack_of_record(r) != 77) return;
+    seen++;
+    heap::install_page(kPage, 16);
+  });
+  EXPECT_EQ(1, seen);
+}
+
 // Few pages are not given back to the kernel in order to be zero: that is a system call, and a fault for each. (Eight: what else may fault meanwhile.)
 TEST(AllocatorTest, FewPagesThatAreUsedAgainAreZeroWithoutAFault) {
   auto faults = [] {
@@ -145,6 +158,17 @@ TEST_F(CoreTest, NestedBlocksComeFromTheirOwnRange) {
   int here;
   EXPECT_FALSE(heap::is_nested(&here));
   EXPECT_EQ(nullptr, heap::nested_allocate(size_t{1} << 40, 16, false));
+}
+
+// Else a handler that jumps out of it, in a child's grace or at a thread's first call, would leave it inside for ever.
+TEST_F(CoreTest, AHookThatCameThroughTheGateIsKnownByItsFrame) {
+  base::ThreadState& t = base::thread_state;
+  t.generation = base::kNoSession;
+  t.busy = heap::own_sp();
+  EXPECT_EQ(heap::Gate::kTrack, heap::pass_gate());
+  EXPECT_EQ(heap::own_sp(), t.busy);
+  EXPECT_EQ(word_, t.generation);
+  t.busy = 0;
 }
 
 // A signal handler that interrupted a hook may leave by siglongjmp: the hook's frame is gone, and busy still set.
