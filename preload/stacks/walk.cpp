@@ -16,6 +16,7 @@ using namespace format;
 namespace {
 
 constexpr uint64_t kLargeFrame = 2048;
+constexpr uint64_t kMostGroupWords = INT16_MAX;   // Node::rbp_save counts them
 constexpr uint32_t kUnknownGeneration = ~0u;
 
 struct Walked {
@@ -34,7 +35,7 @@ struct Walked {
 // Whether a frame that was stepped over once may be stepped over again without a look at where each step leads: its size is fixed, and it
 // led to a call. Where a large one is among a group, the proof looks at the end of them all first, so that unwind data that is wrong and yet
 // led to a call, by chance, cannot lead far.
-bool may_group(uint64_t bytes, Rule next) { return bytes < 0xffff * 8 && !(next & kUncalled); }
+bool may_group(uint64_t bytes, Rule next) { return bytes / 8 <= kMostGroupWords && !(next & kUncalled); }
 
 // Whether a step led to what is no code. JIT compilers do change return addresses, so between frames without unwind data a pc that
 // nobody called from is taken for one; those steps are looked at each time anyway.
@@ -233,7 +234,8 @@ bool may_share(const Frame& a, const Frame& b) {
 uint32_t group_size(const Frame* f, uint32_t i) {
   if (lone(f[i - 1])) return 1;
   uint32_t k = 1;
-  while (k < kFramesPerNode && k < i && may_share(f[i - 1 - k], f[i - 1])) k++;
+  uint64_t words = f[i - 1].word >> 48;
+  while (k < kFramesPerNode && k < i && may_share(f[i - 1 - k], f[i - 1]) && (words += f[i - 1 - k].word >> 48) <= kMostGroupWords) k++;
   return k;
 }
 

@@ -41,6 +41,9 @@ class Exactness(support.TestCase):
             self.assertTrue((stack["frames"][0]["file"] or "").endswith("plugin.cpp"))
             self.assertGreater(stack["frames"][0]["line"], 0)
 
+    def test_large_frames_on_a_small_stack(self):
+        self.run_victim("large_frames", "")
+
     def test_single_thread_peaks_and_lines(self):
         report = self.run_victim("single_thread", "")
         self.assertEqual(0, report.coverage["peak_error_bytes"])
