@@ -293,6 +293,10 @@ void prepare(Walked& w) {
     w.outer = id ? id : w.path->outer;
   }
   uint32_t all = w.count + w.more;
+  if (!w.generation && any_module_gone()) {   // the first one of all, noticed by this walk, which has found other code in its place
+    w.generation = kUnknownGeneration;
+    for (uint32_t i = 0; i < all; i++) w.frames[i].generation = kUnknownGeneration;
+  }
   if (w.generation) learn_generations(w.frames, all);
   group(w.frames, all);
 }
