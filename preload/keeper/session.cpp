@@ -51,6 +51,7 @@ struct WipedPage {
 constinit WipedPage* wiped_page = nullptr;
 constinit base::SpinLock start_lock;
 constinit uint32_t serial = 1;
+constinit bool left_untracked = false;   // blocks come and go without their records: what those say is not so any more
 constexpr uint64_t kMinInterval = 100, kMaxInterval = 366ull * 86'400'000;   // milliseconds: the keeper does other things, too; no sum overflows
 constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
 
@@ -181,7 +182,7 @@ void protect_parent() {
   mprotect(base::store.start + kPageBytes, base::store.bytes - kPageBytes, PROT_READ);
 }
 
-// Ids have run out after many generations of forks: inherited blocks become untracked.
+// Ids have run out after many generations of forks, or the parent was not tracked any more: inherited blocks become untracked.
 void forget_inherited_blocks(uint64_t& bytes) {
   heap::for_each_block([&](std::atomic<heap::Record>& at, heap::Record, uint64_t n) {
     at.store(0, std::memory_order_relaxed);
@@ -340,10 +341,10 @@ TIDEMARK_COLD void begin_child() {
   uint32_t tick = parent.tick, lines = uint32_t(options.child_region_size / kLineBytes);
   uint32_t first = base::store.first_line + uint32_t(parent.used_pages) * kLinesPerPage;
   uint64_t forgotten = 0;
-  if (uint64_t{first} + lines > kMaxLineId) {
-    forget_inherited_blocks(forgotten);
-    first = 0;
-  }
+  bool out_of_ids = uint64_t{first} + lines > kMaxLineId;
+  if (out_of_ids) first = 0;
+  if (out_of_ids || left_untracked) forget_inherited_blocks(forgotten);
+  left_untracked = false;
   reset_locks_in_child();
   heap::push_ancestor();
   protect_parent();
@@ -373,7 +374,10 @@ TIDEMARK_COLD bool move_to_region() {
   return done;
 }
 
-void stop_recording() { set_word(base::kInert); }
+void stop_recording() {
+  left_untracked = true;
+  set_word(base::kInert);
+}
 
 void end_recording() {
   base::header().stopped_realtime_ns = platform::realtime_ns();

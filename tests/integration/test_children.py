@@ -1,5 +1,6 @@
 """Which children get a region: grace, follow, regions_max."""
 import os
+import unittest
 
 import support
 
@@ -44,6 +45,11 @@ class Children(support.TestCase):
     def test_allocations_end_the_grace_of_a_program(self):
         _, reports = self.run_children("exec_busy", LONG)
         self.assertEqual(2, len(reports))
+
+    def test_a_child_of_one_that_was_refused(self):
+        run = self.preloaded([VICTIM, "refused"])
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assert_table(run, ("children_unrecorded", "inherited_unknown_bytes"))
 
     def test_within_its_grace_a_child_leaves_nothing(self):
         for mode in ("fork_quiet", "exec_quiet"):

@@ -1,6 +1,7 @@
 // Children and the options that govern their regions. Usage: children MODE
 #include <cstdlib>
 #include <cstring>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 SITE void* site_early() { return keep(malloc(816)); }
 SITE void* site_late() { return keep(malloc(848)); }
 SITE void* site_many() { return keep(malloc(880)); }
+SITE void* site_again() { return keep(malloc(880)); }
 
 static void allocate(void* (*site)(), int count, int freed) {
   for (int i = 0; i < count; i++) {
@@ -43,6 +45,25 @@ static void busy() {
   wait_for_own_region();
   expect("site_many", 5000, 880, 600);
 }
+// Gets no region, for its files may not be so large, and goes on; a child of its own gets one, and knows of no block that came or went meanwhile.
+static void refused() {
+  constexpr int kBlocks = 5000;
+  static void* blocks[kBlocks];
+  rlimit limit{1 << 20, RLIM_INFINITY};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  for (auto& block : blocks) block = site_many();
+  for (void* block : blocks) free(block);
+  for (auto& block : blocks) block = site_again();
+  limit.rlim_cur = RLIM_INFINITY;
+  setrlimit(RLIMIT_FSIZE, &limit);
+  in_child([] {
+    allocate(site_early, 5000, 100);
+    wait_for_own_region();
+    expect("site_early", 5000, 816, 100);
+    expect_inherited("site_many", 0, 880);
+    expect_inherited("site_again", 0, 880);
+  }, true);
+}
 static void exec_self(const char* mode) {
   execl("/proc/self/exe", program_invocation_name, mode, nullptr);
   _exit(9);
@@ -56,6 +77,7 @@ int main(int argc, char** argv) {
   if (is("busy")) busy();
   if (is("fork_busy")) in_child(busy, true);
   if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
+  if (is("refused")) in_child(refused, false);
   if (is("exec_long_lived")) in_child([] { exec_self("long_lived"); }, true);
   if (is("exec_busy")) in_child([] { exec_self("busy"); }, true);
   if (is("exec_quiet")) in_child([] { exec_self("quiet"); }, false);
