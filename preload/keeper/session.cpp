@@ -51,6 +51,7 @@ struct WipedPage {
 constinit WipedPage* wiped_page = nullptr;
 constinit base::SpinLock start_lock;
 constinit uint32_t serial = 1;
+constinit int64_t acting_since = 0;      // CLOCK_MONOTONIC; see make_region
 constinit bool left_untracked = false;   // blocks come and go without their records: what those say is not so any more
 constexpr uint64_t kMinInterval = 100, kMaxInterval = 366ull * 86'400'000;   // milliseconds: the keeper does other things, too; no sum overflows
 constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
@@ -268,8 +269,23 @@ bool move_into(RegionFile& file) {
   return true;
 }
 
+// Whether this thread acts for another user just now, and can come back (seteuid(2), setfsuid(2)): a file made now would be that user's, who could
+// change all that the shim does here.
+bool acts_for_another_user() {
+  uid_t real, effective, saved;
+  if (getresuid(&real, &effective, &saved) != 0) return false;
+  auto files = uid_t(syscall(SYS_setfsuid, -1));   // no user's number: the answer is who it was
+  return real != effective || saved != effective || files != effective;
+}
+
 // false: try again later.
 bool make_region() {
+  constexpr int64_t kPatience = 10'000'000'000;   // ns
+  if (acts_for_another_user()) {
+    if (!acting_since) acting_since = platform::monotonic_ns();
+    return platform::monotonic_ns() - acting_since > kPatience && refuse_child(Refusal::kOtherUser, EPERM, region_folder());
+  }
+  acting_since = 0;
   if (!book_region(base::store.bytes)) return refuse_child(Refusal::kRegionsMax, 0, region_folder());
   char name[64];
   region_name(name);

@@ -51,6 +51,17 @@ class Children(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assert_table(run, ("children_unrecorded", "inherited_unknown_bytes"))
 
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_a_child_that_acts_for_another_user(self):
+        """Who may then write to the folder, but gets no file there that tells this process what to do."""
+        os.chmod(self.folder, 0o755)
+        folder = self.new_folder()
+        os.chmod(folder, 0o1777)
+        run = self.preloaded([VICTIM, "acting"], folder=folder)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assert_table(run)
+        self.assertEqual([0, 0], [os.stat(path).st_uid for path in run.files()])
+
     def test_within_its_grace_a_child_leaves_nothing(self):
         for mode in ("fork_quiet", "exec_quiet"):
             with self.subTest(mode=mode):

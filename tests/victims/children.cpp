@@ -64,6 +64,15 @@ static void refused() {
     expect_inherited("site_again", 0, 880);
   }, true);
 }
+// Acts for another user when its grace is over, as a file server's process does while it serves one.
+static void acting() {
+  if (seteuid(65534) != 0) _exit(3);
+  allocate(site_many, 5000, 600);
+  sleep_ms(300);
+  if (seteuid(0) != 0) _exit(4);
+  wait_for_own_region();
+  expect("site_many", 5000, 880, 600);
+}
 static void exec_self(const char* mode) {
   execl("/proc/self/exe", program_invocation_name, mode, nullptr);
   _exit(9);
@@ -77,6 +86,7 @@ int main(int argc, char** argv) {
   if (is("busy")) busy();
   if (is("fork_busy")) in_child(busy, true);
   if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
+  if (is("acting")) in_child(acting, true);
   if (is("refused")) in_child(refused, false);
   if (is("exec_long_lived")) in_child([] { exec_self("long_lived"); }, true);
   if (is("exec_busy")) in_child([] { exec_self("busy"); }, true);
