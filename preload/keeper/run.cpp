@@ -11,10 +11,12 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "preload/base/memory.h"
 #include "preload/base/own_mappings.h"
 #include "preload/heap/inherited.h"
+#include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
 
 namespace tidemark::keeper {
@@ -63,30 +65,55 @@ bool names_pid(const char* name, int32_t pid) {
   return at && at != name;
 }
 
-// The newest region of `pid` in this run, its first page mapped; nullptr: none.
-Header* find_region(const char* dir, int32_t pid) {
+// Calls visit(path, name) for each region's file there.
+template <class Visit>
+void for_each_region_file(const char* dir, Visit visit) {
   DIR* d = opendir(dir);
-  if (!d) return nullptr;
-  Header* found = nullptr;
+  if (!d) return;
   while (const dirent* e = readdir(d)) {
-    if (!names_pid(e->d_name, pid)) continue;
     char path[1400];
     size_t n = strlen(dir), m = strlen(e->d_name);
-    if (n + m + 2 > sizeof(path)) continue;
+    if (m < 6 || strcmp(e->d_name + m - 5, ".tide") != 0 || n + m + 2 > sizeof(path)) continue;
     memcpy(path, dir, n);
     path[n] = '/';
     memcpy(path + n + 1, e->d_name, m + 1);
-    auto* h = static_cast<Header*>(map_first_page(path));
-    bool ours = h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->pid == pid && h->run_id == run.id && !h->snapshot_realtime_ns;
-    if (ours && (!found || h->started_realtime_ns > found->started_realtime_ns)) {
-      if (found) base::own_munmap(found, kPageBytes);
-      found = h;
-    } else if (h) {
-      base::own_munmap(h, kPageBytes);
-    }
+    visit(path, path + n + 1);
   }
   closedir(d);
+}
+
+// The first page of a region of this run, mapped; nullptr: it is none.
+Header* map_header(const char* path) {
+  auto* h = static_cast<Header*>(map_first_page(path));
+  if (h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->run_id == run.id && !h->snapshot_realtime_ns) return h;
+  if (h) base::own_munmap(h, kPageBytes);
+  return nullptr;
+}
+
+// The newest region of `pid` in this run, its first page mapped; nullptr: none.
+Header* find_region(const char* dir, int32_t pid) {
+  Header* found = nullptr;
+  for_each_region_file(dir, [&](const char* path, const char* name) {
+    Header* h = names_pid(name, pid) ? map_header(path) : nullptr;
+    if (!h) return;
+    bool newer = h->pid == pid && (!found || h->started_realtime_ns > found->started_realtime_ns);
+    if (newer) std::swap(found, h);
+    if (h) base::own_munmap(h, kPageBytes);
+  });
   return found;
+}
+
+// What the run's regions in that folder take on the disk, as far as this process may read them.
+uint64_t bytes_of_regions(const char* dir) {
+  uint64_t sum = 0;
+  for_each_region_file(dir, [&](const char* path, const char*) {
+    struct stat s;
+    Header* h = map_header(path);
+    if (!h) return;
+    if (stat(path, &s) == 0) sum += uint64_t(s.st_blocks) * 512;
+    base::own_munmap(h, kPageBytes);
+  });
+  return sum;
 }
 }  // namespace
 
@@ -115,7 +142,8 @@ void use_ledger(RunLedger* own) { ledger = own; }
 
 bool book_region(uint64_t bytes) {
   RunLedger* l = open_ledger();
-  if (!l) return true;
+  // The launcher may be gone, or this be another user: then the files are counted, by each process that comes to this.
+  if (!l) return !run.ledger_path[0] || bytes_of_regions(region_folder()) + bytes <= options.regions_max;
   uint64_t used = __atomic_add_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
   if (used <= l->limit_bytes) {
     __atomic_add_fetch(&l->regions, 1, __ATOMIC_RELAXED);

@@ -25,7 +25,7 @@ inline bool is_root(int32_t pid) { return run.root_pid == pid; }
 format::RunLedger* open_ledger();
 void use_ledger(format::RunLedger* ledger);   // of this process's own header
 
-// Books `bytes` for one more region; false: regions_max would be passed. True without a ledger.
+// Books `bytes` for one more region; false: regions_max would be passed. Where the run's ledger cannot be opened, its regions' files are counted.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
 void note_refusal(format::Refusal reason, int error, const char* detail);

@@ -62,6 +62,14 @@ class Children(support.TestCase):
         self.assert_table(run)
         self.assertEqual([0, 0], [os.stat(path).st_uid for path in run.files()])
 
+    def test_regions_max_without_a_ledger(self):
+        """The first region, which holds it, was removed."""
+        short = f"for i in 1 2 3 4; do {SHORT} >/dev/null; done"
+        run = self.preloaded(["/bin/sh", "-c", f"rm $REGION_DIR/*.tide; {short}"],
+                             {"region_size": "16M", "child_region_size": "16M", "regions_max": "40M"})
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(2, len(run.files()), run.files())
+
     def test_within_its_grace_a_child_leaves_nothing(self):
         for mode in ("fork_quiet", "exec_quiet"):
             with self.subTest(mode=mode):
