@@ -8,7 +8,7 @@
 namespace tidemark::platform {
 namespace {
 
-constinit KeptFile smaps("/proc/self/smaps");
+constinit KeptFile smaps("/proc/thread-self/smaps");
 
 // "START-END PERMS OFFSET DEV INODE   PATH"; false: a line of another kind.
 bool parse_head(char* line, Mapping& m) {

@@ -1,4 +1,4 @@
-// The process's mappings and what of them is in memory (/proc/self/smaps, proc(5)). Through a file that is kept open (kept_file.h).
+// The process's mappings and what of them is in memory (/proc/thread-self/smaps, proc(5)). Through a file that is kept open (kept_file.h).
 #pragma once
 #include <cstdint>
 

@@ -5,7 +5,7 @@
 
 namespace tidemark::platform {
 
-static constinit KeptFile pagemap("/proc/self/pagemap");
+static constinit KeptFile pagemap("/proc/thread-self/pagemap");
 
 bool read_pagemap(uintptr_t start, uint32_t pages, uint64_t* entries) {
   size_t bytes = pages * sizeof(uint64_t);

@@ -1,4 +1,4 @@
-// Which pages of this process are in memory (/proc/self/pagemap, the kernel's admin-guide/mm/pagemap.rst), through a file that is kept open
+// Which pages of this process are in memory (/proc/thread-self/pagemap, the kernel's admin-guide/mm/pagemap.rst), through a file that is kept open
 // (kept_file.h). Not by mincore(2): systemd's usual set of system calls for services (@system-service) kills who makes that one.
 #pragma once
 #include <cstdint>

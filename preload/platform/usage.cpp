@@ -18,8 +18,9 @@ namespace {
 
 constexpr uint64_t kPage = format::kPageBytes;
 
-constinit KeptFile statm("/proc/self/statm"), stat_file("/proc/self/stat"), status("/proc/thread-self/status"),
-    rollup("/proc/self/smaps_rollup");
+// Not /proc/self, which is the main thread: once that has ended, by pthread_exit, it has no memory. What stat tells is of the whole process.
+constinit KeptFile statm("/proc/thread-self/statm"), stat_file("/proc/self/stat"), status("/proc/thread-self/status"),
+    rollup("/proc/thread-self/smaps_rollup");
 
 // The number of kilobytes behind "KEY:", in bytes.
 uint64_t kilobytes_of(const char* text, const char* key) {
