@@ -29,6 +29,7 @@ std::string advice(Refusal reason) {
   switch (reason) {
     case Refusal::kOpenFolder:
     case Refusal::kCreateFile:
+    case Refusal::kCopyOnWrite:
       return "use another folder with -o DIR";
     case Refusal::kAllocateFile:
       return "use a smaller --region_size, or a folder with more room with -o DIR";

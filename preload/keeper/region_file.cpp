@@ -2,10 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/auxv.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -64,6 +68,17 @@ int open_named() {
 
 int open_unnamed() { return open(file.dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600); }
 
+// On btrfs a page that is written to again is put elsewhere, and when the disk is full that is a SIGBUS. Not so in a file without copy on write, which is
+// asked for while it is empty; but until Linux 6.16 even its pages were not written to, where no room could be found elsewhere (commit 6599716de2d6).
+bool stays_where_it_is(int fd) {
+  struct statfs s;
+  int flags = 0;
+  if (fstatfs(fd, &s) != 0 || s.f_type != BTRFS_SUPER_MAGIC) return true;
+  if (ioctl(fd, FS_IOC_GETFLAGS, &flags) != 0) return false;
+  flags |= FS_NOCOW_FL;
+  return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0 && platform::kernel_is_at_least(6, 16);
+}
+
 uint64_t inode_of(int fd) {
   struct stat s;
   return fstat(fd, &s) == 0 ? s.st_ino : 0;
@@ -97,6 +112,10 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
     int error = errno;
     strcpy(file.path, file.dir);
     return refuse(error == ENOENT || error == ENOTDIR ? Refusal::kOpenFolder : Refusal::kCreateFile, error);
+  }
+  if (!stays_where_it_is(fd)) {
+    drop(fd, named);
+    return refuse(Refusal::kCopyOnWrite, 0);
   }
   int error = allocate_all(fd, bytes);
   if (error) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,6 +85,14 @@ bool boot_id(uint8_t out[16]) {
     digits++;
   }
   return digits == 32;
+}
+
+bool kernel_is_at_least(long major, long minor) {
+  utsname name;
+  if (uname(&name) != 0) return false;
+  char* rest;
+  long first = strtol(name.release, &rest, 10), second = *rest == '.' ? strtol(rest + 1, nullptr, 10) : 0;
+  return first > major || (first == major && second >= minor);
 }
 
 int64_t realtime_ns() { return now(CLOCK_REALTIME); }

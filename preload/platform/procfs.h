@@ -19,6 +19,8 @@ pid_t process_parent(pid_t pid);      // field 4, 0: unknown
 uint64_t pid_namespace();             // inode of /proc/self/ns/pid
 bool boot_id(uint8_t out[16]);
 
+bool kernel_is_at_least(long major, long minor);
+
 int64_t realtime_ns();
 int64_t monotonic_ns();
 

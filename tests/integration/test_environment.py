@@ -26,9 +26,9 @@ def table_only(out):
 
 class Surroundings(support.TestCase):
     @contextlib.contextmanager
-    def mounted(self, options, kind="tmpfs"):
+    def mounted(self, options, kind="tmpfs", what="tidemark-test"):
         folder = self.new_folder()
-        done = subprocess.run(["mount", "-t", kind, "-o", options, "tidemark-test", folder], capture_output=True)
+        done = subprocess.run(["mount", "-t", kind, "-o", options, what, folder], capture_output=True)
         if done.returncode != 0:
             self.skipTest(f"mount is not permitted: {done.stderr.decode().strip()}")
         try:
@@ -62,6 +62,35 @@ class Surroundings(support.TestCase):
             fill = f"head -c 200000000 /dev/zero > {folder}/filler; exec {VICTIM}"
             run = self.tracked(["/bin/sh", "-c", fill], {"child_grace_allocations": 1}, folder=folder)
             self.assertEqual(0, run.status, run.err)
+
+    def test_full_disk_later_on_btrfs(self):
+        """Which puts each page elsewhere when it is written to again, and finds no room."""
+        image = os.path.join(self.folder, "image")
+        with open(image, "wb") as file:
+            file.truncate(200 << 20)
+        try:
+            subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.skipTest(f"no btrfs can be made: {error}")
+        with self.mounted("loop", "btrfs", image) as folder:
+            if tuple(int(n) for n in os.uname().release.split(".")[:2]) < (6, 16):
+                return self.unrecorded(folder, "btrfs")
+            environment = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}:region_size=16M"})
+            process = subprocess.Popen([support.victim("growth")], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.addCleanup(process.kill)
+            process.stdout.readline()
+            os.sync()
+            with contextlib.suppress(OSError), open(os.path.join(folder, "filler"), "wb", buffering=0) as filler:
+                for size in [1 << 20] * 200 + [4096] * 1000:
+                    with contextlib.suppress(OSError):
+                        filler.write(os.urandom(size))
+            for _ in range(10):
+                os.sync()
+                process.stdin.write(b"leak 100000\n")
+                process.stdin.flush()
+                self.assertTrue(process.stdout.readline(), "it was killed")
+            process.communicate(b"quit\n", timeout=support.PATIENCE)
+            self.assertEqual(0, process.returncode)
 
     def test_small_shm(self):
         """64 MB, as containers have in /dev/shm: the default region does not fit beside anything else."""
