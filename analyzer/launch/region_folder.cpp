@@ -46,15 +46,15 @@ void RegionFolder::look_at(const std::string& name) {
   settled_.insert(name);
   if (verdict == RegionFile::Verdict::kForeign) return;
   const format::Header& header = file->header();
-  regions_.push_back({name, header.pid, header.pid_start, header.pid_namespace, header.started_realtime_ns, false});
+  regions_.push_back({name, header.pid, header.pid_start, header.pid_namespace, header.started_monotonic_ns, false});
   ++untrimmed_;
 }
 
-// Gone is also an image whose process goes on with a later one, after execve.
+// Gone is also an image whose process goes on with a later one, after execve. Which is later the wall clock cannot tell: it may be set back.
 bool RegionFolder::writer_is_gone(const Region& region) const {
   bool replaced = std::any_of(regions_.begin(), regions_.end(), [&](const Region& other) {
     return other.pid == region.pid && other.pid_start == region.pid_start && other.pid_namespace == region.pid_namespace &&
-           other.started_ns > region.started_ns;
+           other.started_monotonic_ns > region.started_monotonic_ns;
   });
   if (replaced && region.pid_start != 0) return true;
   return pid_namespace_ != 0 && region.pid_namespace == pid_namespace_ && process_is_gone(region.pid, region.pid_start);
@@ -85,7 +85,7 @@ std::optional<RegionFile> RegionFolder::region_of(pid_t pid, uint64_t start) con
     if (!file) continue;
     auto rank = [](const RegionFile& candidate) {  // an image without a word is the last; else the newest
       const format::Header& header = candidate.header();
-      return std::pair(format::Ending(header.ending) == format::Ending::kNone, header.started_realtime_ns);
+      return std::pair(format::Ending(header.ending) == format::Ending::kNone, header.started_monotonic_ns);
     };
     if (!best || rank(*file) > rank(*best)) best = std::move(file);
   }

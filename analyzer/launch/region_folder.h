@@ -38,7 +38,7 @@ class RegionFolder {
     std::string name;
     pid_t pid;
     uint64_t pid_start, pid_namespace;
-    int64_t started_ns;
+    int64_t started_monotonic_ns;  // of a fork child: its parent's, which is before that of whatever it executes
     bool trimmed;
   };
 

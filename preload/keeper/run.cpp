@@ -96,7 +96,7 @@ Header* find_region(const char* dir, int32_t pid) {
   for_each_region_file(dir, [&](const char* path, const char* name) {
     Header* h = names_pid(name, pid) ? map_header(path) : nullptr;
     if (!h) return;
-    bool newer = h->pid == pid && (!found || h->started_realtime_ns > found->started_realtime_ns);
+    bool newer = h->pid == pid && (!found || h->started_monotonic_ns > found->started_monotonic_ns);
     if (newer) std::swap(found, h);
     if (h) base::own_munmap(h, kPageBytes);
   });

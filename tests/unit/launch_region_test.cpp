@@ -58,6 +58,7 @@ class RegionTest : public testing::Test {
     header.pid_namespace = own_pid_namespace();
     header.run_id = kRun;
     header.started_realtime_ns = 1000;
+    header.started_monotonic_ns = 1000;
     return header;
   }
 
@@ -115,10 +116,33 @@ TEST_F(RegionTest, AnImageThatWasReplacedIsGone) {
   put("x.1.tide", first);
   search();
   EXPECT_EQ(size("x.1.tide"), kRegionBytes) << "execve may still fail";
-  second.started_realtime_ns += 1;
+  second.started_monotonic_ns += 1;
   put("y.1.tide", second);
   search();
   EXPECT_EQ(size("x.1.tide"), 3 * format::kPageBytes);
+  EXPECT_EQ(size("y.1.tide"), kRegionBytes);
+}
+
+TEST_F(RegionTest, AWallClockThatIsSetBackMakesNoImageOlder) {
+  format::Header first = header_of(getpid(), process_start(getpid())), second = first;
+  first.ending = uint32_t(format::Ending::kReplaced);
+  put("x.1.tide", first);
+  second.started_monotonic_ns += 1;
+  second.started_realtime_ns -= 500;
+  put("y.1.tide", second);
+  search();
+  EXPECT_EQ(size("x.1.tide"), 3 * format::kPageBytes);
+  EXPECT_EQ(size("y.1.tide"), kRegionBytes) << "it is the one that lives";
+  EXPECT_EQ(folder.region_of(getpid(), 0)->name(), "y.1.tide");
+}
+
+TEST_F(RegionTest, OfImagesThatBeganAtTheSameTimeNoneIsReplaced) {
+  format::Header header = header_of(getpid(), process_start(getpid()));
+  put("x.1.tide", header);
+  header.started_realtime_ns += 1;
+  put("y.1.tide", header);
+  search();
+  EXPECT_EQ(size("x.1.tide"), kRegionBytes);
   EXPECT_EQ(size("y.1.tide"), kRegionBytes);
 }
 
@@ -187,7 +211,7 @@ TEST_F(RegionTest, KeepsTheProcesssOwnWord) {
   header.exit_status = 9;
   put("x.1.tide", header);
   header.ending = uint32_t(format::Ending::kReplaced);
-  header.started_realtime_ns -= 1;
+  header.started_monotonic_ns -= 1;
   put("w.1.tide", header);
   search();
   ASSERT_TRUE(folder.region_of(gone.pid, gone.start)->note_ending(kExitedWith3, 77));
@@ -199,13 +223,13 @@ TEST_F(RegionTest, KeepsTheProcesssOwnWord) {
 TEST_F(RegionTest, PicksTheLastImage) {
   format::Header header = header_of(gone.pid, gone.start);
   header.ending = uint32_t(format::Ending::kReplaced);
-  header.started_realtime_ns = 5;
+  header.started_monotonic_ns = 5;
   put("replaced.tide", header);
   header.ending = 0;
-  header.started_realtime_ns = 4;
+  header.started_monotonic_ns = 4;
   put("last.tide", header);
   header.pid_start += 1;
-  header.started_realtime_ns = 9;
+  header.started_monotonic_ns = 9;
   put("other.tide", header);
   search();
   EXPECT_EQ(folder.region_of(gone.pid, gone.start)->name(), "last.tide");
