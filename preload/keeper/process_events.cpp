@@ -47,6 +47,7 @@ void note_ending(Ending ending, int status) {
   if (!h) return;
   h->exit_status = status;
   h->ended_realtime_ns = platform::realtime_ns();
+  h->heartbeat_realtime_ns = h->ended_realtime_ns;   // else the time since the last heartbeat counts twice
   h->heartbeat_monotonic_ns = platform::monotonic_ns();
   __atomic_store_n(&h->ending, uint32_t(ending), __ATOMIC_RELEASE);
 }

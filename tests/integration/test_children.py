@@ -1,4 +1,5 @@
 """Which children get a region: grace, follow, regions_max."""
+import datetime
 import os
 import unittest
 
@@ -69,6 +70,13 @@ class Children(support.TestCase):
                              {"region_size": "16M", "child_region_size": "16M", "regions_max": "40M"})
         self.assertEqual((0, b""), (run.status, run.err))
         self.assertEqual(2, len(run.files()), run.files())
+
+    def test_no_heartbeat_before_the_end(self):
+        """The keeper still waits for the end of the grace."""
+        _, reports = self.run_children("exec_lasting", LONG)
+        process = self.child(reports).process
+        started, ended = (datetime.datetime.fromisoformat(process[key]) for key in ("started_at", "ended_at"))
+        self.assertAlmostEqual((ended - started).total_seconds(), process["duration_s"], delta=0.3)
 
     def test_within_its_grace_a_child_leaves_nothing(self):
         for mode in ("fork_quiet", "exec_quiet"):

@@ -90,6 +90,8 @@ int main(int argc, char** argv) {
   if (is("refused")) in_child(refused, false);
   if (is("exec_long_lived")) in_child([] { exec_self("long_lived"); }, true);
   if (is("exec_busy")) in_child([] { exec_self("busy"); }, true);
+  if (is("lasting")) busy(), sleep_ms(1000);
+  if (is("exec_lasting")) in_child([] { exec_self("lasting"); }, true);
   if (is("exec_quiet")) in_child([] { exec_self("quiet"); }, false);
   if (is("two_sleepers")) {   // for regions_max: two children that live at the same time and long enough for a region
     int out[2], gate[2];
