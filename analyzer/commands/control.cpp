@@ -168,7 +168,7 @@ int cleanup(const ControlArguments& arguments) {
     Box box(path, arguments.pid);
     bool has_caches = box.header().rules.length != 0;
     output::Caches before = has_caches ? caches_of(path) : output::Caches();
-    model::PurgeEntry purge = model::read_purge(box.ask(Command::kCleanup).purge);
+    model::PurgeEntry purge = model::read_purge(box.header(), box.ask(Command::kCleanup).purge);
     if (!arguments.json) return print_purge(purge);
     Json json = {{"pid", arguments.pid}, {"purge", output::purge_json(purge)}};
     json["caches"] = caches_json(before, has_caches ? caches_of(path) : output::Caches());

@@ -87,11 +87,13 @@ int64_t end_of(const Header& header, Ending ending, const Surroundings& surround
   return header.heartbeat_realtime_ns != 0 ? header.heartbeat_realtime_ns : header.started_realtime_ns;
 }
 
-// The monotonic clock tells most of it, so that a stepped wall clock does no harm.
-double duration_until(const Header& header, int64_t ended_ns) {
+double seconds_before(const Header& header) { return double(header.first_tick) / format::kTicksPerSecond; }
+
+// Since tick 0. The monotonic clock tells most of it, so that a stepped wall clock does no harm.
+double clock_at(const Header& header, int64_t ended_ns) {
   double wall = double(difference(ended_ns, header.started_realtime_ns)) / kSecond;
   if (header.heartbeat_monotonic_ns < header.started_monotonic_ns || header.heartbeat_realtime_ns == 0)
-    return std::max(0.0, wall);
+    return seconds_before(header) + std::max(0.0, wall);
   double until_heartbeat = double(difference(header.heartbeat_monotonic_ns, header.started_monotonic_ns)) / kSecond;
   double after_heartbeat = double(difference(ended_ns, header.heartbeat_realtime_ns)) / kSecond;
   return until_heartbeat + std::max(0.0, after_heartbeat);
@@ -144,7 +146,7 @@ std::string Process::command_line() const {
   return line;
 }
 
-double Process::seconds_since(uint32_t tick) const { return std::max(0.0, duration_s - double(tick) / format::kTicksPerSecond); }
+double Process::seconds_since(uint32_t tick) const { return std::max(0.0, clock_s - double(tick) / format::kTicksPerSecond); }
 
 Process read_process(const region::Region& region, const Surroundings& surroundings) {
   const Header& header = region.header();
@@ -171,7 +173,8 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
 
   process.started_ns = header.started_realtime_ns;
   process.ended_ns = end_of(header, process.ending, surroundings);
-  process.duration_s = duration_until(header, process.ended_ns);
+  process.clock_s = clock_at(header, process.ended_ns);
+  process.duration_s = std::max(0.0, process.clock_s - seconds_before(header));
   process.snapshot = header.snapshot_realtime_ns != 0;
   process.other_pid_namespace = header.pid_namespace != surroundings.pid_namespace;
   process.stopped = header.stopped_realtime_ns != 0;

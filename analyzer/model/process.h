@@ -58,6 +58,7 @@ struct Process {
   int64_t started_ns = 0;  // CLOCK_REALTIME
   int64_t ended_ns = 0;    // running: now; killed: the last sign of life
   double duration_s = 0;   // until ended_ns
+  double clock_s = 0;      // of ended_ns, since tick 0: more than that in a fork child, whose ticks go on from its parent's
   double silent_s = 0;     // running: since the last sign of life
   bool snapshot = false;   // a copy made while it ran, at ended_ns
   bool stopped = false;    // recording was ended by `tidemark stop` at ended_ns; the process went on

@@ -8,26 +8,25 @@
 namespace tidemark::model {
 
 using namespace format;
+using region::seconds_at;
 
 namespace {
 
 constexpr double kNsPerMs = 1e6;
 
-double seconds(uint32_t tick) { return double(tick) / kTicksPerSecond; }
-
 Bytes known(uint64_t value) { return value == kUnknown ? Bytes() : Bytes(value); }
 
-Point read_point(const ProcessPoint& raw) {
-  Point point{seconds(raw.first_tick), seconds(std::max(raw.first_tick, raw.last_tick)), raw.samples, {}, {}};
+Point read_point(const Header& header, const ProcessPoint& raw) {
+  Point point{seconds_at(header, raw.first_tick), seconds_at(header, std::max(raw.first_tick, raw.last_tick)), raw.samples, {}, {}};
   for (uint32_t i = 0; i < kGauges; ++i) point.gauges[i] = {known(raw.gauges[i].min), known(raw.gauges[i].max), known(raw.gauges[i].last)};
   for (uint32_t i = 0; i < kCounters; ++i) point.counters[i] = known(raw.counters[i]);
   return point;
 }
 
-Warning read_warning(const Event& event) {
+Warning read_warning(const Header& header, const Event& event) {
   char text[256];
   warning_text(event, text, sizeof(text));
-  return {seconds(event.tick), warning_key(EventKind(event.kind)), text};
+  return {seconds_at(header, event.tick), warning_key(EventKind(event.kind)), text};
 }
 
 // Theil and Sen: the median of the slopes between all pairs of points. Neither a jump nor a start-up bends it (P. K. Sen, Estimates of the
@@ -45,7 +44,8 @@ std::optional<double> slope(const std::vector<MarkEntry>& entries) {
   return *middle;
 }
 
-Mark read_mark(const MarkRecord& raw) {
+Mark read_mark(const Header& header, const MarkRecord& raw) {
+  auto seconds = [&](uint32_t tick) { return seconds_at(header, tick); };
   Mark mark{std::string(raw.name, strnlen(raw.name, sizeof(raw.name))), raw.count, seconds(raw.first_tick), seconds(raw.last_tick), {}, {}};
   bool torn = raw.sequence % 2 != 0;   // points were being thinned out: some may be there twice
   for (uint32_t i = 0; i < std::min(raw.used, kMarkPoints); ++i)
@@ -64,8 +64,8 @@ void put_in_order(std::vector<Point>& points) {
 
 }  // namespace
 
-PurgeEntry read_purge(const Purge& raw) {
-  return {seconds(raw.tick), double(raw.ns) / kNsPerMs, PurgeReason(raw.reason), raw.bytes_returned, raw.before, raw.after};
+PurgeEntry read_purge(const Header& header, const Purge& raw) {
+  return {seconds_at(header, raw.tick), double(raw.ns) / kNsPerMs, PurgeReason(raw.reason), raw.bytes_returned, raw.before, raw.after};
 }
 
 Bytes Timeline::last(Gauge gauge) const {
@@ -84,28 +84,31 @@ Bytes Timeline::highest(Gauge gauge) const {
 Timeline read_timeline(const region::Region& region) {
   const Header& header = region.header();
   Timeline timeline;
-  timeline.width_s = seconds(header.series_ticks);
-  for (const ProcessPoint& raw : region.points()) timeline.points.push_back(read_point(raw));
+  timeline.width_s = double(header.series_ticks) / kTicksPerSecond;
+  for (const ProcessPoint& raw : region.points()) timeline.points.push_back(read_point(header, raw));
   put_in_order(timeline.points);
 
   std::vector<Purge> purges = region.purges();
   std::sort(purges.begin(), purges.end(), [](const Purge& a, const Purge& b) { return a.number < b.number; });
-  for (const Purge& raw : purges) timeline.purges.push_back(read_purge(raw));
+  for (const Purge& raw : purges) timeline.purges.push_back(read_purge(header, raw));
   timeline.purges_made = std::max<uint64_t>(header.purges, timeline.purges.size());
   timeline.purged_bytes = header.purged_bytes;
   timeline.longest_purge_ms = double(header.longest_purge_ns) / kNsPerMs;
 
-  for (const Event& event : region.events()) timeline.warnings.push_back(read_warning(event));
+  for (const Event& event : region.events()) timeline.warnings.push_back(read_warning(header, event));
   timeline.warnings_given = std::max<uint64_t>(header.warnings, timeline.warnings.size());
 
-  for (const MarkRecord& mark : region.marks()) timeline.marks.push_back(read_mark(mark));
-  auto whole = [](const RssLedger& ledger) { return ledger.sequence != 0 && ledger.sequence % 2 == 0 ? std::optional(ledger) : std::nullopt; };
+  for (const MarkRecord& mark : region.marks()) timeline.marks.push_back(read_mark(header, mark));
+  auto whole = [&](const RssLedger& ledger) -> std::optional<MeasuredLedger> {
+    if (ledger.sequence == 0 || ledger.sequence % 2 != 0) return std::nullopt;
+    return MeasuredLedger{ledger, seconds_at(header, ledger.tick)};
+  };
   timeline.ledger = whole(header.rss_ledger);
   timeline.baseline_ledger = whole(header.baseline_ledger);
   if (header.baseline_tick != 0) {
     timeline.baseline_rss = header.baseline_rss;
     timeline.baseline_vms = header.baseline_vms;
-    timeline.baseline_s = seconds(header.baseline_tick);
+    timeline.baseline_s = seconds_at(header, header.baseline_tick);
   }
   timeline.cgroup = region.text(header.cgroup);
   timeline.cgroup_inode = header.cgroup_inode;

@@ -17,7 +17,7 @@ struct Range {
 };
 
 struct Point {
-  double from_s, until_s;  // since the start
+  double from_s, until_s;  // since the process's start, as all *_s here
   uint32_t samples;
   std::array<Range, format::kGauges> gauges;
   std::array<Bytes, format::kCounters> counters;
@@ -51,6 +51,10 @@ struct Mark {
   std::optional<double> bytes_per_mark;   // by which live bytes grew from one to the next; none: fewer than 3 entries
 };
 
+struct MeasuredLedger : format::RssLedger {
+  double at_s;
+};
+
 struct Timeline {
   std::vector<Point> points;       // in time's order
   double width_s = 0;              // of a point
@@ -62,7 +66,7 @@ struct Timeline {
   std::vector<Mark> marks;         // by name's first use
   Bytes baseline_rss, baseline_vms;
   double baseline_s = 0;
-  std::optional<format::RssLedger> ledger, baseline_ledger;
+  std::optional<MeasuredLedger> ledger, baseline_ledger;
   std::string cgroup;              // folder of the memory controller's files, as the process saw it; empty: none
   uint64_t cgroup_inode = 0;       // of that folder
 
@@ -74,7 +78,7 @@ struct Timeline {
   Bytes highest(format::Gauge gauge) const;
 };
 
-PurgeEntry read_purge(const format::Purge& raw);
+PurgeEntry read_purge(const format::Header& header, const format::Purge& raw);
 Timeline read_timeline(const region::Region& region);
 
 }  // namespace tidemark::model

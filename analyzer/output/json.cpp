@@ -131,19 +131,21 @@ class SiteWriter {
     out << "]}";
   }
 
+  double seconds_at(uint32_t tick) const { return region::seconds_at(report_.region->header(), tick); }
+
   static void put_stack(Json& json, const CallStack& stack) {
     json["overflow"] = stack.overflow;
     json["truncated"] = stack.truncated;
     json["damaged"] = stack.damaged;
   }
 
-  static Json mapping_json(const MappingSite& site) {
+  Json mapping_json(const MappingSite& site) {
     Json json = {{"resident_bytes", site.resident_bytes}, {"baseline_resident_bytes", site.baseline_resident_bytes},
                  {"live_bytes", site.live_bytes()},       {"mapped_bytes", site.mapped_bytes},
                  {"unmapped_bytes", site.unmapped_bytes}, {"peak_bytes", site.peak_bytes},
                  {"calls", site.calls}};
-    json["first_s"] = double(site.first_tick) / format::kTicksPerSecond;
-    json["last_s"] = double(site.last_tick) / format::kTicksPerSecond;
+    json["first_s"] = seconds_at(site.first_tick);
+    json["last_s"] = seconds_at(site.last_tick);
     put_stack(json, site);
     return json;
   }
@@ -168,9 +170,7 @@ class SiteWriter {
   }
 
   void put_times(Json& json, const Site& site) {
-    auto in_seconds = [](const std::optional<uint32_t>& tick) {
-      return tick ? Json(double(*tick) / format::kTicksPerSecond) : Json(nullptr);
-    };
+    auto in_seconds = [this](const std::optional<uint32_t>& tick) { return tick ? Json(seconds_at(*tick)) : Json(nullptr); };
     json["first_s"] = in_seconds(site.first_tick);
     json["last_s"] = in_seconds(site.last_tick);
     json["oldest_live_s"] = site.oldest_live ? Json(site.oldest_live->seconds) : Json(nullptr);

@@ -7,6 +7,7 @@
 namespace tidemark::output {
 
 using namespace format;
+using region::seconds_at;
 
 namespace {
 
@@ -25,15 +26,15 @@ Json lifetime_json(const Detail& detail) {
   return buckets;
 }
 
-Json cohorts_json(const Detail& detail, uint64_t walk_tick) {
+Json cohorts_json(const Header& header, const Detail& detail) {
   Json json;
   json["width_s"] = seconds(detail.cohort_ticks);
-  json["counted_at_s"] = detail.cohort_ticks == 0 ? Json(nullptr) : Json(seconds(walk_tick));
+  json["counted_at_s"] = detail.cohort_ticks == 0 ? Json(nullptr) : Json(seconds_at(header, header.coverage[kLastWalkTick]));
   json["torn"] = detail.cohort_sequence % 2 != 0;
   Json cohorts = Json::array();
   for (uint32_t i = 0; i < kCohorts; ++i)
     if (detail.cohort[i] != 0)
-      cohorts.push_back({{"born_s", seconds(uint64_t(i) * detail.cohort_ticks)}, {"live", detail.cohort[i]}});
+      cohorts.push_back({{"born_s", seconds_at(header, uint64_t(i) * detail.cohort_ticks)}, {"live", detail.cohort[i]}});
   json["cohorts"] = cohorts;
   return json;
 }
@@ -57,11 +58,11 @@ Json details_json(const region::Region& region, const model::Site& site) {
     if (!detail) continue;
     Json one;
     one["stack_id"] = detail->stack;
-    one["granted_s"] = seconds(detail->granted_tick);
+    one["granted_s"] = seconds_at(region.header(), detail->granted_tick);
     one["deaths_before"] = detail->deaths_before;
     one["max_age_s"] = seconds(detail->max_age_ticks);
     one["lifetimes"] = lifetime_json(*detail);
-    one["survivors"] = cohorts_json(*detail, region.header().coverage[kLastWalkTick]);
+    one["survivors"] = cohorts_json(region.header(), *detail);
     one["series"] = series_json(*detail);
     json.push_back(one);
   }

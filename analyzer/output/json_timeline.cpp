@@ -57,10 +57,10 @@ Json purge_json(const PurgeEntry& purge) {
           {"before", heap_json(purge.before)}, {"after", heap_json(purge.after)}};
 }
 
-Json ledger_json(const std::optional<format::RssLedger>& measured) {
+Json ledger_json(const std::optional<MeasuredLedger>& measured) {
   if (!measured) return nullptr;
-  const format::RssLedger& ledger = *measured;
-  Json json = {{"at_s", double(ledger.tick) / format::kTicksPerSecond}};
+  const MeasuredLedger& ledger = *measured;
+  Json json = {{"at_s", ledger.at_s}};
 #define X(name) json[#name] = ledger.name;
   TIDEMARK_LEDGER(X)
 #undef X

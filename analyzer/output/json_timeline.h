@@ -8,7 +8,7 @@ namespace tidemark::output {
 
 nlohmann::ordered_json purge_json(const model::PurgeEntry& purge);
 
-nlohmann::ordered_json ledger_json(const std::optional<format::RssLedger>& ledger);  // null: never measured
+nlohmann::ordered_json ledger_json(const std::optional<model::MeasuredLedger>& ledger);  // null: never measured
 
 // "purges", "warnings", "series", "baseline", "cgroup" and totals of them, put into `json`.
 void put_timeline(nlohmann::ordered_json& json, const model::Timeline& timeline);

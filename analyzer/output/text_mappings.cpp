@@ -51,7 +51,7 @@ void write_mappings(std::ostream& out, const Profile& profile, size_t top, Frame
   if (shown.empty()) return;
   fmt::print(out, "\nMappings that the program made itself (mmap, mremap, brk): {} of {}", shown.size(),
              plural(profile.mappings.size(), "call stack", "call stacks"));
-  if (profile.timeline.ledger) fmt::print(out, "; resident as of {}", human_duration(double(profile.timeline.ledger->tick) / format::kTicksPerSecond));
+  if (profile.timeline.ledger) fmt::print(out, "; resident as of {}", human_duration(profile.timeline.ledger->at_s));
   out << '\n';
   for (size_t i = 0; i < shown.size(); ++i) write_mapping(out, profile, *shown[i], i + 1, frames);
 }

@@ -35,7 +35,7 @@ void write_rss(std::ostream& out, const Timeline& timeline) {
 void write_ledger(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
   if (!timeline.ledger || timeline.ledger->rss == 0) return;
-  const format::RssLedger& ledger = *timeline.ledger;
+  const MeasuredLedger& ledger = *timeline.ledger;
   std::vector<std::pair<uint64_t, const char*>> parts = {{ledger.live, "live blocks"},
                                                          {ledger.rounding, "rounding up to size classes"},
                                                          {ledger.allocator, "allocator (free and partly used pages, metadata)"},
@@ -43,7 +43,7 @@ void write_ledger(std::ostream& out, const Profile& profile) {
                                                          {ledger.thread_stacks, "thread stacks"},
                                                          {ledger.tidemark, "tidemark itself"}};
   std::sort(parts.begin(), parts.end(), std::greater<>());
-  fmt::print(out, "  of RSS {}   (at {})\n", human_bytes(ledger.rss), human_duration(double(ledger.tick) / format::kTicksPerSecond));
+  fmt::print(out, "  of RSS {}   (at {})\n", human_bytes(ledger.rss), human_duration(ledger.at_s));
   for (const auto& [bytes, name] : parts)
     if (bytes != 0) fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), human_share(bytes, ledger.rss), name);
   uint64_t residual = uint64_t(std::abs(ledger.residual));
@@ -64,7 +64,7 @@ uint64_t own_growth(const Profile& profile) {
 }
 
 std::string free_pages_sentence(const Profile& profile) {
-  double measured = double(profile.timeline.ledger->tick) / format::kTicksPerSecond;
+  double measured = profile.timeline.ledger->at_s;
   std::string text = "into the allocator's free pages";
   for (const PurgeEntry& purge : profile.timeline.purges)
     if (purge.at_s > measured) return fmt::format("{}: the purge at {} gave back {}", text, human_duration(purge.at_s), human_bytes(purge.bytes_returned));

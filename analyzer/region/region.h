@@ -85,6 +85,11 @@ class Region {
   uint64_t used_pages_ = 0;
 };
 
+// Seconds from the process's start to a tick. A fork child's ticks go on from its parent's: one from before it began is told as its start.
+inline double seconds_at(const format::Header& header, uint64_t tick) {
+  return tick <= header.first_tick ? 0 : double(tick - header.first_tick) / format::kTicksPerSecond;
+}
+
 // Throws ReadError unless this is the start of a region that this program understands. `file_bytes`: what the file has.
 void check_identity(const format::Header& header, uint64_t file_bytes);
 

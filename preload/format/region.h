@@ -33,6 +33,7 @@ inline constexpr uint32_t kLineBytes = 64;
 inline constexpr uint32_t kLinesPerPage = kPageBytes / kLineBytes;
 inline constexpr uint32_t kMaxLineId = (1u << 24) - 1;
 inline constexpr uint32_t kTicksPerSecond = 16;   // the unit of every *_tick: 1/16 s since Header::started_monotonic_ns
+inline constexpr int64_t kTickNs = 1'000'000'000 / kTicksPerSecond;
 inline constexpr uint64_t kMinRegionBytes = 1u << 20;
 inline constexpr uint64_t kMaxRegionBytes = 1u << 30;
 
@@ -106,7 +107,7 @@ struct Header {
   uint64_t pid_namespace;      // inode of /proc/self/ns/pid
   uint8_t boot_id[16];
   int64_t started_realtime_ns; // when this image was started
-  int64_t started_monotonic_ns;// CLOCK_MONOTONIC at tick 0
+  int64_t started_monotonic_ns;// CLOCK_MONOTONIC at tick 0; a fork child's is its parent's
   uint32_t origin;             // Origin
   uint32_t heap_flags;         // HeapFlags
   uint64_t run_id;             // common to all regions of one run
@@ -145,7 +146,7 @@ struct Header {
   uint64_t baseline_rss, baseline_vms;
   uint32_t purges;             // made so far
   uint32_t warnings;           // given so far
-  uint32_t reserved1;
+  uint32_t first_tick;         // at which this process began: above 0 in a fork child, which goes on with its parent's tick 0
   uint64_t purged_bytes;       // sum of bytes_returned
   uint64_t longest_purge_ns;
 

@@ -31,7 +31,6 @@ namespace tidemark::keeper {
 using namespace format;
 namespace {
 
-constexpr int64_t kTickNs = 1'000'000'000 / kTicksPerSecond;
 constexpr int64_t kRetryMoveNs = 100'000'000;
 
 enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };

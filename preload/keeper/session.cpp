@@ -354,7 +354,7 @@ TIDEMARK_COLD void begin_child() {
     return;
   }
   int64_t clock = parent.started_monotonic_ns;
-  uint32_t tick = parent.tick, lines = uint32_t(options.child_region_size / kLineBytes);
+  uint32_t lines = uint32_t(options.child_region_size / kLineBytes);
   uint32_t first = base::store.first_line + uint32_t(parent.used_pages) * kLinesPerPage;
   uint64_t forgotten = 0;
   bool out_of_ids = uint64_t{first} + lines > kMaxLineId;
@@ -371,7 +371,7 @@ TIDEMARK_COLD void begin_child() {
     return;
   }
   start_clock(clock);
-  base::header().tick = tick;
+  base::header().first_tick = base::header().tick = uint32_t((base::header().heartbeat_monotonic_ns - clock) / kTickNs);
   base::header().uid = reinterpret_cast<const Header*>(parent_start)->uid;
   base::header().origin = uint32_t(Origin::kForked);
   base::header().coverage[kInheritedUnknownBytes] = forgotten;

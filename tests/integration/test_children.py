@@ -43,6 +43,19 @@ class Children(support.TestCase):
         _, reports = self.run_children("fork_busy", LONG)
         self.assertEqual(2, len(reports))
 
+    def test_a_fork_is_as_old_as_itself(self):
+        """Though its ticks go on from its parent's, who had lived for two seconds."""
+        _, reports = self.run_children("fork_late", {"child_grace": "50ms", "sample_interval": "100ms", "baseline_after": "100ms"})
+        child = self.child(reports)
+        ((parent,),) = [of_pid for pid, of_pid in reports.items() if pid != child.pid]
+        duration = child.process["duration_s"]
+        self.assertGreater(duration, 0.9)
+        self.assertLess(duration, parent.process["duration_s"] - 1.8)
+        (site,) = child.site("site_many").stacks
+        times = [site["first_s"], site["last_s"], site["oldest_live_s"], child.raw["baseline"]["at_s"], child.raw["ledger"]["at_s"],
+                 *[time for point in child.raw["series"] for time in (point["from_s"], point["at_s"])]]
+        self.assertLess(max(times), duration + 0.1, times)
+
     def test_allocations_end_the_grace_of_a_program(self):
         _, reports = self.run_children("exec_busy", LONG)
         self.assertEqual(2, len(reports))

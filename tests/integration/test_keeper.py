@@ -195,7 +195,7 @@ os.waitpid(pid, 0)
         child = next(report for report in run.reports() if report.process["origin"] == "forked")
         parent = next(report for report in run.reports() if report.process["origin"] == "launched")
         self.assertGreaterEqual(parent.raw["baseline"]["at_s"], 0.6)
-        self.assertGreaterEqual(child.raw["baseline"]["at_s"], 1.6, "by its parent's clock")
+        self.assertGreaterEqual(child.raw["baseline"]["at_s"], 0.6, "since its own start")
 
 
 class Samples(support.TestCase):

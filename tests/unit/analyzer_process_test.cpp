@@ -101,6 +101,21 @@ TEST(AnalyzerProcess, ASteppedWallClockDoesNotChangeTheDuration) {
   EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).duration_s, 100);
 }
 
+TEST(AnalyzerProcess, AForkChildIsAsOldAsItselfWhileItsTicksGoOnFromItsParents) {
+  RegionBuilder builder;
+  builder.header().first_tick = 90 * format::kTicksPerSecond;
+  builder.header().started_realtime_ns += 90'000'000'000;
+  EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).duration_s, 10);
+  EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).seconds_since(97 * format::kTicksPerSecond), 3);
+
+  builder.header().ending = uint32_t(format::Ending::kExited);
+  builder.header().ended_realtime_ns = builder.header().heartbeat_realtime_ns + 500'000'000;
+  EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).duration_s, 10.5);
+  builder.header().heartbeat_realtime_ns = builder.header().heartbeat_monotonic_ns = 0;
+  EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).duration_s, 10.5) << "by the wall clock";
+  EXPECT_DOUBLE_EQ(process_of(builder, elsewhere()).seconds_since(97 * format::kTicksPerSecond), 3.5);
+}
+
 TEST(AnalyzerProcess, ThisTestIsAlive) {
   Surroundings here = Surroundings::here();
   auto start = here.process_start(getpid());

@@ -41,6 +41,21 @@ TEST(AnalyzerTimeline, PointsInOrder) {
   EXPECT_EQ(5.0, timeline.points[2].until_s);
 }
 
+TEST(AnalyzerTimeline, OfAForkChildSinceItsOwnStart) {
+  RegionBuilder builder;
+  Header& header = builder.header();
+  header.first_tick = 10 * kTicksPerSecond;
+  header.baseline_tick = 11 * kTicksPerSecond;
+  header.rss_ledger.sequence = 2;
+  header.rss_ledger.tick = 12 * kTicksPerSecond;
+  put_point(builder, 0, 10, 14, 100);
+  Timeline timeline = timeline_of(builder);
+  EXPECT_EQ(0.0, timeline.points[0].from_s);
+  EXPECT_EQ(4.0, timeline.points[0].until_s);
+  EXPECT_EQ(1.0, timeline.baseline_s);
+  EXPECT_EQ(2.0, timeline.ledger->at_s);
+}
+
 TEST(AnalyzerTimeline, PointsThatWereBeingJoinedCountOnce) {
   RegionBuilder builder;
   put_point(builder, 0, 0, 3, 100);   // already joined with the next one, which is still there

@@ -85,6 +85,7 @@ int main(int argc, char** argv) {
   if (is("quiet")) allocate(site_early, 10, 0);
   if (is("busy")) busy();
   if (is("fork_busy")) in_child(busy, true);
+  if (is("fork_late")) sleep_ms(2000), in_child([] { busy(), sleep_ms(1000); }, true);
   if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
   if (is("acting")) in_child(acting, true);
   if (is("refused")) in_child(refused, false);
