@@ -31,9 +31,10 @@ double pace(const Timeline& timeline) {
   return std::max(0.0, grown / (last->until_s - before->until_s));
 }
 
-bool was_close(const Timeline& timeline, const Bytes& limit) {
+// None: not known.
+std::optional<bool> was_close(const Timeline& timeline, const Bytes& limit) {
   Bytes current = timeline.last(format::kCgroupCurrent);
-  if (!current || !limit) return false;
+  if (!current || !limit) return {};
   return double(*current) + pace(timeline) * kSoonSeconds >= kNear * double(*limit);
 }
 
@@ -42,15 +43,18 @@ bool was_close(const Timeline& timeline, const Bytes& limit) {
 std::optional<OutOfMemory> judge_out_of_memory(const region::Region& region, const Process& process, const Timeline& timeline,
                                                const Surroundings& surroundings) {
   if (!may_be(process)) return {};
-  OutOfMemory found{timeline.last(format::kCgroupLimit), timeline.last(format::kRss), false};
+  using Certainty = OutOfMemory::Certainty;
+  OutOfMemory found{timeline.last(format::kCgroupLimit), timeline.last(format::kRss), Certainty::kInferred};
+  std::optional<bool> close = was_close(timeline, found.limit_bytes);
   bool same_boot = std::memcmp(region.header().boot_id, surroundings.boot_id.data(), sizeof(region.header().boot_id)) == 0;
   std::optional<uint64_t> kills;
   if (same_boot && surroundings.oom_kills && !timeline.cgroup.empty()) kills = surroundings.oom_kills(timeline.cgroup, timeline.cgroup_inode);
   if (kills) {
-    found.seen = *kills > last_counter(timeline, format::kCgroupOomKills).value_or(*kills);
-    return found.seen ? std::optional(found) : std::nullopt;
+    bool counted = *kills > last_counter(timeline, format::kCgroupOomKills).value_or(*kills);
+    found.certainty = close.value_or(true) ? Certainty::kSeen : Certainty::kPossible;
+    return counted ? std::optional(found) : std::nullopt;
   }
-  return was_close(timeline, found.limit_bytes) ? std::optional(found) : std::nullopt;
+  return close.value_or(false) ? std::optional(found) : std::nullopt;
 }
 
 }  // namespace tidemark::model

@@ -34,11 +34,13 @@ struct Surroundings {
   static Surroundings here();
 };
 
-// The OOM killer ended it.
+// The OOM killer ended it, or may have.
 struct OutOfMemory {
+  enum class Certainty { kSeen, kInferred, kPossible };
+
   std::optional<uint64_t> limit_bytes;  // of the cgroup; none: it had no limit, so the machine was full
   std::optional<uint64_t> rss_bytes;    // at the last sample
-  bool seen = false;                    // else inferred
+  Certainty certainty = Certainty::kInferred;
 };
 
 struct Process {

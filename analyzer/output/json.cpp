@@ -31,6 +31,18 @@ const char* origin_name(format::Origin origin) {
   return "unknown";
 }
 
+const char* certainty_name(OutOfMemory::Certainty certainty) {
+  switch (certainty) {
+    case OutOfMemory::Certainty::kSeen:
+      return "seen";
+    case OutOfMemory::Certainty::kInferred:
+      return "inferred";
+    case OutOfMemory::Certainty::kPossible:
+      return "possible";
+  }
+  return "unknown";
+}
+
 Json process_json(const Process& process) {
   Json json;
   json["pid"] = process.pid;
@@ -56,7 +68,7 @@ Json process_json(const Process& process) {
   json["oom"] = nullptr;
   if (process.oom)
     json["oom"] = {{"limit_bytes", or_null(process.oom->limit_bytes)}, {"rss_bytes", or_null(process.oom->rss_bytes)},
-                   {"certainty", process.oom->seen ? "seen" : "inferred"}};
+                   {"certainty", certainty_name(process.oom->certainty)}};
   json["threads_now"] = process.threads_now;
   json["threads_peak"] = process.threads_peak;
   json["foreign_heap"] = process.foreign_heap;

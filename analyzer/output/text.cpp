@@ -24,7 +24,15 @@ namespace {
 std::string blocks(uint64_t count) { return plural(count, "block", "blocks"); }
 
 std::string oom_sentence(const OutOfMemory& oom) {
-  return oom.seen ? "killed by the OOM killer (its cgroup counted it)" : "killed, by the OOM killer as it seems (its cgroup is gone, the limit was near)";
+  switch (oom.certainty) {
+    case OutOfMemory::Certainty::kSeen:
+      return "killed by the OOM killer (its cgroup counted it)";
+    case OutOfMemory::Certainty::kInferred:
+      return "killed, by the OOM killer as it seems (its cgroup is gone, the limit was near)";
+    case OutOfMemory::Certainty::kPossible:
+      return "killed, perhaps by the OOM killer (its cgroup counted a kill since its last sample, of this process or of another; its limit was not near)";
+  }
+  return "";
 }
 
 std::string ending_sentence(const Process& process) {
@@ -200,7 +208,7 @@ void write_next_steps(std::ostream& out, const Report& report, const FrameWriter
                human_count(report.profile->sites.size()));
   const Process& process = report.profile->process;
   std::string pid = process.other_pid_namespace ? "PID" : std::to_string(process.pid);
-  if ((process.ending == Ending::kKilled || process.signal == SIGKILL) && !(process.oom && process.oom->seen))
+  if ((process.ending == Ending::kKilled || process.signal == SIGKILL) && !(process.oom && process.oom->certainty == OutOfMemory::Certainty::kSeen))
     fmt::print(out, "  dmesg -T | grep -i 'killed process'   was it the OOM killer?\n");
   if (process.runs_now()) {
     fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);

@@ -11,6 +11,7 @@ namespace {
 
 using namespace format;
 using model::OutOfMemory;
+using Certainty = OutOfMemory::Certainty;
 
 class AnalyzerOutOfMemory : public testing::Test {
  protected:
@@ -42,16 +43,25 @@ class AnalyzerOutOfMemory : public testing::Test {
 };
 
 TEST_F(AnalyzerOutOfMemory, SeenWhenTheCgroupCountedOneMore) {
-  sample(500, 1000, 3);
+  sample(950, 1000, 3);
   kills_now_ = 4;
   auto oom = judge();
   ASSERT_TRUE(oom);
-  EXPECT_TRUE(oom->seen);
+  EXPECT_EQ(Certainty::kSeen, oom->certainty);
   EXPECT_EQ(1000u, oom->limit_bytes);
-  EXPECT_EQ(250u, oom->rss_bytes);
+  EXPECT_EQ(475u, oom->rss_bytes);
   process_.ending = model::Ending::kSignaled;
   process_.signal = 9;
   EXPECT_TRUE(judge());
+}
+
+TEST_F(AnalyzerOutOfMemory, PossibleWhenTheLimitWasNotNear) {
+  sample(500, 1000, 3);
+  kills_now_ = 4;
+  ASSERT_TRUE(judge());
+  EXPECT_EQ(Certainty::kPossible, judge()->certainty) << "the kill that was counted may be another process's";
+  sample(700, 1000, 3);
+  EXPECT_EQ(Certainty::kSeen, judge()->certainty) << "would have been there in a second and a half";
 }
 
 TEST_F(AnalyzerOutOfMemory, NotWhenItCountedNone) {
@@ -65,6 +75,7 @@ TEST_F(AnalyzerOutOfMemory, SeenWithoutALimit) {
   kills_now_ = 1;
   ASSERT_TRUE(judge());
   EXPECT_FALSE(judge()->limit_bytes);
+  EXPECT_EQ(Certainty::kSeen, judge()->certainty);
 }
 
 TEST_F(AnalyzerOutOfMemory, InferredWhenTheCgroupIsGone) {
@@ -73,7 +84,7 @@ TEST_F(AnalyzerOutOfMemory, InferredWhenTheCgroupIsGone) {
   EXPECT_FALSE(judge()) << "five seconds away at this pace";
   sample(700, 1000, 0);
   ASSERT_TRUE(judge()) << "would have been there in a second and a half";
-  EXPECT_FALSE(judge()->seen);
+  EXPECT_EQ(Certainty::kInferred, judge()->certainty);
 }
 
 TEST_F(AnalyzerOutOfMemory, NeverForOtherEndings) {

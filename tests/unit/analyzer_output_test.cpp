@@ -110,6 +110,22 @@ TEST(AnalyzerJson, BrokenUtf8IsReplaced) {
   EXPECT_EQ(json_of(report_of(builder))["process"]["argv"].size(), 2u);
 }
 
+TEST(AnalyzerText, AsksTheKernelUnlessTheOomKillerWasSeen) {
+  using Certainty = model::OutOfMemory::Certainty;
+  Report report = report_of(leaking_server());
+  auto text_when = [&](Certainty certainty) {
+    report.profile->process.oom = {1 << 20, 1 << 19, certainty};
+    return text_of(report);
+  };
+  EXPECT_CONTAINS(text_when(Certainty::kSeen), "killed by the OOM killer (its cgroup counted it)");
+  EXPECT_LACKS(text_when(Certainty::kSeen), "dmesg");
+  EXPECT_CONTAINS(text_when(Certainty::kInferred), "killed, by the OOM killer as it seems");
+  EXPECT_CONTAINS(text_when(Certainty::kInferred), "dmesg");
+  EXPECT_CONTAINS(text_when(Certainty::kPossible), "killed, perhaps by the OOM killer");
+  EXPECT_CONTAINS(text_when(Certainty::kPossible), "dmesg");
+  EXPECT_EQ(json_of(report)["process"]["oom"]["certainty"], "possible");
+}
+
 TEST(AnalyzerText, SaysHowItEndedFirst) {
   RegionBuilder builder = leaking_server();
   std::string text = text_of(report_of(builder));
