@@ -52,19 +52,32 @@ std::optional<std::string> named_in(const std::string& folder, uint64_t inode) {
   return std::nullopt;
 }
 
-std::vector<MappedFile> mapped_files(int32_t pid) {
-  std::string path = fmt::format("/proc/{}/maps", pid);
-  std::ifstream maps(path);
-  if (!maps) {
+bool has_memory(const fs::path& folder) {
+  std::ifstream maps(folder / "maps");
+  std::string line;
+  return bool(std::getline(maps, line));
+}
+
+// The folder in /proc that shows the process's memory: of any thread, where the main one has ended by pthread_exit while others go on.
+std::string folder_of(int32_t pid) {
+  std::string process = fmt::format("/proc/{}", pid);
+  if (!std::ifstream(process + "/maps")) {
     if (!is_alive(pid)) throw ControlError(fmt::format("there is no process {}", pid));
     throw ControlError(fmt::format("process {} is not yours to look at ({}); run this as its user or as root", pid, strerror(errno)));
   }
+  if (has_memory(process)) return process;
+  std::error_code error;
+  for (fs::directory_iterator thread(process + "/task", error), end; !error && thread != end; thread.increment(error))
+    if (has_memory(thread->path())) return thread->path();
+  if (!is_alive(pid)) throw ControlError(fmt::format("process {} has ended", pid));
+  throw ControlError(fmt::format("process {} is not yours to look at; run this as its user or as root", pid));
+}
+
+std::vector<MappedFile> mapped_files(const std::string& folder) {
   std::vector<MappedFile> files;
-  bool any = false;
-  for (std::string line; std::getline(maps, line); any = true)
+  std::ifstream maps(folder + "/maps");
+  for (std::string line; std::getline(maps, line);)
     if (auto file = parse_mapping(line)) files.push_back(*file);
-  if (!any && launch::process_state(pid) == 'Z') throw ControlError(fmt::format("process {} has ended", pid));
-  if (!any) throw ControlError(fmt::format("process {} is not yours to look at; run this as its user or as root", pid));
   return files;
 }
 
@@ -86,8 +99,9 @@ static bool belongs_to(const std::string& path, uint64_t start) {
 
 std::string region_of(int32_t pid) {
   uint64_t start = launch::process_start(pid);
-  for (const MappedFile& file : mapped_files(pid))
-    for (const std::string& root : {std::string(), fmt::format("/proc/{}/root", pid)}) {   // another mount namespace
+  std::string folder = folder_of(pid);
+  for (const MappedFile& file : mapped_files(folder))
+    for (const std::string& root : {std::string(), folder + "/root"}) {   // another mount namespace
       auto path = named_in(root + file.folder, file.inode);
       if (path && belongs_to(*path, start)) return *path;
     }

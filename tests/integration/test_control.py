@@ -148,6 +148,25 @@ class Controls(support.TestCase):
             purges[report.pid == child] = report.raw["purge_totals"]["count"]
         self.assertEqual({True: 1, False: 0}, purges)
 
+    def test_the_main_thread_has_ended(self):
+        """By pthread_exit: a zombie without memory, while another thread goes on."""
+        folder = self.new_folder()
+        process = subprocess.Popen([support.victim("endings"), "asked_last_thread"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}"}))
+        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        pid = process.pid
+
+        def main_is_gone():
+            with open(f"/proc/{pid}/maps") as file:
+                return not file.read()
+
+        self.assertTrue(support.wait_until(main_is_gone, 20))
+        self.assertGreaterEqual(json.loads(self.ask("stats", pid, "--json"))["heap"]["live_count"], 10)
+        self.ask("cleanup", pid)
+        self.ask("set", pid, "sample_interval=200ms")
+        process.communicate(timeout=support.PATIENCE)
+        self.assertEqual(0, process.returncode)
+
     def test_a_service_of_systemd(self):
         """Under its usual filter, all that tidemark does."""
         filtered = [support.victim("service_filter")]
@@ -216,6 +235,10 @@ class Controls(support.TestCase):
         self.ask("stats", pid)
         grower.quit()
         self.refused("there is no process", "stats", pid)
+        zombie = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        self.refused("has ended", "stats", zombie.pid)
+        zombie.wait()
         self.refused("not recorded", "cleanup", os.getpid())
         self.refused("there is no process", "snapshot", 4_000_000)
 
