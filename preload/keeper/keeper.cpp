@@ -135,15 +135,17 @@ bool move_in_own_table() {
 // true: the program's threads are all gone.
 bool run_grace() {
   int64_t end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
-  uint32_t word = *base::session_word;
-  if (word != base::kGrace && word != base::kWiped) return false;
-  while (!stopping() && platform::monotonic_ns() < end) {
+  auto in_grace = [] {   // allocations may end it before; frozen: that is being tried
+    uint32_t word = *base::session_word;
+    return word == base::kGrace || word == base::kWiped || word == base::kFrozen;
+  };
+  while (!stopping() && in_grace() && platform::monotonic_ns() < end) {
     int64_t now = platform::monotonic_ns();
     if (*base::session_word == base::kGrace) advance_time(now);
     sleep_until(now + kTickNs < end ? now + kTickNs : end);
     if (alone()) return true;
   }
-  while (!stopping() && (*base::session_word == base::kGrace || *base::session_word == base::kWiped) && !move_in_own_table())
+  while (!stopping() && in_grace() && !move_in_own_table())
     sleep_until(platform::monotonic_ns() + kRetryMoveNs);
   return false;
 }

@@ -84,10 +84,11 @@ class Children(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assertEqual(2, len(run.files()), run.files())
 
-    def test_no_heartbeat_before_the_end(self):
-        """The keeper still waits for the end of the grace."""
-        _, reports = self.run_children("exec_lasting", LONG)
-        process = self.child(reports).process
+    def test_the_clock_goes_on_when_allocations_have_ended_the_grace(self):
+        _, reports = self.run_children("exec_lasting", {**LONG, "sample_interval": "100ms"})
+        child = self.child(reports)
+        process = child.process
+        self.assertTrue(child.raw["series"], "sampled, too")
         started, ended = (datetime.datetime.fromisoformat(process[key]) for key in ("started_at", "ended_at"))
         self.assertAlmostEqual((ended - started).total_seconds(), process["duration_s"], delta=0.3)
 

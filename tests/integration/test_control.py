@@ -161,7 +161,10 @@ class Controls(support.TestCase):
                 return not file.read()
 
         self.assertTrue(support.wait_until(main_is_gone, 20))
-        self.assertGreaterEqual(json.loads(self.ask("stats", pid, "--json"))["heap"]["live_count"], 10)
+        stats = json.loads(self.ask("stats", pid, "--json"))
+        self.assertGreaterEqual(stats["heap"]["live_count"], 10)
+        for key in ("rss", "vms", "pss", "ledger_mappings"):
+            self.assertGreater(stats["now"][key], 0, key)
         self.ask("cleanup", pid)
         self.ask("set", pid, "sample_interval=200ms")
         process.communicate(timeout=support.PATIENCE)
