@@ -163,8 +163,8 @@ class Controls(support.TestCase):
         self.assertTrue(support.wait_until(main_is_gone, 20))
         stats = json.loads(self.ask("stats", pid, "--json"))
         self.assertGreaterEqual(stats["heap"]["live_count"], 10)
-        for key in ("rss", "vms", "pss", "ledger_mappings"):
-            self.assertGreater(stats["now"][key], 0, key)
+        for bytes_of in (stats["now"]["rss"], stats["now"]["vms"], stats["ledger"]["mappings"]):
+            self.assertGreater(bytes_of, 0, stats)
         self.ask("cleanup", pid)
         self.ask("set", pid, "sample_interval=200ms")
         process.communicate(timeout=support.PATIENCE)
