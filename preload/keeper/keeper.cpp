@@ -103,9 +103,7 @@ bool alone() {
   if (threads_known()) return false;
   struct stat s;
   if (stat("/proc/self/task", &s) != 0 || s.st_nlink != (errand_thread_exists() ? 5 : 4)) return false;   // 2 + threads
-  // A zombie has no memory, hence no executable. Asked without a descriptor, which the program would see.
-  char path[8];
-  return readlink("/proc/self/exe", path, sizeof(path)) < 0 && errno == ENOENT;
+  return platform::main_thread_has_ended();
 }
 
 // Whether there are threads besides the calling one and the main one's zombie; the keeper is not there.

@@ -28,10 +28,10 @@ uint64_t kilobytes_of(const char* text, const char* key) {
   return at ? strtoull(at + strlen(key), nullptr, 10) * 1024 : kNotKnown;
 }
 
-// Linux 6.2 and later tell the number as the folder's size.
+// The main thread's, for ours are others. Linux 6.2 and later tell the number as the folder's size.
 uint64_t count_descriptors() {
   struct stat s;
-  if (!may_open()) return kNotKnown;
+  if (!may_open() || main_thread_has_ended()) return kNotKnown;
   if (stat("/proc/self/fd", &s) != 0) return kNotKnown;
   if (s.st_size > 0) return uint64_t(s.st_size);
   int fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -165,6 +165,7 @@ class Controls(support.TestCase):
         self.assertGreaterEqual(stats["heap"]["live_count"], 10)
         for bytes_of in (stats["now"]["rss"], stats["now"]["vms"], stats["ledger"]["mappings"]):
             self.assertGreater(bytes_of, 0, stats)
+        self.assertIsNone(stats["now"]["fds"], "the main thread has none any more")
         self.ask("cleanup", pid)
         self.ask("set", pid, "sample_interval=200ms")
         process.communicate(timeout=support.PATIENCE)
