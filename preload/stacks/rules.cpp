@@ -118,6 +118,17 @@ bool has_rules(address start, address end) {
   return false;
 }
 
+// What was dropped and ends its chain is free again: a reader that comes there has passed all that could follow. So modules that come and go at ever new
+// addresses do not fill the table either.
+static void free_ends_of_chains(RuleTable* t) {
+  auto word = [t](uint64_t i) -> std::atomic<uint64_t>& { return t->entries[i & (t->size() - 1)].pc_and_low; };
+  for (uint64_t i = t->size() + 1; i-- > 0;) {   // the last one follows the first of all
+    if (word(i).load(std::memory_order_relaxed) != kTombstone || word(i + 1).load(std::memory_order_relaxed)) continue;
+    word(i).store(0, std::memory_order_release);
+    used--;
+  }
+}
+
 void drop_rules(address start, address end) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
@@ -125,6 +136,7 @@ void drop_rules(address start, address end) {
     address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
     if (pc > start && pc <= end) t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
   }
+  free_ends_of_chains(t);
   std::atomic_thread_fence(std::memory_order_seq_cst);   // see remember_rule
   for (auto& recent : recent_rules) {
     address pc = recent.load(std::memory_order_relaxed) & kPcMask;

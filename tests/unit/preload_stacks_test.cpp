@@ -313,6 +313,19 @@ TEST_F(CoreTest, PlainRulesAreWholeAgainAndGoWithTheirModule) {
   EXPECT_GT(plain, 0);
 }
 
+// A server that loads a module again and again, each time somewhere else.
+TEST_F(CoreTest, RulesOfModulesThatWentLeaveRoom) {
+  auto code = reinterpret_cast<address>(&qsort);   // of libc, which has more of it than this looks at
+  constexpr address kModule = 1000, kRounds = 200;
+  uint64_t before = stacks::rule_table.load()->size();
+  for (address start = code; start < code + kRounds * kModule; start += kModule) {
+    for (address pc = start + 1; pc <= start + kModule; pc++) stacks::rule_of(pc, false);
+    stacks::drop_rules(start, start + kModule);
+    EXPECT_FALSE(stacks::has_rules(start, start + kModule));
+  }
+  EXPECT_LE(stacks::rule_table.load()->size(), std::max<uint64_t>(before, 8192));
+}
+
 TEST_F(CoreTest, RulesOfThisBinaryAreUnderstood) {
   void* pcs[64];
   int n = backtrace(pcs, 64);
