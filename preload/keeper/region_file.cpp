@@ -104,7 +104,8 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
   strncpy(file.name, name, sizeof(file.name) - 1);
   strcpy(file.path, file.dir);
   if (!file_may_have(bytes)) return refuse(Refusal::kFileSizeLimit, EFBIG);
-  if (mkdir(dir, 0700) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES) return refuse(Refusal::kOpenFolder, errno);
+  if (mkdir(dir, 0700) == 0) chmod(dir, 0700);   // whatever the program's umask takes away
+  else if (errno != EEXIST && errno != EROFS && errno != EACCES) return refuse(Refusal::kOpenFolder, errno);
   int fd = open_unnamed();
   bool named = fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL);
   if (named) fd = open_named();
@@ -113,6 +114,7 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
     strcpy(file.path, file.dir);
     return refuse(error == ENOENT || error == ENOTDIR ? Refusal::kOpenFolder : Refusal::kCreateFile, error);
   }
+  fchmod(fd, 0600);
   if (!stays_where_it_is(fd)) {
     drop(fd, named);
     return refuse(Refusal::kCopyOnWrite, 0);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,6 +46,7 @@ Copy create() {
     copy.fd = open(copy.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (copy.fd >= 0 || errno != EEXIST) break;
   }
+  if (copy.fd >= 0) fchmod(copy.fd, 0600);   // whatever the program's umask takes away
   return copy;
 }
 

@@ -121,6 +121,12 @@ class Surroundings(support.TestCase):
         self.assertEqual(0o600, os.stat(run.files()[0]).st_mode & 0o777)
         self.assert_table(run)
 
+    def test_umask_that_takes_all_away(self):
+        folder = os.path.join(self.folder, "made")
+        run = self.preloaded([VICTIM], folder=folder, preexec_fn=lambda: os.umask(0o777))
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual([0o700, 0o600], [os.stat(path).st_mode & 0o777 for path in (folder, *run.files())])
+
     def test_file_size_limit(self):
         """One store beyond RLIMIT_FSIZE would be SIGXFSZ, which kills."""
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
