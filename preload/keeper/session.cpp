@@ -269,23 +269,44 @@ bool move_into(RegionFile& file) {
   return true;
 }
 
-// Whether this thread acts for another user just now, and can come back (seteuid(2), setfsuid(2)): a file made now would be that user's, who could
-// change all that the shim does here.
-bool acts_for_another_user() {
-  uid_t real, effective, saved;
-  if (getresuid(&real, &effective, &saved) != 0) return false;
-  auto files = uid_t(syscall(SYS_setfsuid, -1));   // no user's number: the answer is who it was
-  return real != effective || saved != effective || files != effective;
-}
+// The users that this thread may be again, and is for files (credentials(7)). Where it acts for another one just now, as a file server does for a session,
+// a file that it makes is that user's, who could change all that the shim does here.
+struct Users {
+  uid_t real, effective, saved, files;
+  Users() : files(uid_t(syscall(SYS_setfsuid, -1))) {   // no user's number: the answer is who it is
+    if (getresuid(&real, &effective, &saved) != 0) real = saved = effective = files;
+  }
+  bool differ() const { return real != effective || saved != effective || files != effective; }
+  bool any_is_root() const { return !real || !effective || !saved; }
+};
+// Files that this thread makes are root's. It alone: a raw call is not repeated on others.
+class FilesOfRoot {
+ public:
+  FilesOfRoot() : before_(uid_t(syscall(SYS_setfsuid, 0))) {}
+  ~FilesOfRoot() { syscall(SYS_setfsuid, before_); }
+  FilesOfRoot(const FilesOfRoot&) = delete;
+  FilesOfRoot& operator=(const FilesOfRoot&) = delete;
+
+ private:
+  uid_t before_;
+};
+
+bool make_region_now();
 
 // false: try again later.
 bool make_region() {
   constexpr int64_t kPatience = 10'000'000'000;   // ns
-  if (acts_for_another_user()) {
-    if (!acting_since) acting_since = platform::monotonic_ns();
-    return platform::monotonic_ns() - acting_since > kPatience && refuse_child(Refusal::kOtherUser, EPERM, region_folder());
+  Users users;
+  if (!users.differ()) return make_region_now();
+  if (users.any_is_root()) {
+    FilesOfRoot scope;
+    return make_region_now();
   }
-  acting_since = 0;
+  if (!acting_since) acting_since = platform::monotonic_ns();
+  return platform::monotonic_ns() - acting_since > kPatience && refuse_child(Refusal::kOtherUser, EPERM, region_folder());
+}
+
+bool make_region_now() {
   if (!book_region(base::store.bytes)) return refuse_child(Refusal::kRegionsMax, 0, region_folder());
   char name[64];
   region_name(name);

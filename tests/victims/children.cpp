@@ -70,7 +70,7 @@ static void acting() {
   allocate(site_many, 5000, 600);
   sleep_ms(300);
   if (seteuid(0) != 0) _exit(4);
-  wait_for_own_region();
+  wait_for_own_region();   // which that user may not read
   expect("site_many", 5000, 880, 600);
 }
 static void exec_self(const char* mode) {
