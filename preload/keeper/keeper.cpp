@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,8 +114,25 @@ bool others_live() {
   return stat("/proc/self/task", &s) == 0 && s.st_nlink > (main ? 3u : 4u);   // 2 + threads
 }
 
+// The main thread was killed alone (SECCOMP_RET_KILL_THREAD), or left by a bare exit(2): without us that would have been the process's status. What the last
+// thread ends with is.
+void end_with_status_of_main_thread() {
+  int status = platform::main_thread_status();
+  if (!status) return;
+  if (int number = WTERMSIG(status)) {
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    signal(number, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+    syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), number);
+  }
+  syscall(SYS_exit, WEXITSTATUS(status));
+}
+
 // As the program's last thread would: the exit handlers that follow are the program's.
 void* end_as_last_thread() {
+  end_with_status_of_main_thread();
   base::ThreadState& t = base::thread_state;
   t.busy = 0;
   t.internal = 0;
@@ -151,6 +169,7 @@ bool run_grace() {
 void* keeper_main(void*) {
   base::be_internal();
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
+  syscall(SYS_futex, &keeper_tid, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   prctl(PR_SET_NAME, "tidemark");
   heap::learn_thread_layout();
   note_own_stack(0);
@@ -179,29 +198,85 @@ void* keeper_main(void*) {
 }
 }  // namespace
 
-void start_keeper() {
+namespace {
+// Several threads may want to start or stop it at once. Signals wait meanwhile: a handler may change the user, too.
+constinit pthread_mutex_t lifecycle = PTHREAD_MUTEX_INITIALIZER;
+constinit uint32_t suspensions = 0;   // calls of without_keeper under way
+constinit bool wanted_again = false;  // when the last of them is over
+
+class LifecycleGuard {
+ public:
+  LifecycleGuard() {
+    sigset_t all;
+    sigfillset(&all);
+    // Not by a raw system call: glibc's own signals must stay open, or setuid() waits for this thread for ever.
+    pthread_sigmask(SIG_BLOCK, &all, &old_);
+    pthread_mutex_lock(&lifecycle);
+  }
+  ~LifecycleGuard() {
+    pthread_mutex_unlock(&lifecycle);
+    pthread_sigmask(SIG_SETMASK, &old_, nullptr);
+  }
+  LifecycleGuard(const LifecycleGuard&) = delete;
+  LifecycleGuard& operator=(const LifecycleGuard&) = delete;
+
+ private:
+  sigset_t old_;
+};
+
+// Until then glibc holds the thread for one that has not begun: in a child of a bare clone, which has the list of threads but not the threads, a change
+// of user would wait for it for ever (nptl/nptl_setxid.c).
+void wait_until_begun() {
+  while (!__atomic_load_n(&keeper_tid, __ATOMIC_ACQUIRE)) syscall(SYS_futex, &keeper_tid, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
+}
+
+void begin() {
   // A program with an allocator of its own shows us nothing to keep, and Chromium's zygote refuses to run beside a second thread.
   if (heap::foreign() && base::header().origin != uint32_t(Origin::kLaunched)) return;
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kStopped || *base::session_word == base::kInert) return;
   base::InternalScope scope;
-  sigset_t all, old;
-  sigfillset(&all);
-  // Not by a raw system call: glibc's own signals must stay open, or setuid() waits for this thread for ever.
-  pthread_sigmask(SIG_BLOCK, &all, &old);
   keeper_process = getpid();
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
-  if (!make_thread(thread, keeper_main, nullptr)) __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  if (make_thread(thread, keeper_main, nullptr)) wait_until_begun();
+  else __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
 }
 
-void stop_keeper() {
-  uint32_t running = kRunning;   // by one thread only
-  if (!keeper_is_running() || !__atomic_compare_exchange_n(&state, &running, kStopping, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
+void end() {
+  if (!keeper_is_running()) return;
+  __atomic_store_n(&state, kStopping, __ATOMIC_RELEASE);
   ring();
   base::InternalScope scope;
   pthread_join(thread, nullptr);
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
+}
+}  // namespace
+
+void start_keeper() {
+  LifecycleGuard guard;
+  if (suspensions) wanted_again = true;
+  else begin();
+}
+
+void stop_keeper() {
+  LifecycleGuard guard;
+  end();
+}
+
+int without_keeper(int (*call)(void*), void* argument) {
+  {
+    LifecycleGuard guard;
+    suspensions++;
+    if (keeper_is_running()) end(), wanted_again = true;
+  }
+  int result = call(argument), saved = errno;
+  {
+    LifecycleGuard guard;
+    bool again = !--suspensions && wanted_again && !keeper_of_another_process();
+    if (again) wanted_again = false, begin();
+  }
+  errno = saved;
+  return result;
 }
 
 void stop_if_last() {
@@ -211,6 +286,9 @@ void stop_if_last() {
 }
 
 void forget_keeper() {
+  lifecycle = PTHREAD_MUTEX_INITIALIZER;
+  suspensions = 0;
+  wanted_again = false;
   state = kStopped;
   forget_monitor();
 }

@@ -40,8 +40,7 @@ void note_ending(Ending ending, int status) {
   // A region that is being made right now is to be there when the process is gone. A signal handler may end the process while its thread forks, which
   // is when none is made, and holds the lock itself; or while it holds another that a thread waits for which forks: so not for ever.
   constexpr uint32_t kPatience = 3000;   // milliseconds
-  if (base::store.start && !base::thread_state.internal && !base::thread_state.forking && base::header().pid == int32_t(syscall(SYS_getpid)) &&
-      lock_session_within(kPatience))
+  if (base::store.start && !base::thread_state.internal && !base::thread_state.forking && is_own_process() && lock_session_within(kPatience))
     unlock_session();
   Header* h = own_header();
   if (!h) return;
@@ -108,6 +107,7 @@ void note_exit(int status) {
 
 void note_exec() {
   int saved = errno;
+  if (keeper_of_another_process() && monitor_is_confined()) return;   // see is_own_process
   note_changed_user();
   note_ending(Ending::kReplaced, 0);
   errno = saved;
@@ -158,15 +158,6 @@ void after_fork_child() {
   stacks::reset_rules_lock();
   stacks::reset_modules_lock();
   if (!monitor_is_confined()) start_keeper();   // a filter may kill who makes a thread
-}
-
-int without_keeper(int (*call)(void*), void* argument) {
-  bool ran = keeper_is_running();
-  if (ran) stop_keeper();
-  int result = call(argument), saved = errno;
-  if (ran) start_keeper();
-  errno = saved;
-  return result;
 }
 
 namespace {

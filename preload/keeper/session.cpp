@@ -439,9 +439,10 @@ void thaw_program() {
   wiped_page->move_lock.unlock();
 }
 
+bool is_own_process() { return monitor_is_confined() || base::header().pid == pid(); }
 bool recording() {
   uint32_t word = *base::session_word;
-  return word == heap::session_serial && base::store.start && base::header().pid == pid();
+  return word == heap::session_serial && base::store.start && is_own_process();
 }
 
 void lock_session() {

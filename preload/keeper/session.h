@@ -25,6 +25,8 @@ void end_recording();
 bool freeze_program();
 void thaw_program();
 
+// Not a vfork child. Once the program has put a seccomp filter on itself, which may kill who asks for a pid, such a child is taken for its parent.
+bool is_own_process();
 bool recording();       // there is a region file, and it is this process's own
 const char* region_folder();
 

@@ -14,7 +14,7 @@ namespace tidemark::platform {
 namespace {
 
 uint64_t stat_field(pid_t pid, uint32_t wanted) {
-  constexpr uint32_t kLast = 22;
+  constexpr uint32_t kLast = 52;
   char path[40] = "/proc/self/stat", text[1024];
   if (pid) {
     char* p = put_number(path + 6, uint64_t(pid));
@@ -22,7 +22,7 @@ uint64_t stat_field(pid_t pid, uint32_t wanted) {
   }
   text[read_file(path, text, sizeof(text) - 1)] = 0;
   uint64_t fields[kLast + 1];
-  return parse_stat(text, fields, kLast) ? fields[wanted] : 0;
+  return parse_stat(text, fields, wanted) ? fields[wanted] : 0;
 }
 
 int64_t now(clockid_t clock) {
@@ -95,6 +95,8 @@ bool main_thread_has_ended() {
   errno = saved;
   return ended;
 }
+
+int main_thread_status() { return int(stat_field(0, 52)); }
 
 bool kernel_is_at_least(long major, long minor) {
   utsname name;

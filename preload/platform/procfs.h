@@ -20,7 +20,8 @@ uint64_t pid_namespace();             // inode of /proc/self/ns/pid
 bool boot_id(uint8_t out[16]);
 
 bool kernel_is_at_least(long major, long minor);
-bool main_thread_has_ended();         // by pthread_exit, and others go on
+bool main_thread_has_ended();         // and others go on
+int main_thread_status();             // as waitpid gives it, once it has ended; 0, too: it has not, or by pthread_exit
 
 int64_t realtime_ns();
 int64_t monotonic_ns();

@@ -121,6 +121,23 @@ class Surroundings(support.TestCase):
         self.assertEqual(0o600, os.stat(run.files()[0]).st_mode & 0o777)
         self.assert_table(run)
 
+    def test_a_filter_that_lets_nothing_pass_but_the_end(self):
+        for kill in ("process", "thread"):
+            for how, wanted in (("exit", 3), ("fork", 3), ("breach", -31)):
+                with self.subTest(kill=kill, how=how):
+                    command = [support.victim("strict_filter"), kill, how]
+                    without = support.plain(command)
+                    if without.status == 77:
+                        self.skipTest("no filter can be put here")
+                    self.assertEqual(wanted, without.status)
+                    self.assert_same_behaviour(without, self.preloaded(command, timeout=30))
+
+    def test_a_child_of_a_bare_clone_changes_its_user(self):
+        run = self.preloaded([support.victim("user_in_clone")], timeout=60)
+        if run.status == 77:
+            self.skipTest("needs root")
+        self.assertEqual((0, b""), (run.status, run.err))
+
     def test_umask_that_takes_all_away(self):
         folder = os.path.join(self.folder, "made")
         run = self.preloaded([VICTIM], folder=folder, preexec_fn=lambda: os.umask(0o777))
