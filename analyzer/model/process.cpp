@@ -162,6 +162,7 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
   process.argv = split_at_zeros(region.text(header.cmdline));
   process.origin = format::Origin(header.origin);
   process.foreign_heap = (header.heap_flags & format::kHeapForeign) != 0;
+  process.heap_elsewhere = !process.foreign_heap && (header.heap_flags & format::kHeapElsewhere) != 0;
   process.run_id = header.run_id;
   process.threads_now = header.threads_now;
   process.threads_peak = header.threads_peak;

@@ -49,7 +49,8 @@ struct Process {
   std::string name, exe, cwd, options;
   std::vector<std::string> argv;
   format::Origin origin = format::Origin::kLaunched;
-  bool foreign_heap = false;
+  bool foreign_heap = false;    // the executable brings its own allocator
+  bool heap_elsewhere = false;  // a library does that comes before tidemark's
   uint64_t run_id = 0;
 
   Ending ending = Ending::kKilled;

@@ -72,6 +72,7 @@ Json process_json(const Process& process) {
   json["threads_now"] = process.threads_now;
   json["threads_peak"] = process.threads_peak;
   json["foreign_heap"] = process.foreign_heap;
+  json["heap_elsewhere"] = process.heap_elsewhere;
   return json;
 }
 

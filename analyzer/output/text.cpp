@@ -86,6 +86,8 @@ void write_process(std::ostream& out, const Report& report) {
         out,
         "\nThe executable brings its own allocator: its heap is NOT seen here. What is: the blocks that other code of the\n"
         "process takes from the C library's malloc.\n");
+  if (process.heap_elsewhere)
+    fmt::print(out, "\nAnother library comes before tidemark's and is this program's allocator: its heap is NOT seen here. Put libtidemark.so first in LD_PRELOAD.\n");
 }
 
 std::string allocation_rate(const Counters& counters, double duration_s) {
@@ -180,6 +182,7 @@ size_t sites_to_show(const Profile& profile, const ReportOptions& options) {
 
 void write_sites(std::ostream& out, const Profile& profile, size_t shown, FrameWriter& frames) {
   if (shown == 0) {
+    if (profile.process.heap_elsewhere || profile.process.foreign_heap) return;   // said above
     out << (profile.damage.missing_pages == 0 ? "\nNothing is live: every block that was allocated has been freed.\n"
                                               : "\nWhat is left of this file holds no call stack with a live block.\n");
     return;

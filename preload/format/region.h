@@ -76,6 +76,7 @@ enum class Origin : uint32_t {
 };
 enum HeapFlags : uint32_t {
   kHeapForeign = 1,   // the executable brings its own malloc: its heap is not seen
+  kHeapElsewhere = 2, // so does a library that comes before ours (LD_PRELOAD's order)
 };
 
 struct RecordInfo {

@@ -19,7 +19,7 @@ using namespace format;
 
 constinit uint32_t session_serial = 0, grace_allocations = 0;
 namespace {
-constinit bool foreign_heap = false;
+constinit bool foreign_heap = false, heap_elsewhere = false;
 
 constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's stack: bytes from the thread pointer; 0: not known yet
 
@@ -87,6 +87,8 @@ void learn_thread_layout() {
 
 bool foreign() { return foreign_heap; }
 void set_foreign(bool value) { foreign_heap = value; }
+bool elsewhere() { return heap_elsewhere; }
+void set_elsewhere() { heap_elsewhere = true; }
 void count_untracked(size_t bytes) {
   base::count(kUntrackedAllocations);
   base::count(kUntrackedBytes, bytes);

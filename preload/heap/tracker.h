@@ -33,6 +33,8 @@ bool start_heap();   // once: tables; false: no memory
 
 bool foreign();   // the executable brings its own malloc: these are not what it calls
 void set_foreign(bool value);
+bool elsewhere();   // another library that comes before ours is the program's allocator
+void set_elsewhere();
 
 TIDEMARK_INLINE bool enter(base::ThreadState& t) {   // after `busy` was found clear
   __asm__ volatile("movq %%rsp, %0" : "=m"(t.busy));

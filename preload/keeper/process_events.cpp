@@ -15,6 +15,7 @@
 #include "preload/heap/mappings.h"
 #include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
+#include "preload/heap/tracker.h"
 #include "preload/keeper/errand.h"
 #include "preload/keeper/follow.h"
 #include "preload/keeper/keeper.h"
@@ -80,9 +81,11 @@ void note_changed_user() {
 }
 }  // namespace
 
-void start() {
+void start(bool malloc_is_elsewhere) {
   base::InternalScope scope;
+  if (malloc_is_elsewhere) heap::set_elsewhere();
   if (*base::session_word == base::kUnstarted) start_early();
+  else if (malloc_is_elsewhere && own_header()) own_header()->heap_flags |= kHeapElsewhere;
   if (*base::session_word == base::kInert) {
     tell_parent_if_not_followed();
     return;

@@ -4,7 +4,8 @@
 
 namespace tidemark::keeper {
 
-void start();                    // by the shim's constructor: all that malloc's first call could not do; idempotent
+// By the shim's constructor: all that malloc's first call could not do; idempotent. malloc_is_elsewhere: the program calls another library's.
+void start(bool malloc_is_elsewhere);
 void before_user_change();       // setuid and its like are about to be called
 void note_exit(int status);      // exit, _exit, quick_exit with this status. No-op in a vfork child
 void note_exec();                // about to execve. No-op in a vfork child

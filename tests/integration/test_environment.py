@@ -138,6 +138,18 @@ class Surroundings(support.TestCase):
             self.skipTest("needs root")
         self.assertEqual((0, b""), (run.status, run.err))
 
+    def test_another_allocator_comes_first(self):
+        other = support.plain(["sh", "-c", "ls /usr/lib/x86_64-linux-gnu/libjemalloc.so.2"]).out.decode().strip()
+        if not other:
+            self.skipTest("no other allocator is here")
+        run = self.preloaded([VICTIM], env={"LD_PRELOAD": f"{other}:{support.LIBRARY}"})
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertTrue(run.report().process["heap_elsewhere"])
+        text = support.execute([support.TIDEMARK, "report", *run.files()], env=support.clean_environment()).out.decode()
+        self.assertIn("Another library comes before tidemark's", text)
+        self.assertNotIn("Nothing is live", text)
+        self.assertFalse(self.preloaded([VICTIM], env={"LD_PRELOAD": f"{support.LIBRARY}:{other}"}).report().process["heap_elsewhere"])
+
     def test_umask_that_takes_all_away(self):
         folder = os.path.join(self.folder, "made")
         run = self.preloaded([VICTIM], folder=folder, preexec_fn=lambda: os.umask(0o777))
