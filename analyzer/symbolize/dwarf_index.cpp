@@ -1,6 +1,7 @@
 #include "analyzer/symbolize/dwarf_index.h"
 
 #include <dwarf.h>
+#include <gelf.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -14,12 +15,25 @@ namespace {
 constexpr int kDeepest = 256;  // of nested blocks, against damaged files
 constexpr size_t kOverlapping = 8;
 
+// Where the module's code begins. A debug file has the sections' headers, too.
+Dwarf_Addr lowest_code(Dwarf* dwarf) {
+  Elf* elf = dwarf_getelf(dwarf);
+  constexpr GElf_Xword kCode = SHF_ALLOC | SHF_EXECINSTR;
+  Dwarf_Addr lowest = UINT64_MAX;
+  GElf_Shdr header;
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf, section)) != nullptr;)
+    if (gelf_getshdr(section, &header) != nullptr && (header.sh_flags & kCode) == kCode) lowest = std::min(lowest, header.sh_addr);
+  return lowest != UINT64_MAX ? lowest : 0;
+}
+
+// Functions that the linker removed (--gc-sections) are still described: at address 0 or another low one, whence they would reach
+// over code that is there.
 template <typename Visit>
-void for_each_range(Dwarf_Die* die, Visit visit) {
+void for_each_range(Dwarf_Die* die, Dwarf_Addr lowest_code, Visit visit) {
   Dwarf_Addr base, start, end;
   ptrdiff_t offset = 0;
   while ((offset = dwarf_ranges(die, offset, &base, &start, &end)) > 0)
-    if (start < end) visit(start, end);
+    if (start < end && start >= lowest_code) visit(start, end);
 }
 
 template <typename Visit>
@@ -49,17 +63,17 @@ void sort_by_start(std::vector<Range>& ranges) {
 }
 
 template <typename Function>
-void collect_functions(Dwarf_Die* parent, std::vector<Function>& functions, int depth) {
+void collect_functions(Dwarf_Die* parent, Dwarf_Addr lowest_code, std::vector<Function>& functions, int depth) {
   if (depth > kDeepest) return;
   for_each_child(parent, [&](Dwarf_Die& die) {
     switch (dwarf_tag(&die)) {
       case DW_TAG_subprogram:
-        for_each_range(&die, [&](Dwarf_Addr start, Dwarf_Addr end) { functions.push_back({start, end, die}); });
+        for_each_range(&die, lowest_code, [&](Dwarf_Addr start, Dwarf_Addr end) { functions.push_back({start, end, die}); });
         [[fallthrough]];
       case DW_TAG_namespace:
       case DW_TAG_module:
       case DW_TAG_lexical_block:
-        collect_functions(&die, functions, depth + 1);
+        collect_functions(&die, lowest_code, functions, depth + 1);
         break;
       default:
         break;
@@ -141,14 +155,15 @@ Place place_of_call(Dwarf_Die* unit, Dwarf_Die* inlined) {
 
 }  // namespace
 
-DwarfIndex::DwarfIndex(Dwarf* dwarf) {
+DwarfIndex::DwarfIndex(Dwarf* dwarf) : lowest_code_(lowest_code(dwarf)) {
   Dwarf_CU* cu = nullptr;
   Dwarf_Die die, split;
   uint8_t type;
   while (dwarf_get_units(dwarf, cu, &cu, nullptr, &type, &die, &split) == 0) {
     if (type != DW_UT_compile && type != DW_UT_skeleton) continue;
     bool is_split = type == DW_UT_skeleton && split.addr != nullptr;
-    for_each_range(&die, [&](Dwarf_Addr start, Dwarf_Addr end) { ranges_.push_back({start, end, uint32_t(units_.size())}); });
+    for_each_range(&die, lowest_code_,
+                   [&](Dwarf_Addr start, Dwarf_Addr end) { ranges_.push_back({start, end, uint32_t(units_.size())}); });
     units_.push_back({die, is_split ? split : die});
   }
   sort_by_start(ranges_);
@@ -162,7 +177,7 @@ std::optional<uint32_t> DwarfIndex::unit_at(Dwarf_Addr address) const {
 const DwarfIndex::Functions& DwarfIndex::functions_of(uint32_t unit) {
   auto [place, added] = functions_.try_emplace(unit);
   if (added) {
-    collect_functions(&units_[unit].functions, place->second, 0);
+    collect_functions(&units_[unit].functions, lowest_code_, place->second, 0);
     sort_by_start(place->second);
   }
   return place->second;

@@ -42,6 +42,7 @@ class DwarfIndex {
   std::optional<uint32_t> unit_at(Dwarf_Addr address) const;
   const Functions& functions_of(uint32_t unit);
 
+  Dwarf_Addr lowest_code_;
   std::vector<Unit> units_;
   std::vector<UnitRange> ranges_;
   std::unordered_map<uint32_t, Functions> functions_;

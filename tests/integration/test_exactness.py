@@ -41,6 +41,13 @@ class Exactness(support.TestCase):
             self.assertTrue((stack["frames"][0]["file"] or "").endswith("plugin.cpp"))
             self.assertGreater(stack["frames"][0]["line"], 0)
 
+    def test_functions_that_the_linker_removed(self):
+        report = self.run_victim("removed_functions", "")
+        names = {f["function"] for site in report.sites for f in site["frames"]}
+        self.assertEqual(set(), {name for name in names if name and "removed" in name})
+        (stack,) = report.site("site_kept").stacks
+        self.assertTrue(stack["frames"][0]["file"].endswith("/removed_functions.cpp"))
+
     def test_large_frames_on_a_small_stack(self):
         self.run_victim("large_frames", "")
 
