@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 
 #include "analyzer/symbolize/demangle.h"
 
@@ -119,7 +120,9 @@ std::string full_path(Dwarf_Die* unit, const char* name) {
   if (path.is_relative()) {
     Dwarf_Attribute attribute;
     const char* folder = dwarf_formstring(dwarf_attr(unit, DW_AT_comp_dir, &attribute));
-    if (folder != nullptr) path = folder / path;
+    // libdw begins the names of files in the unit's own folder with it. That folder is relative itself after -ffile-prefix-map.
+    bool has_folder = folder != nullptr && std::string_view(name).starts_with(std::string(folder) + '/');
+    if (folder != nullptr && !has_folder) path = folder / path;
   }
   return path.lexically_normal().string();
 }

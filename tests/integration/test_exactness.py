@@ -1,5 +1,6 @@
 """Programs with known allocations: every site's figures must be exactly those. Issue 3, "Must hold" 3."""
 import os
+import subprocess
 
 import support
 
@@ -47,6 +48,25 @@ class Exactness(support.TestCase):
         self.assertEqual(set(), {name for name in names if name and "removed" in name})
         (stack,) = report.site("site_kept").stacks
         self.assertTrue(stack["frames"][0]["file"].endswith("/removed_functions.cpp"))
+
+    def test_relative_folders(self):
+        """-ffile-prefix-map makes the compiler's folder relative, as in packages of Debian."""
+        below = os.path.join(self.folder, "sub")
+        os.makedirs(os.path.join(below, "sub"))
+        for name in ("leak.c", "sub/leak.c"):
+            with open(os.path.join(below, name), "w") as file:
+                file.write('#include <stdlib.h>\n#include "leak.h"\nint main(void) { return leak() == 0; }\n')
+            with open(os.path.join(below, name[:-1] + "h"), "w") as file:
+                file.write("static inline __attribute__((always_inline)) char* leak(void) { return malloc(112); }\n")
+        program = os.path.join(self.folder, "program")
+        for version in ("-gdwarf-4", "-gdwarf-5"):
+            for source, place in (("leak.c", "sub/leak"), ("../sub/leak.c", "sub/leak"), ("sub/leak.c", "sub/sub/leak"),
+                                  (os.path.join(below, "leak.c"), "sub/leak")):
+                with self.subTest(version=version, source=source):
+                    compiler = ["gcc", "-O1", "-g", version, f"-ffile-prefix-map={self.folder}=.", source, "-o", program]
+                    subprocess.run(compiler, cwd=below, check=True)
+                    (stack,) = self.tracked([program]).report().under("main").stacks
+                    self.assertEqual([(place + ".h", 1), (place + ".c", 3)], [(f["file"], f["line"]) for f in stack["frames"][:2]])
 
     def test_large_frames_on_a_small_stack(self):
         self.run_victim("large_frames", "")
