@@ -169,6 +169,7 @@ int run_command(int argc, char** argv) {
   Library library = find_library(getenv("TIDEMARK_LIBRARY"));
   if (!library.error.empty()) return fail(library.error);
   Entry entry = examine(program.path, search_path);
+  if (entry.barrier == Barrier::kMissing) return fail(line.command[0] + ": " + explain(entry), kNotFound);
   if (entry.barrier != Barrier::kNone) return run_unrecorded(line, explain(entry));
 
   plan.folder_shown = line.options.get("dir").empty() ? "." : std::string(line.options.get("dir"));

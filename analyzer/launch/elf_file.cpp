@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -89,7 +90,7 @@ bool privileges_ignored(const std::string& path) {
 
 FileFacts read_file_facts(const std::string& path) {
   Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!file) return {};
+  if (!file) return {errno == ENOENT || errno == ENOTDIR ? FileKind::kMissing : FileKind::kUnreadable, {}, {}, {}};
   std::string head = read_at(file.get(), kScriptHead, 0);
   if (head.compare(0, SELFMAG, ELFMAG, SELFMAG) == 0) return elf_facts(file.get(), head);
   if (head.compare(0, 2, "#!") == 0) return script_facts(head);

@@ -11,6 +11,7 @@ enum class FileKind {
   kScript,      // begins with #!
   kOther,       // execvp gives it to /bin/sh, or binfmt_misc knows it
   kUnreadable,  // could not be opened or read
+  kMissing,     // no such file
 };
 
 struct FileFacts {

@@ -55,6 +55,7 @@ std::string command_of_polyglot(const std::string& second_line) {
 bool is_dynamic_loader(const std::string& path) { return base_name(path).compare(0, 20, "ld-linux-x86-64.so.2") == 0; }
 
 Barrier barrier_of_elf(const std::string& path, const FileFacts& facts) {
+  if (facts.kind == FileKind::kMissing) return Barrier::kMissing;
   if (facts.kind == FileKind::kForeignElf) return Barrier::kOtherMachine;
   if (gains_privileges(path)) return Barrier::kPrivileged;
   if (facts.kind == FileKind::kUnreadable) return Barrier::kUnreadable;
@@ -105,6 +106,8 @@ std::string explain(const Entry& entry) {
       return entry.file + " uses the musl C library, which tidemark does not support; use a build for glibc";
     case Barrier::kUnreadable:
       return entry.file + " cannot be read, so nothing tells whether preloading it would work; make it readable";
+    case Barrier::kMissing:
+      return "its interpreter " + entry.file + " does not exist";
   }
   return {};
 }

@@ -13,6 +13,7 @@ enum class Barrier {
   kOtherMachine,  // other processor or word size
   kMusl,          // musl's ld.so: our library needs glibc
   kUnreadable,    // nothing to judge by
+  kMissing,       // the interpreter of a script is not there: nothing can run
 };
 
 struct Entry {

@@ -82,6 +82,12 @@ TEST_F(EntryTest, FollowsEnv) {
   EXPECT_EQ(barrier("#!/usr/bin/env nowhere\n"), Barrier::kNone);
 }
 
+TEST_F(EntryTest, NamesAnInterpreterThatIsNotThere) {
+  Entry entry = examine_file("victim", "#!/no/such/interpreter\n");
+  EXPECT_EQ(entry.barrier, Barrier::kMissing);
+  EXPECT_EQ(explain(entry), "its interpreter /no/such/interpreter does not exist");
+}
+
 TEST_F(EntryTest, TextWithoutAnInterpreterIsTheShells) { EXPECT_EQ(barrier("echo hello\n"), Barrier::kNone); }
 
 TEST_F(EntryTest, ScriptLoopsEnd) {

@@ -179,6 +179,7 @@ TEST_F(RunTest, AnswersAsAShellDoes) {
   EXPECT_EQ(exit_of({scratch.write("text", "#!/bin/sh\n", 0644)}), 126);
   EXPECT_EQ(exit_of({scratch.path()}), 126);
   EXPECT_EQ(exit_of({scratch.write("bad", "#!/no/such/interpreter\n")}), 127);
+  EXPECT_EQ(content("err"), "tidemark: " + scratch / "bad" + ": its interpreter /no/such/interpreter does not exist\n");
   EXPECT_EQ(exit_of({"--no-such-option", "true"}), 125);
 }
 
