@@ -24,6 +24,7 @@
 #include "analyzer/launch/program.h"
 #include "analyzer/launch/region_folder.h"
 #include "analyzer/launch/signals.h"
+#include "analyzer/output/printable.h"
 
 namespace tidemark {
 namespace {
@@ -34,9 +35,9 @@ using namespace launch;
 // at once, as in a parallel build, fill quickly.
 constexpr int kCalmSweepMillis = 5000, kBusySweepMillis = 250, kLookMillis = 1000;
 
-// One write, so that a line stays whole beside the program's own.
+// One write, so that a line stays whole beside the program's own. Names in it are anybody's: that of a script's interpreter is in its bytes.
 void say(const std::string& text) {
-  std::string line = "tidemark: " + text + '\n';
+  std::string line = "tidemark: " + output::printable(text) + '\n';
   ssize_t written = write(STDERR_FILENO, line.data(), line.size());
   (void)written;  // nobody to tell
 }

@@ -112,21 +112,6 @@ std::string refusal_text(uint32_t reason) {
   return reason < std::size(kTexts) ? kTexts[reason] : fmt::format("reason {}", reason);
 }
 
-std::string printable(std::string_view text) {
-  std::string result;
-  for (size_t i = 0; i < text.size(); ++i) {
-    unsigned char byte = static_cast<unsigned char>(text[i]);
-    // C1 control characters are two bytes in UTF-8.
-    bool c1 = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    if (byte < 0x20 || byte == 0x7f || c1) {
-      result += fmt::format("\\x{:02x}", byte);
-    } else {
-      result += text[i];
-    }
-  }
-  return result;
-}
-
 const char* before_what(const model::Process& process) {
   if (process.runs_now()) return "ago";
   return process.ending == model::Ending::kRunning ? "before that" : "before the end";

@@ -1,4 +1,4 @@
-// Numbers, times and foreign text for a person.
+// Numbers and times for a person.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "analyzer/model/process.h"
+#include "analyzer/output/printable.h"
 
 namespace tidemark::output {
 
@@ -26,9 +27,6 @@ std::string bounded_text(const char (&field)[N]) {
   return std::string(field, strnlen(field, N));
 }
 std::string refusal_text(uint32_t reason);  // of format::Refusal
-
-// Text from a region or a binary, safe to print: what could steer a terminal is shown as \xNN.
-std::string printable(std::string_view text);
 
 // Behind a duration, how long before the report's moment something was.
 const char* before_what(const model::Process& process);

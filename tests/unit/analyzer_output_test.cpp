@@ -212,6 +212,14 @@ TEST(AnalyzerText, TruncatedFile) {
   EXPECT_CONTAINS(text_of(report_of(bytes)), "the file is truncated: 1 of its");
 }
 
+TEST(AnalyzerText, ControlCharactersAreShown) {
+  using output::printable;
+  EXPECT_EQ(printable("caf\u00e9 \u015b \u201b \U0001f49b"), "caf\u00e9 \u015b \u201b \U0001f49b");  // three of them end in byte 9b
+  EXPECT_EQ(printable("\x1b[31m\n\x7f"), "\\x1b[31m\\x0a\\x7f");
+  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");
+  EXPECT_EQ(printable("\x9b \xc3\xa9\x9b"), "\\x9b \xc3\xa9\\x9b");
+}
+
 TEST(AnalyzerHuman, Numbers) {
   using namespace output;
   EXPECT_EQ(human_bytes(0), "0 bytes");

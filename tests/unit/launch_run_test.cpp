@@ -183,6 +183,12 @@ TEST_F(RunTest, AnswersAsAShellDoes) {
   EXPECT_EQ(exit_of({"--no-such-option", "true"}), 125);
 }
 
+TEST_F(RunTest, SendsNoControlCharactersToATerminal) {
+  EXPECT_EQ(exit_of({scratch.write("bad", "#!/no/\x1b[31m\xc2\x9b\x9b\n")}), 127);
+  std::string said = content("err");
+  EXPECT_TRUE(said.ends_with(": its interpreter /no/\\x1b[31m\\xc2\\x9b\\x9b does not exist\n")) << testing::PrintToString(said);
+}
+
 TEST_F(RunTest, RunsUnrecordedWithoutAFolder) {
   EXPECT_EQ(exit_of({"-o", "/proc/nowhere", "--", "/bin/sh", "-c", "echo ran; exit 4"}), 4);
   EXPECT_EQ(content("out"), "ran\n");
