@@ -172,6 +172,9 @@ int run_command(int argc, char** argv) {
   Entry entry = examine(program.path, search_path);
   if (entry.barrier == Barrier::kMissing) return fail(line.command[0] + ": " + explain(entry), kNotFound);
   if (entry.barrier != Barrier::kNone) return run_unrecorded(line, explain(entry));
+  bool enabled = *parse_bool(line.options.get("enable"));
+  // The library gives the region its name through /proc.
+  if (enabled && pid_in_proc().empty()) return run_unrecorded(line, "/proc is not mounted, and recording needs it");
 
   plan.folder_shown = line.options.get("dir").empty() ? "." : std::string(line.options.get("dir"));
   auto folder = absolute_folder(plan.folder_shown);
@@ -179,7 +182,6 @@ int run_command(int argc, char** argv) {
   plan.folder = *folder;
   line.options.set("dir", plan.folder);
 
-  bool enabled = *parse_bool(line.options.get("enable"));
   if (enabled) {
     std::string obstacle = prepare_folder(plan.folder);
     if (!obstacle.empty()) return run_unrecorded(line, obstacle);

@@ -1,5 +1,6 @@
 #include "analyzer/launch/library.h"
 
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <climits>
@@ -24,12 +25,17 @@ std::string absolute(const std::string& path) {
   return result;
 }
 
-std::string own_folder() {
+// This executable, or empty where nothing tells.
+std::string own_file() {
   char path[PATH_MAX];
   ssize_t length = readlink("/proc/self/exe", path, sizeof path);
-  std::string file(path, length > 0 ? size_t(length) : 0);
-  return file.substr(0, file.rfind('/'));
+  if (length > 0) return std::string(path, size_t(length));
+  // Without /proc: the name that execve was given; a relative one still holds, for we have not changed the folder.
+  auto given = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  return given ? absolute(given) : "";
 }
+
+std::string folder_of(const std::string& file) { return file.substr(0, file.rfind('/')); }
 
 std::string search(const char* override_path) {
   if (override_path && *override_path) return absolute(override_path);
@@ -38,7 +44,9 @@ std::string search(const char* override_path) {
 #else
   std::string installed;
 #endif
-  std::string folder = own_folder();
+  std::string file = own_file();
+  if (file.empty()) return installed;
+  std::string folder = folder_of(file);
   for (const char* place : kPlaces) {
     std::string path = absolute(folder + place + kName);
     if (!path.empty()) return path;
@@ -46,14 +54,20 @@ std::string search(const char* override_path) {
   return installed;
 }
 
+std::string why_missing(const char* override_path) {
+  bool overridden = override_path && *override_path;
+  std::string file = overridden ? "" : own_file();
+  if (!overridden && file.empty())
+    return std::string("where ") + kName + " lies cannot be found out, for /proc is not mounted; set TIDEMARK_LIBRARY";
+  std::string place = overridden ? std::string(override_path) : folder_of(file) + kPlaces[0] + kName;
+  return std::string(kName) + " is not at " + place + "; build or install tidemark whole, or set TIDEMARK_LIBRARY";
+}
+
 }  // namespace
 
 Library find_library(const char* override_path) {
   std::string path = search(override_path);
-  if (path.empty()) {
-    std::string place = override_path && *override_path ? std::string(override_path) : own_folder() + kPlaces[0] + kName;
-    return {{}, std::string(kName) + " is not at " + place + "; build or install tidemark whole, or set TIDEMARK_LIBRARY"};
-  }
+  if (path.empty()) return {{}, why_missing(override_path)};
   if (path.find_first_of(kSeparators) != path.npos) {
     return {{},
             path + " cannot be preloaded: LD_PRELOAD takes no path with a space or a colon; move it, or set TIDEMARK_LIBRARY"};

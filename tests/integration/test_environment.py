@@ -227,6 +227,20 @@ class Surroundings(support.TestCase):
                                  env=support.clean_environment())
         self.assertEqual((125, b""), (strict.status, strict.out))
 
+    def test_without_proc(self):
+        """The launcher finds its library by the name that it was started by; the program runs."""
+        def without_proc(*command):
+            return ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", *command]
+        if support.plain(without_proc("true")).status != 0:
+            self.skipTest("/proc cannot be unmounted here")
+        folder, name = os.path.split(support.TIDEMARK)
+        without = support.plain(without_proc(VICTIM))
+        for launcher in (support.TIDEMARK, os.path.join(".", name)):
+            for options, said in (([], ["tidemark: runs unrecorded: /proc is not mounted, and recording needs it"]), (["--enable=0"], [])):
+                command = without_proc(launcher, "run", "-o", self.folder, *options, "--", VICTIM)
+                run = support.execute(command, env=support.clean_environment(), cwd=folder)
+                self.assertEqual((0, table_only(without.out), said), (run.status, table_only(run.out), own_lines(run.err)))
+
     def test_command_that_is_not_there(self):
         self.assertEqual(127, self.tracked(["/does/not/exist"]).status)
         self.assertEqual(127, self.tracked(["no-such-command-anywhere"]).status)
