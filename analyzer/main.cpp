@@ -23,14 +23,18 @@ int run(int argc, char** argv) {
 #endif
 }
 
+// Nine digits fit into an int32_t.
+bool is_number(const std::string& text) {
+  return !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
 void add_report(CLI::App& app, tidemark::commands::ReportArguments& arguments) {
   CLI::App* report = app.add_subcommand("report", "Say how a recorded process ended and what its heap held");
   report->add_option("FILE", arguments.paths, "Regions (NAME.PID.tide) or folders with regions; also of running processes")
       ->required();
   report->add_option("--top", arguments.top, "Show the N call stacks with the most live bytes; 0: all (default: 10, in JSON all)")
       ->check([](const std::string& text) {
-        bool number = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
-        return number ? std::string() : "takes a number of call stacks, 0 for all, not \"" + text + '"';
+        return is_number(text) ? std::string() : "takes a number of call stacks, 0 for all, not \"" + text + '"';
       })
       ->type_name("N");
   report->add_flag("--full", arguments.full, "Show all frames, and names in full length");
@@ -42,7 +46,13 @@ using tidemark::commands::ControlArguments;
 
 CLI::App* add_control(CLI::App& app, const char* name, const char* help, ControlArguments& arguments) {
   CLI::App* command = app.add_subcommand(name, help);
-  command->add_option("PID", arguments.pid, "A running process that tidemark records")->required()->check(CLI::PositiveNumber)->type_name("");
+  command->add_option("PID", arguments.pid, "A running process that tidemark records")
+      ->required()
+      ->check([](const std::string& text) {
+        bool pid = is_number(text) && text.find_first_not_of('0') != std::string::npos;
+        return pid ? std::string() : '"' + text + "\" is no number of a process";
+      })
+      ->type_name("");
   command->add_flag("--json", arguments.json, "One JSON object on standard output");
   return command;
 }

@@ -246,6 +246,15 @@ class Controls(support.TestCase):
         self.refused("not recorded", "cleanup", os.getpid())
         self.refused("there is no process", "snapshot", 4_000_000)
 
+    def test_what_is_no_pid(self):
+        for command in ("stats", "cleanup", "snapshot", "stop", "set"):
+            for pid in ("abc", "0", "-5", "1.5", "0x10", "", "999999999999"):
+                with self.subTest(command=command, pid=pid):
+                    setting = ["log="] if command == "set" else []
+                    done = tidemark(command, pid, *setting)
+                    self.assertEqual((2, b"", f'tidemark: PID: "{pid}" is no number of a process (tidemark --help)\n'),
+                                     (done.status, done.out, done.err.decode()))
+
     def test_another_user(self):
         if os.geteuid() != 0:
             self.skipTest("needs root")
