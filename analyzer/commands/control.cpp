@@ -124,7 +124,8 @@ void print_purge(const model::PurgeEntry& purge) {
 }
 
 output::Caches caches_of(const std::string& path) {
-  output::Report report = output::Report::open(path);
+  model::Surroundings surroundings = model::Surroundings::here();
+  output::Report report = output::Report::open(path, surroundings);
   symbolize::ModuleCache modules;
   symbolize::Symbolizer symbols(report.profile->modules, report.profile->process, modules, path);
   return output::find_caches(*report.profile, *report.region, symbols);

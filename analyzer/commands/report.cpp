@@ -49,7 +49,9 @@ bool expand(const std::vector<std::string>& paths, std::vector<std::string>& fil
   return good;
 }
 
-std::optional<Report> open(const std::string& path) try { return Report::open(path); } catch (const region::ReadError& error) {
+std::optional<Report> open(const std::string& path, model::Surroundings& surroundings) try {
+  return Report::open(path, surroundings);
+} catch (const region::ReadError& error) {
   complain(path, error.what());
   return std::nullopt;
 } catch (const std::exception& error) {  // no memory
@@ -90,9 +92,10 @@ int report(const ReportArguments& arguments) {
   options.full = arguments.full;
   options.details = arguments.details;
 
+  model::Surroundings surroundings = model::Surroundings::here();
   Printer printer(arguments.json, several);
   for (const std::string& file : files) {
-    if (auto opened = open(file)) {
+    if (auto opened = open(file, surroundings)) {
       printer.print(*opened, options);
     } else {
       good = false;

@@ -1,14 +1,14 @@
 #include "analyzer/model/process.h"
 
-#include <sys/stat.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cstring>
 #include <fstream>
-#include <sstream>
+#include <memory>
 
 #include "analyzer/model/cgroup.h"
+#include "analyzer/model/process_table.h"
 
 namespace tidemark::model {
 
@@ -30,25 +30,6 @@ std::array<uint8_t, 16> boot_id_here() {
   return id;
 }
 
-std::optional<uint64_t> start_of_process(int32_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string line;
-  std::getline(file, line);
-  size_t name_end = line.rfind(')');  // the name may hold blanks and parentheses
-  if (name_end == std::string::npos) return std::nullopt;
-  std::istringstream fields(line.substr(name_end + 1));
-  std::string state, skipped;
-  long threads = 0;
-  fields >> state;
-  for (int field = 4; field < 20; ++field) fields >> skipped;
-  fields >> threads >> skipped;
-  // A process whose main thread has ended looks like a zombie, but lives on in its other threads.
-  if ((state == "Z" || state == "X") && threads <= 1) return std::nullopt;
-  uint64_t start = 0;
-  if (!(fields >> start)) return std::nullopt;
-  return start;
-}
-
 int64_t difference(int64_t a, int64_t b) {
   int64_t result;
   return __builtin_sub_overflow(a, b, &result) ? 0 : result;
@@ -58,7 +39,11 @@ bool is_alive(const Header& header, const Surroundings& surroundings) {
   bool same_boot = std::memcmp(header.boot_id, surroundings.boot_id.data(), sizeof(header.boot_id)) == 0;
   if (same_boot && header.pid_namespace == surroundings.pid_namespace)
     return surroundings.process_start && surroundings.process_start(header.pid) == header.pid_start;
-  // Seen from another pid namespace, or another machine that shares the folder: its number says nothing here.
+  // Its number says nothing here. One that is paused lives, too, though its heart doesn't beat.
+  std::optional<bool> lives;
+  if (same_boot && surroundings.lives_elsewhere) lives = surroundings.lives_elsewhere(header.pid, header.pid_namespace, header.pid_start);
+  if (lives) return *lives;
+  // On another machine that shares the folder, or where we cannot look.
   int64_t age = difference(surroundings.now_realtime_ns, header.heartbeat_realtime_ns);
   return header.heartbeat_realtime_ns != 0 && age < kFreshHeartbeat && age > -kFreshHeartbeat;
 }
@@ -130,14 +115,20 @@ const char* ending_name(Ending ending) {
 Surroundings Surroundings::here() {
   Surroundings result;
   result.boot_id = boot_id_here();
-  struct stat status;
-  if (stat("/proc/self/ns/pid", &status) == 0) result.pid_namespace = status.st_ino;
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  result.now_realtime_ns = int64_t(now.tv_sec) * kSecond + now.tv_nsec;
+  result.pid_namespace = own_pid_namespace();
+  result.look_at_clock();
   result.process_start = start_of_process;
+  result.lives_elsewhere = [table = std::make_shared<ProcessTable>()](int32_t pid, uint64_t pid_namespace, uint64_t start) {
+    return table->lives(pid, pid_namespace, start);
+  };
   result.oom_kills = oom_kills_of_cgroup;
   return result;
+}
+
+void Surroundings::look_at_clock() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  now_realtime_ns = int64_t(now.tv_sec) * kSecond + now.tv_nsec;
 }
 
 std::string Process::command_line() const {

@@ -27,11 +27,14 @@ struct Surroundings {
   int64_t now_realtime_ns = 0;
   // Start time of a process that lives (a zombie doesn't), in clock ticks since boot.
   std::function<std::optional<uint64_t>(int32_t pid)> process_start;
+  // Whether a process of another pid namespace lives, by its pid there and its start time; none: cannot be said from here.
+  std::function<std::optional<bool>(int32_t pid, uint64_t pid_namespace, uint64_t start)> lives_elsewhere;
 
   // Processes of a cgroup that were killed for lack of memory (cgroup.h); none: there is no such cgroup (any more).
   std::function<std::optional<uint64_t>(const std::string& folder, uint64_t inode)> oom_kills;
 
   static Surroundings here();
+  void look_at_clock();  // a command that reads many regions looks again for each
 };
 
 // The OOM killer ended it, or may have.

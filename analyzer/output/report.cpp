@@ -2,11 +2,12 @@
 
 namespace tidemark::output {
 
-Report Report::open(const std::string& path) {
+Report Report::open(const std::string& path, model::Surroundings& surroundings) {
   Report report;
   report.path = path;
   report.region = std::make_unique<region::Region>(region::Region::open(path));
-  report.profile = model::build_profile(*report.region, model::Surroundings::here());
+  surroundings.look_at_clock();
+  report.profile = model::build_profile(*report.region, surroundings);
   return report;
 }
 

@@ -14,8 +14,8 @@ struct Report {
   std::unique_ptr<region::Region> region;
   std::unique_ptr<model::Profile> profile;
 
-  // Throws region::ReadError.
-  static Report open(const std::string& path);
+  // Throws region::ReadError. Of many regions, all are given the same surroundings; only the clock is looked at again.
+  static Report open(const std::string& path, model::Surroundings& surroundings);
 };
 
 struct ReportOptions {

@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import support
 
@@ -83,6 +84,33 @@ class OtherEndings(EndingsCase):
             self.assert_ten_blocks(first)
             self.assert_ten_blocks(second, 3)
             self.assertEqual(second.path.removesuffix(".2.tide"), first.path.removesuffix(".tide"))
+
+    def test_stopped_in_a_container(self):
+        """Seen from outside it lives, though its heart doesn't beat; once killed it is gone, though that was a moment ago."""
+        container = ["unshare", "-pf", "--mount-proc", "--"]
+        if os.geteuid() != 0 or os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC or support.plain([*container, "true"]).status != 0:
+            self.skipTest("not root of a whole machine")
+        folder = self.new_folder()
+        preload = ["/usr/bin/env", f"LD_PRELOAD={support.LIBRARY}", f"TIDEMARK_OPTIONS=dir={folder}", "/bin/sleep", "1000"]
+        process = subprocess.Popen([*container, *preload], env=support.clean_environment(), stderr=subprocess.DEVNULL)
+        path = os.path.join(folder, "sleep.1.tide")
+        inside = 0
+        try:
+            self.assertTrue(support.wait_until(lambda: os.path.exists(path)))
+            with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
+                inside = int(children.read())
+            time.sleep(0.3)   # for a heartbeat
+            os.kill(inside, signal.SIGSTOP)
+            time.sleep(6)   # the report calls a silence of more than 5 s one
+            text = support.execute([support.TIDEMARK, "report", path], env=support.clean_environment()).out.decode()
+            self.assertIn("still running at", text)
+            self.assertIn("last sign of life", text)
+            os.kill(inside, signal.SIGCONT)
+            time.sleep(0.3)
+        finally:
+            os.kill(inside or process.pid, signal.SIGKILL)
+            process.wait(support.PATIENCE)
+        self.assertEqual("killed", support.read_report(path).process["ending"])
 
     def test_running(self):
         folder = self.new_folder()

@@ -7,7 +7,9 @@
 
 #include <csignal>
 #include <fstream>
+#include <tuple>
 
+#include "analyzer/model/process_table.h"
 #include "tests/unit/support/parsed.h"
 
 namespace tidemark::test {
@@ -60,6 +62,28 @@ TEST(AnalyzerProcess, OtherBootOrNamespaceIsJudgedByTheHeartbeat) {
     builder.header().heartbeat_realtime_ns = surroundings.now_realtime_ns - 1'000'000'000;
     EXPECT_EQ(process_of(builder, surroundings).ending, Ending::kRunning);
   }
+}
+
+TEST(AnalyzerProcess, OfAnotherNamespaceLivesWhileItIsFound) {
+  RegionBuilder builder;  // its last sign of life is old
+  Surroundings surroundings = elsewhere();
+  surroundings.pid_namespace = 8;
+  std::optional<bool> lives;
+  surroundings.lives_elsewhere = [&](int32_t pid, uint64_t pid_namespace, uint64_t start) {
+    EXPECT_EQ(std::tuple(pid, pid_namespace, start), std::tuple(4711, 7u, 99u));
+    return lives;
+  };
+  EXPECT_EQ(process_of(builder, surroundings).ending, Ending::kKilled) << "by the heartbeat: it cannot be looked for";
+  lives = true;
+  auto process = process_of(builder, surroundings);
+  EXPECT_EQ(process.ending, Ending::kRunning);
+  EXPECT_DOUBLE_EQ(process.silent_s, 100);
+
+  builder.header().heartbeat_realtime_ns = surroundings.now_realtime_ns;
+  lives = false;
+  EXPECT_EQ(process_of(builder, surroundings).ending, Ending::kKilled) << "just now";
+  surroundings.boot_id.fill(1);
+  EXPECT_EQ(process_of(builder, surroundings).ending, Ending::kRunning) << "on another machine";
 }
 
 TEST(AnalyzerProcess, ExitedIsRunningWhileItsExitHandlersAre) {
@@ -128,6 +152,32 @@ TEST(AnalyzerProcess, ThisTestIsAlive) {
   EXPECT_EQ(process_of(builder, here).ending, Ending::kRunning);
   builder.header().pid_start = *start + 1;
   EXPECT_EQ(process_of(builder, here).ending, Ending::kKilled);
+}
+
+TEST(AnalyzerProcess, IsFoundByItsNumberNamespaceAndStart) {
+  uint64_t start = *model::start_of_process(getpid()), own = model::own_pid_namespace();
+  int32_t pid = getpid();
+  model::ProcessTable table;
+  EXPECT_EQ(table.lives(pid, own, start), true);
+  EXPECT_EQ(table.lives(pid, 0, start), std::nullopt) << "its namespace is not known";
+  EXPECT_EQ(table.lives(pid, own, 0), std::nullopt) << "its start is not known";
+  // Where not all processes are to be seen, none can be called gone.
+  EXPECT_NE(table.lives(pid, own + 1, start), true);
+  EXPECT_NE(table.lives(pid, own, start + 1), true);
+}
+
+TEST(AnalyzerProcess, AllProcessesAreSeenByRootInTheFirstNamespace) {
+  uint64_t start = *model::start_of_process(getpid()), own = model::own_pid_namespace();
+  if (geteuid() != 0 || own != 0xEFFFFFFC) GTEST_SKIP() << "not root, or in a container";
+  pid_t child = fork();
+  if (child == 0) pause(), _exit(0);
+  uint64_t began = *model::start_of_process(child);
+  model::ProcessTable table;
+  EXPECT_EQ(table.lives(child, own, began), true);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(table.lives(child, own, began), false) << "it ended after /proc was read";
+  EXPECT_EQ(table.lives(getpid(), own + 1, start), false);
 }
 
 TEST(AnalyzerProcess, AZombieIsDeadUnlessOtherThreadsLive) {

@@ -1,0 +1,96 @@
+#include "analyzer/model/process_table.h"
+
+#include <sys/stat.h>
+
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace tidemark::model {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint64_t kInitialPidNamespace = 0xEFFFFFFC;  // the inode that Linux gives it: PROC_PID_INIT_INO
+
+std::string folder_of(int32_t pid) { return "/proc/" + std::to_string(pid); }
+
+std::optional<int32_t> number_of(const std::string& name) {
+  int32_t number = 0;
+  auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  return error == std::errc() && end == name.data() + name.size() ? std::optional(number) : std::nullopt;
+}
+
+uint64_t pid_namespace_at(const std::string& folder) {
+  struct stat status;
+  return stat((folder + "/ns/pid").c_str(), &status) == 0 ? status.st_ino : 0;
+}
+
+// The last number of NSpid: its pid in each namespace, from that of our /proc to its own.
+std::optional<int32_t> pid_in_its_namespace(int32_t pid) {
+  std::ifstream file(folder_of(pid) + "/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("NSpid:")) return number_of(line.substr(line.find_last_of(" \t:") + 1));
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<uint64_t> start_of_process(int32_t pid) {
+  std::ifstream file(folder_of(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  size_t name_end = line.rfind(')');  // the name may hold blanks and parentheses
+  if (name_end == std::string::npos) return std::nullopt;
+  std::istringstream fields(line.substr(name_end + 1));
+  std::string state, skipped;
+  long threads = 0;
+  fields >> state;
+  for (int field = 4; field < 20; ++field) fields >> skipped;
+  fields >> threads >> skipped;
+  // A process whose main thread has ended looks like a zombie, but lives on in its other threads.
+  if ((state == "Z" || state == "X") && threads <= 1) return std::nullopt;
+  uint64_t start = 0;
+  if (!(fields >> start)) return std::nullopt;
+  return start;
+}
+
+uint64_t own_pid_namespace() { return pid_namespace_at("/proc/self"); }
+
+std::optional<bool> ProcessTable::lives(int32_t pid, uint64_t pid_namespace, uint64_t start) {
+  if (pid_namespace == 0 || start == 0) return std::nullopt;  // it had no /proc to learn them from
+  if (!was_read_) read();
+  bool seen_all = shows_all_;
+  auto [from, to] = numbers_.equal_range(pid);
+  for (auto entry = from; entry != to; ++entry) {
+    if (start_of_process(entry->second) != start) continue;
+    uint64_t its_namespace = pid_namespace_at(folder_of(entry->second));
+    if (its_namespace == pid_namespace) return true;
+    if (its_namespace == 0) seen_all = false;  // another user's: it may be this one
+  }
+  return seen_all ? std::optional(false) : std::nullopt;
+}
+
+void ProcessTable::read() {
+  was_read_ = true;
+  bool any_hidden = false, saw_first = false;
+  std::error_code error;
+  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error)) {
+    auto pid = number_of(entry->path().filename());
+    if (!pid) continue;
+    saw_first |= *pid == 1;
+    if (auto there = pid_in_its_namespace(*pid)) {
+      numbers_.emplace(*there, *pid);
+    } else {
+      std::error_code ignored;
+      any_hidden |= fs::exists(entry->path(), ignored);  // did not end just now: hidepid
+    }
+  }
+  // Process 1 is always there, unless hidepid keeps even the names of others from us.
+  shows_all_ = !error && !any_hidden && saw_first && own_pid_namespace() == kInitialPidNamespace;
+}
+
+}  // namespace tidemark::model
