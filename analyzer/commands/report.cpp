@@ -59,6 +59,14 @@ std::optional<Report> open(const std::string& path, model::Surroundings& surroun
   return std::nullopt;
 }
 
+// Whether all of it was there.
+bool is_whole(const Report& report) {
+  const model::Damage& damage = report.profile->damage;
+  if (damage.missing_pages != 0)
+    complain(report.path, fmt::format("truncated: {} of {} pages; copy the whole file", damage.used_pages - damage.missing_pages, damage.used_pages));
+  return damage.missing_pages == 0;
+}
+
 class Printer {
  public:
   Printer(bool json, bool several) : json_(json), several_(several) {
@@ -97,6 +105,7 @@ int report(const ReportArguments& arguments) {
   for (const std::string& file : files) {
     if (auto opened = open(file, surroundings)) {
       printer.print(*opened, options);
+      good &= is_whole(*opened);
     } else {
       good = false;
     }

@@ -170,6 +170,7 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   profile->tree = std::make_unique<FrameTree>(region, profile->modules);
   profile->damage.used_pages = region.used_pages();
   profile->damage.missing_pages = region.missing_pages();
+  profile->damage.misses_counters = region.misses_counters();
 
   Builder builder(region, *profile);
   for (const StackEntry& entry : region.stacks()) builder.add(entry);

@@ -39,6 +39,7 @@ struct Totals {
 // What the reader itself could not get from the file.
 struct Damage {
   uint64_t used_pages = 0, missing_pages = 0;
+  bool misses_counters = false;        // of stacks, on missing pages: what is live, allocated and freed is not known
   uint64_t stacks_without_frames = 0;  // a node was unreadable
   bool any() const { return missing_pages != 0 || stacks_without_frames != 0; }
 };

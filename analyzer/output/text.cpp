@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <string>
+#include <vector>
 
 #include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
@@ -69,11 +71,12 @@ void write_process(std::ostream& out, const Report& report) {
   if (process.oom) {
     const OutOfMemory& oom = *process.oom;
     uint64_t live = report.profile->totals.counters.live_bytes();
+    bool known = !report.profile->damage.misses_counters;
     fmt::print(out, "  limit     {}; RSS at the last sample {}\n",
                oom.limit_bytes ? human_bytes(*oom.limit_bytes) + " (cgroup)" : "none in its cgroup: the machine's memory was used up",
                oom.rss_bytes ? human_bytes(*oom.rss_bytes) : "unknown");
-    fmt::print(out, "  held by   live blocks, {} at the moment of death: the call stacks below, largest first{}\n", human_bytes(live),
-               oom.rss_bytes && live < *oom.rss_bytes / 2 ? "; most of RSS was something else (see Process)" : "");
+    fmt::print(out, "  held by   live blocks{} at the moment of death: the call stacks below, largest first{}\n",
+               known ? ", " + human_bytes(live) : "", known && oom.rss_bytes && live < *oom.rss_bytes / 2 ? "; most of RSS was something else (see Process)" : "");
   }
   fmt::print(out, "  command   {}\n", printable(process.argv.empty() ? process.exe : process.command_line()));
   fmt::print(out, "  started   {}{}\n", local_time(process.started_ns),
@@ -90,6 +93,25 @@ void write_process(std::ostream& out, const Report& report) {
     fmt::print(out, "\nAnother library comes before tidemark's and is this program's allocator: its heap is NOT seen here. Put libtidemark.so first in LD_PRELOAD.\n");
 }
 
+const std::string kUnknown = "unknown (the file is cut off)";
+
+// A sum over call stacks, of which some may lie behind the end of a file that is not whole.
+std::string at_least(const Profile& profile, uint64_t count, const std::string& figure) {
+  if (!profile.damage.misses_counters) return figure;
+  return count == 0 ? kUnknown : "at least " + figure;
+}
+
+// A count that is missing may be one of blocks freed: then less is live than what is left of the file says.
+std::string live_sentence(const Profile& profile) {
+  const Counters& counters = profile.totals.counters;
+  bool nothing = counters.live_bytes() == 0 && counters.live_count() == 0;
+  std::string figure = fmt::format("{} in {}", exact_bytes(counters.live_bytes()), blocks(counters.live_count()));
+  if (profile.damage.misses_counters) return kUnknown + (nothing ? "" : "; in what is left of it " + figure);
+  return nothing ? "nothing" : figure;
+}
+
+std::string all_live(const Profile& profile) { return profile.damage.misses_counters ? "what is left of the file" : "all that is live"; }
+
 std::string allocation_rate(const Counters& counters, double duration_s) {
   if (duration_s < 1) return "";
   return fmt::format(", {}/s", human_bytes(uint64_t(double(counters.allocated_bytes) / duration_s)));
@@ -101,16 +123,15 @@ void write_totals(std::ostream& out, const Profile& profile) {
   const Process& process = profile.process;
   const char* when = process.runs_now() ? "live now   " : process.ending == Ending::kRunning ? "live then  " : "live at end";
   fmt::print(out, "\nHeap\n");
-  if (counters.live_bytes() == 0 && counters.live_count() == 0) {
-    fmt::print(out, "  {}  nothing\n", when);
-  } else {
-    fmt::print(out, "  {}  {} in {}\n", when, exact_bytes(counters.live_bytes()), blocks(counters.live_count()));
-  }
+  fmt::print(out, "  {}  {}\n", when, live_sentence(profile));
   fmt::print(out, "  at peak      {}", exact_bytes(totals.peak_live_bytes));
   if (totals.peak_error_bytes != 0) fmt::print(out, ", or up to {} more", human_bytes(totals.peak_error_bytes));
-  fmt::print(out, "\n  allocated    {} in {}{}\n", human_bytes(counters.allocated_bytes), blocks(counters.allocated_count),
-             allocation_rate(counters, profile.process.duration_s));
-  fmt::print(out, "  freed        {} in {}\n", human_bytes(counters.freed_bytes), blocks(counters.freed_count));
+  auto sum = [&](uint64_t bytes, uint64_t count) {
+    return at_least(profile, count, fmt::format("{} in {}", human_bytes(bytes), blocks(count)));
+  };
+  fmt::print(out, "\n  allocated    {}{}\n", sum(counters.allocated_bytes, counters.allocated_count),
+             profile.damage.misses_counters ? "" : allocation_rate(counters, profile.process.duration_s));
+  fmt::print(out, "  freed        {}\n", sum(counters.freed_bytes, counters.freed_count));
   if (totals.inherited_count != 0 || totals.inherited_bytes != 0)
     fmt::print(out, "  inherited    {} in {} from the parent process, still live\n", human_bytes(totals.inherited_bytes),
                blocks(totals.inherited_count));
@@ -143,9 +164,9 @@ std::string lifetime_sentence(const Site& site) {
 
 void write_site(std::ostream& out, const Profile& profile, const Site& site, size_t number, FrameWriter& frames) {
   const Counters& counters = site.counters;
-  fmt::print(out, "\n#{}  {} live in {}, {} of all live bytes   [stack {}]\n", number, human_bytes(counters.live_bytes()),
+  fmt::print(out, "\n#{}  {} live in {}, {} of {}   [stack {}]\n", number, human_bytes(counters.live_bytes()),
              blocks(counters.live_count()), human_share(counters.live_bytes(), profile.totals.counters.live_bytes()),
-             site.stack_id);
+             profile.damage.misses_counters ? all_live(profile) : "all live bytes", site.stack_id);
   fmt::print(out, "    {}; {}\n", age_sentence(site, profile.process), lifetime_sentence(site));
   if (site.expired_count != 0)
     fmt::print(out, "    expired: {} in {}, live for longer than cache_duration\n", human_bytes(site.expired_bytes), blocks(site.expired_count));
@@ -183,14 +204,14 @@ size_t sites_to_show(const Profile& profile, const ReportOptions& options) {
 void write_sites(std::ostream& out, const Profile& profile, size_t shown, FrameWriter& frames) {
   if (shown == 0) {
     if (profile.process.heap_elsewhere || profile.process.foreign_heap) return;   // said above
-    out << (profile.damage.missing_pages == 0 ? "\nNothing is live: every block that was allocated has been freed.\n"
+    out << (!profile.damage.misses_counters ? "\nNothing is live: every block that was allocated has been freed.\n"
                                               : "\nWhat is left of this file holds no call stack with a live block.\n");
     return;
   }
   uint64_t bytes = 0;
   for (size_t i = 0; i < shown; ++i) bytes += profile.sites[i].counters.live_bytes();
-  fmt::print(out, "\nTop {} of {} by live bytes, {} of all that is live\n", shown,
-             plural(profile.sites.size(), "call stack", "call stacks"), human_share(bytes, profile.totals.counters.live_bytes()));
+  fmt::print(out, "\nTop {} of {} by live bytes, {} of {}\n", shown, plural(profile.sites.size(), "call stack", "call stacks"),
+             human_share(bytes, profile.totals.counters.live_bytes()), all_live(profile));
   for (size_t i = 0; i < shown; ++i) write_site(out, profile, profile.sites[i], i + 1, frames);
 }
 
@@ -202,24 +223,31 @@ std::string shell_quoted(const std::string& path) {
   return quoted + "'";
 }
 
-void write_next_steps(std::ostream& out, const Report& report, const FrameWriter& frames, size_t shown) {
+std::vector<std::string> next_steps(const Report& report, const FrameWriter& frames, size_t shown) {
   std::string path = printable(shell_quoted(report.path));
-  fmt::print(out, "\nNext\n");
-  if (frames.abbreviated()) fmt::print(out, "  tidemark report --full {}   all frames, names in full\n", path);
+  std::vector<std::string> steps;
+  if (report.profile->damage.missing_pages != 0)
+    steps.push_back("copy the whole file again, then report on that: this one is cut off");
+  if (frames.abbreviated()) steps.push_back(fmt::format("tidemark report --full {}   all frames, names in full", path));
   if (shown < report.profile->sites.size())
-    fmt::print(out, "  tidemark report --json {}   all {} call stacks, for other tools\n", path,
-               human_count(report.profile->sites.size()));
+    steps.push_back(fmt::format("tidemark report --json {}   all {} call stacks, for other tools", path, human_count(report.profile->sites.size())));
   const Process& process = report.profile->process;
   std::string pid = process.other_pid_namespace ? "PID" : std::to_string(process.pid);
   if ((process.ending == Ending::kKilled || process.signal == SIGKILL) && !(process.oom && process.oom->certainty == OutOfMemory::Certainty::kSeen))
-    fmt::print(out, "  dmesg -T | grep -i 'killed process'   was it the OOM killer?\n");
+    steps.push_back("dmesg -T | grep -i 'killed process'   was it the OOM killer?");
   if (process.runs_now()) {
-    fmt::print(out, "  tidemark report {}   once more in a while: what still grows is the leak\n", path);
-    fmt::print(out, "  tidemark cleanup {}   what a purge gives back was never one\n", pid);
+    steps.push_back(fmt::format("tidemark report {}   once more in a while: what still grows is the leak", path));
+    steps.push_back(fmt::format("tidemark cleanup {}   what a purge gives back was never one", pid));
   }
-  if (process.snapshot) fmt::print(out, "  tidemark snapshot {}   another one in a while: what still grows is the leak\n", pid);
+  if (process.snapshot) steps.push_back(fmt::format("tidemark snapshot {}   another one in a while: what still grows is the leak", pid));
   if ((process.runs_now() || process.snapshot) && process.other_pid_namespace)
-    fmt::print(out, "  pgrep -x {}   its PID here: {} is the one in its container\n", printable(shell_quoted(process.name)), process.pid);
+    steps.push_back(fmt::format("pgrep -x {}   its PID here: {} is the one in its container", printable(shell_quoted(process.name)), process.pid));
+  return steps;
+}
+
+void write_next_steps(std::ostream& out, const std::vector<std::string>& steps) {
+  if (!steps.empty()) out << "\nNext\n";
+  for (const std::string& step : steps) fmt::print(out, "  {}\n", step);
 }
 
 }  // namespace
@@ -240,7 +268,7 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
   write_sites(out, profile, shown, frames);
   write_mappings(out, profile, options.top, frames);
   write_symbols(out, profile, symbols);
-  write_next_steps(out, report, frames, shown);
+  write_next_steps(out, next_steps(report, frames, shown));
 }
 
 }  // namespace tidemark::output

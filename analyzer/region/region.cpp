@@ -85,6 +85,14 @@ uint64_t Region::missing_pages() const {
   return whole < used_pages_ ? used_pages_ - whole : 0;
 }
 
+bool Region::misses_counters() const {
+  // A page that is in use may have no kind yet.
+  auto may_count = [](uint8_t kind) {
+    return PageKind(kind) == PageKind::kStacks || PageKind(kind) == PageKind::kShared || PageKind(kind) == PageKind::kFree;
+  };
+  return std::any_of(kinds_.end() - ptrdiff_t(missing_pages()), kinds_.end(), may_count);
+}
+
 PageKind Region::page_kind(uint64_t page) const { return page < kinds_.size() ? PageKind(kinds_[page]) : PageKind::kFree; }
 
 template <typename T>

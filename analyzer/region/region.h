@@ -47,6 +47,7 @@ class Region {
 
   uint64_t used_pages() const { return used_pages_; }
   uint64_t missing_pages() const;  // used, but cut off
+  bool misses_counters() const;    // of any stack: all sums are too small, or wrong
   format::PageKind page_kind(uint64_t page) const;
 
   // Records by line id; nullopt when the id lies outside the file or on a page of another kind.

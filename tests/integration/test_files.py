@@ -55,12 +55,16 @@ class Files(support.TestCase):
         self.assertIn(b"version", done.err)
 
     def test_truncated(self):
-        """Cut inside its used pages: refused, or read as far as it goes; never a crash, never a hang."""
+        """Cut inside its used pages: refused, or read as far as it goes and called cut off; never a crash, never a hang."""
+        used = support.used_pages(os.path.join(self.folder, "some.tide")) if self.report(self.region).status == 0 else 0
         for length in {1, 100, 4095, 4096, 4097, 8192, 100_000, len(self.region) // 2, len(self.region) - 1}:
             done = self.report(self.region[:length])
-            self.assertIn(done.status, (0, 2), length)
-            if done.status == 2:
+            whole = length >= used * 4096
+            self.assertEqual((0, b"") if whole else (2, 1), (done.status, b"" if whole else done.err.count(b"\n")), length)
+            self.assertEqual(whole, b"truncated" not in done.err, done.err)
+            if not done.out:
                 self.assert_refused(done, length)
+            self.assertEqual(bool(done.out) and not whole, b"copy the whole file again" in done.out, length)
 
     def test_random_damage(self):
         chance = random.Random(3)
@@ -70,7 +74,9 @@ class Files(support.TestCase):
                 damaged[chance.randrange(chance.choice((256, 4096, len(damaged))))] = chance.randrange(256)
             done = self.report(bytes(damaged), "--json", "--top", "0")
             self.assertIn(done.status, (0, 2), f"damage {number}: {done.err[-500:]}")
-            if done.status == 2:
+            if done.out and done.status == 2:
+                self.assertIn(b"truncated", done.err, "it uses more pages, as it says")
+            elif done.status == 2:
                 self.assert_refused(done, number)
 
     def test_several_files(self):

@@ -205,11 +205,47 @@ TEST(AnalyzerText, CannotSteerTheTerminal) {
   EXPECT_CONTAINS(text, "evil\\x1b[2J");
 }
 
-TEST(AnalyzerText, TruncatedFile) {
-  RegionBuilder builder = leaking_server();
+// Without the last page that is used, and the Report of what is left.
+Report cut_off(const RegionBuilder& builder) {
   auto bytes = builder.used();
   bytes.resize(bytes.size() - kPageBytes);
-  EXPECT_CONTAINS(text_of(report_of(bytes)), "the file is truncated: 1 of its");
+  return report_of(bytes);
+}
+
+TEST(AnalyzerText, TruncatedFile) {
+  RegionBuilder builder = leaking_server();  // the last page is the only one of stacks
+  std::string text = text_of(cut_off(builder));
+  EXPECT_CONTAINS(text, "the file is truncated: 1 of its");
+  EXPECT_CONTAINS(text, "live at end  unknown (the file is cut off)\n");
+  EXPECT_CONTAINS(text, "allocated    unknown (the file is cut off)\n");
+  EXPECT_CONTAINS(text, "freed        unknown (the file is cut off)\n");
+  EXPECT_CONTAINS(text, "\nNext\n  copy the whole file again");
+  EXPECT_EQ(json_of(cut_off(builder))["truncated"], true);
+  EXPECT_EQ(json_of(cut_off(builder))["totals"]["live_bytes"], 0);
+
+  builder.page(PageKind::kStacks);
+  text = text_of(cut_off(builder));
+  EXPECT_CONTAINS(text, "live at end  unknown (the file is cut off); in what is left of it 2.0 MiB (2,097,252 bytes) in 991 blocks\n")
+      << "freed blocks may be counted on what is missing";
+  EXPECT_CONTAINS(text, "allocated    at least 3.0 MiB in 1,002 blocks\n");
+  EXPECT_CONTAINS(text, "freed        at least 1.0 MiB in 11 blocks\n");
+  EXPECT_CONTAINS(text, "100 % of what is left of the file");
+}
+
+TEST(AnalyzerText, FiguresAreKnownWhereOnlyOtherPagesAreMissing) {
+  RegionBuilder builder = leaking_server();
+  builder.page(PageKind::kEvents);
+  std::string text = text_of(cut_off(builder));
+  EXPECT_CONTAINS(text, "live at end  2.0 MiB (2,097,252 bytes) in 991 blocks\n");
+  EXPECT_CONTAINS(text, "copy the whole file again");
+  EXPECT_EQ(json_of(cut_off(builder))["truncated"], true);
+  EXPECT_EQ(json_of(report_of(builder))["truncated"], false) << "cut right behind what is used";
+}
+
+TEST(AnalyzerText, NoHeadingWhereNothingFollows) {
+  RegionBuilder builder;
+  builder.header().ending = uint32_t(Ending::kExited);
+  EXPECT_LACKS(text_of(report_of(builder)), "Next");
 }
 
 TEST(AnalyzerText, ControlCharactersAreShown) {
