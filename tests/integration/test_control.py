@@ -60,6 +60,18 @@ class Controls(support.TestCase):
         report = grower.quit()
         self.assertEqual(["control", "control"], [p["reason"] for p in report.raw["purges"]])
 
+    def stop(self, pid):
+        """Until each of its threads has stopped: one that runs on another processor goes on for a moment."""
+        def all_stopped():
+            states = []
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/stat") as file:
+                    states.append(file.read().rsplit(")", 1)[1].split()[0])
+            return set(states) == {"T"}
+
+        os.kill(pid, signal.SIGSTOP)
+        self.assertTrue(support.wait_until(all_stopped))
+
     def test_many_cleanups_at_once(self):
         grower, pid = self.grower()
         clients = [subprocess.Popen([support.TIDEMARK, "cleanup", str(pid), "--json"], stdout=subprocess.DEVNULL) for _ in range(20)]
@@ -68,7 +80,7 @@ class Controls(support.TestCase):
 
     def test_a_client_that_dies_leaves_the_box_usable(self):
         grower, pid = self.grower()
-        os.kill(pid, signal.SIGSTOP)
+        self.stop(pid)
         client = subprocess.Popen([support.TIDEMARK, "cleanup", str(pid)], stderr=subprocess.DEVNULL)
         time.sleep(0.05)
         client.kill()
@@ -233,7 +245,7 @@ class Controls(support.TestCase):
 
     def test_targets_that_cannot_answer(self):
         grower, pid = self.grower()
-        os.kill(pid, signal.SIGSTOP)
+        self.stop(pid)
         self.refused("is stopped", "stats", pid)
         os.kill(pid, signal.SIGCONT)
         self.ask("stats", pid)
