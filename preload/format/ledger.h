@@ -8,7 +8,7 @@ namespace tidemark::format {
 
 inline constexpr char kLedgerMagic[8] = {'T', 'I', 'D', 'E', 'L', 'E', 'D', 'G'};
 
-// Why a process has no region. X(enumerator, sentence)
+// Why a process has no region. X(enumerator, sentence). By number in regions: new ones come last.
 #define TIDEMARK_REFUSALS(X)                                                                              \
   X(kNone, "recorded")                                                                                    \
   X(kOpenFolder, "the region folder could not be opened")                                                 \
@@ -19,9 +19,9 @@ inline constexpr char kLedgerMagic[8] = {'T', 'I', 'D', 'E', 'L', 'E', 'D', 'G'}
   X(kRegionsMax, "the regions of this run have reached regions_max")                                      \
   X(kBadOptions, "TIDEMARK_OPTIONS could not be understood")                                              \
   X(kNoMemory, "no memory for tidemark's own tables")                                                     \
-  X(kCopyOnWrite, "the region folder is on btrfs, where a full disk would end the program (before Linux 6.16)")  \
   X(kOtherUser, "the process changed its user and cannot write to the region folder")                     \
-  X(kUnsupported, "this C library or processor is not supported")
+  X(kUnsupported, "this C library or processor is not supported")                                         \
+  X(kCopyOnWrite, "the region folder is on btrfs, where a full disk would end the program (before Linux 6.16)")
 
 enum class Refusal : uint32_t {
 #define X(enumerator, text) enumerator,

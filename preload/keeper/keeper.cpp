@@ -230,7 +230,7 @@ void wait_until_begun() {
   while (!__atomic_load_n(&keeper_tid, __ATOMIC_ACQUIRE)) syscall(SYS_futex, &keeper_tid, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
 }
 
-void begin() {
+void begin_keeper() {
   // A program with an allocator of its own shows us nothing to keep, and Chromium's zygote refuses to run beside a second thread.
   if (heap::foreign() && base::header().origin != uint32_t(Origin::kLaunched)) return;
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kStopped || *base::session_word == base::kInert) return;
@@ -242,7 +242,7 @@ void begin() {
   else __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
 }
 
-void end() {
+void end_keeper() {
   if (!keeper_is_running()) return;
   __atomic_store_n(&state, kStopping, __ATOMIC_RELEASE);
   ring();
@@ -255,25 +255,25 @@ void end() {
 void start_keeper() {
   LifecycleGuard guard;
   if (suspensions) wanted_again = true;
-  else begin();
+  else begin_keeper();
 }
 
 void stop_keeper() {
   LifecycleGuard guard;
-  end();
+  end_keeper();
 }
 
 int without_keeper(int (*call)(void*), void* argument) {
   {
     LifecycleGuard guard;
     suspensions++;
-    if (keeper_is_running()) end(), wanted_again = true;
+    if (keeper_is_running()) end_keeper(), wanted_again = true;
   }
   int result = call(argument), saved = errno;
   {
     LifecycleGuard guard;
     bool again = !--suspensions && wanted_again && !keeper_of_another_process();
-    if (again) wanted_again = false, begin();
+    if (again) wanted_again = false, begin_keeper();
   }
   errno = saved;
   return result;

@@ -269,6 +269,21 @@ bool move_into(RegionFile& file) {
   return true;
 }
 
+// As the user that this thread is for files. false: try again later.
+bool make_region_now() {
+  if (!book_region(base::store.bytes)) return refuse_child(Refusal::kRegionsMax, 0, region_folder());
+  char name[64];
+  region_name(name);
+  RegionFile& file = create_region_file(region_folder(), name, pid(), base::store.bytes);
+  if (file.memory && base::open_memory(file.memory, file.bytes)) return move_into(file);
+  unbook_region(base::store.bytes);
+  if (file.memory) {
+    discard_region_file(file);
+    return refuse_child(Refusal::kMapFile, ENOMEM, file.path);
+  }
+  return refuse_child(file.reason, file.error, file.path);
+}
+
 // The users that this thread may be again, and is for files (credentials(7)). Where it acts for another one just now, as a file server does for a session,
 // a file that it makes is that user's, who could change all that the shim does here.
 struct Users {
@@ -291,8 +306,6 @@ class FilesOfRoot {
   uid_t before_;
 };
 
-bool make_region_now();
-
 // false: try again later.
 bool make_region() {
   constexpr int64_t kPatience = 10'000'000'000;   // ns
@@ -304,20 +317,6 @@ bool make_region() {
   }
   if (!acting_since) acting_since = platform::monotonic_ns();
   return platform::monotonic_ns() - acting_since > kPatience && refuse_child(Refusal::kOtherUser, EPERM, region_folder());
-}
-
-bool make_region_now() {
-  if (!book_region(base::store.bytes)) return refuse_child(Refusal::kRegionsMax, 0, region_folder());
-  char name[64];
-  region_name(name);
-  RegionFile& file = create_region_file(region_folder(), name, pid(), base::store.bytes);
-  if (file.memory && base::open_memory(file.memory, file.bytes)) return move_into(file);
-  unbook_region(base::store.bytes);
-  if (file.memory) {
-    discard_region_file(file);
-    return refuse_child(Refusal::kMapFile, ENOMEM, file.path);
-  }
-  return refuse_child(file.reason, file.error, file.path);
 }
 }  // namespace
 
