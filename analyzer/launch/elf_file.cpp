@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <gelf.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -95,6 +96,24 @@ FileFacts read_file_facts(const std::string& path) {
   if (head.compare(0, SELFMAG, ELFMAG, SELFMAG) == 0) return elf_facts(file.get(), head);
   if (head.compare(0, 2, "#!") == 0) return script_facts(head);
   return {FileKind::kOther, {}, {}, {}};
+}
+
+std::vector<std::string> needed_libraries(const std::string& path) {
+  std::vector<std::string> names;
+  Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  elf_version(EV_CURRENT);
+  Elf* elf = file ? elf_begin(file.get(), ELF_C_READ, nullptr) : nullptr;
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf, section));) {
+    GElf_Shdr header;
+    Elf_Data* data = gelf_getshdr(section, &header) && header.sh_type == SHT_DYNAMIC ? elf_getdata(section, nullptr) : nullptr;
+    GElf_Dyn entry;
+    for (int i = 0; data && gelf_getdyn(data, i, &entry) && entry.d_tag != DT_NULL; ++i) {
+      const char* name = entry.d_tag == DT_NEEDED ? elf_strptr(elf, header.sh_link, entry.d_un.d_val) : nullptr;
+      if (name) names.emplace_back(name);
+    }
+  }
+  elf_end(elf);
+  return names;
 }
 
 bool gains_privileges(const std::string& path) {

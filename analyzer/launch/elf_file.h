@@ -1,6 +1,7 @@
 // The few things about an executable file that decide whether ld.so will preload a library into it.
 #pragma once
 #include <string>
+#include <vector>
 
 namespace tidemark::launch {
 
@@ -22,6 +23,9 @@ struct FileFacts {
 };
 
 FileFacts read_file_facts(const std::string& path);
+
+// The libraries that an executable names (DT_NEEDED), in their order; none where it has no section headers.
+std::vector<std::string> needed_libraries(const std::string& path);
 
 // True when execve of this file makes the process AT_SECURE, so that ld.so takes nothing from the environment: another user
 // or group by a mode bit, or file capabilities.

@@ -1,6 +1,7 @@
 #include "analyzer/launch/entry.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <sstream>
 
 #include "analyzer/launch/elf_file.h"
@@ -54,6 +55,13 @@ std::string command_of_polyglot(const std::string& second_line) {
 // ld.so itself has no interpreter, but preloads into the program it is given.
 bool is_dynamic_loader(const std::string& path) { return base_name(path).compare(0, 20, "ld-linux-x86-64.so.2") == 0; }
 
+// The shared runtimes of gcc and clang that replace malloc. Linked into the executable, as clang does by default, they are in front of us anyway.
+bool is_sanitizer(const std::string& library) {
+  for (const char* start : {"libasan.so", "libhwasan.so", "liblsan.so", "libtsan.so", "libclang_rt.asan", "libclang_rt.hwasan", "libclang_rt.lsan", "libclang_rt.tsan"})
+    if (library.compare(0, strlen(start), start) == 0) return true;
+  return false;
+}
+
 Barrier barrier_of_elf(const std::string& path, const FileFacts& facts) {
   if (facts.kind == FileKind::kMissing) return Barrier::kMissing;
   if (facts.kind == FileKind::kForeignElf) return Barrier::kOtherMachine;
@@ -62,6 +70,8 @@ Barrier barrier_of_elf(const std::string& path, const FileFacts& facts) {
   if (facts.kind != FileKind::kElf) return Barrier::kNone;  // execve will say what is wrong
   if (facts.interpreter.empty()) return is_dynamic_loader(path) ? Barrier::kNone : Barrier::kStatic;
   if (facts.interpreter.find("ld-musl") != std::string::npos) return Barrier::kMusl;
+  for (const std::string& library : needed_libraries(path))
+    if (is_sanitizer(library)) return Barrier::kSanitizer;
   return Barrier::kNone;
 }
 
@@ -104,6 +114,8 @@ std::string explain(const Entry& entry) {
       return entry.file + " is built for another processor or word size; use an x86-64 build";
     case Barrier::kMusl:
       return entry.file + " uses the musl C library, which tidemark does not support; use a build for glibc";
+    case Barrier::kSanitizer:
+      return entry.file + " is built with a sanitizer, whose runtime library has to be the allocator itself; use a build without";
     case Barrier::kUnreadable:
       return entry.file + " cannot be read, so nothing tells whether preloading it would work; make it readable";
     case Barrier::kMissing:

@@ -12,6 +12,7 @@ enum class Barrier {
   kPrivileged,    // setuid, setgid or file capabilities
   kOtherMachine,  // other processor or word size
   kMusl,          // musl's ld.so: our library needs glibc
+  kSanitizer,     // its runtime library is an allocator that must be the first one, or does nothing beside another
   kUnreadable,    // nothing to judge by
   kMissing,       // the interpreter of a script is not there: nothing can run
 };

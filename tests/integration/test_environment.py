@@ -227,6 +227,21 @@ class Surroundings(support.TestCase):
                                  env=support.clean_environment())
         self.assertEqual((125, b""), (strict.status, strict.out))
 
+    def test_sanitizers(self):
+        """What a sanitizer is in runs unrecorded, with a line that says why: it does as it would alone, also about a leak."""
+        source = os.path.join(self.folder, "s.c")
+        with open(source, "w") as file:
+            file.write('#include <stdio.h>\n#include <stdlib.h>\nchar* volatile p;\n'
+                       'int main(void) { puts("sanitized"); p = malloc(100); p = 0; return 0; }\n')
+        for kind in ("address", "leak"):
+            program = os.path.join(self.folder, kind)
+            if subprocess.run(["cc", "-fsanitize=" + kind, source, "-o", program], capture_output=True).returncode != 0:
+                self.skipTest("no sanitizers")
+            without, run = support.plain([program]), self.tracked([program])
+            self.assertEqual((without.status, without.out), (run.status, run.out))
+            self.assertEqual(1, len(own_lines(run.err)), run.err)
+            self.assertIn("sanitizer", own_lines(run.err)[0])
+
     def test_without_proc(self):
         """The launcher finds its library by the name that it was started by; the program runs."""
         def without_proc(*command):

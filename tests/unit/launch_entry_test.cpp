@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "analyzer/launch/elf_file.h"
@@ -61,6 +62,15 @@ TEST_F(EntryTest, LeavesDamagedFilesToExecve) {
   for (size_t length : {size_t{5}, sizeof(Elf32_Ehdr) - 1, sizeof(Elf64_Ehdr) + 10}) {
     EXPECT_EQ(barrier(whole.substr(0, length)), Barrier::kNone) << length;
   }
+}
+
+TEST(NeededLibraries, AreThoseOfTheExecutable) {
+  auto libraries = needed_libraries("/proc/self/exe");
+  EXPECT_TRUE(std::find(libraries.begin(), libraries.end(), "libc.so.6") != libraries.end());
+  EXPECT_TRUE(needed_libraries("/proc/self/none").empty());
+  Scratch scratch;
+  EXPECT_TRUE(needed_libraries(scratch.write("headers_only", elf(kGlibc))).empty());
+  EXPECT_TRUE(needed_libraries(scratch.write("text", "text")).empty());
 }
 
 TEST_F(EntryTest, KnowsTheLoader) { EXPECT_EQ(examine_file("ld-linux-x86-64.so.2", elf("")).barrier, Barrier::kNone); }
