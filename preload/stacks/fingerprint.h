@@ -50,12 +50,16 @@ inline constexpr uint32_t kMostSlots = 51;
 #define TIDEMARK_FIRST(how, where) "movzwl %w[slot], %k[at]\n\t" TIDEMARK_LAST(how, where)
 #define TIDEMARK_SECOND(how, where) "shrq $16, %[slot]\n\t" TIDEMARK_FIRST(how, where)
 #define TIDEMARK_THIRD(how, where) "shrl $16, %k[slot]\n\t" how " " where "(%[sp], %[slot], 8), %[words]\n\t"
-#define TIDEMARK_MIX(state) "aesenc %[words], %[" state "]\n\tpaddq %[words], %[plain]\n\t"
+#define TIDEMARK_MIX(round, state) round " %[words], %[" state "]\n\tpaddq %[words], %[plain]\n\t"
+#define TIDEMARK_MIX_ONE TIDEMARK_MIX("aesenc", "one")
+#define TIDEMARK_MIX_OTHER TIDEMARK_MIX("aesdec", "other")
 #define TIDEMARK_RELATIVE "psubq %[base], %[words]\n\t"
 
 // Each two words are the key of a round, in turns of two states: a round can be undone, so words that differ once always leave other states. What one round
 // makes of one byte are but four: the right four in the next key would take it back, for one in 2^32 such keys. So the words are added up as they are,
 // too, which these would not leave alone. Two more rounds bring each bit of all three to each of the result.
+// One state's rounds go forwards, the other's backwards: of two return addresses that change places the sum knows nothing, and where both states had gone
+// as many rounds since, alike, they made the same of it for one in 128. A column forwards, (2a, a, a, 3a), is none backwards, (14b, 9b, 13b, 11b).
 // Rounds as a hash: Kölbl, Lauridsen, Mendel and Rechberger, "Haraka v2", ToSC 2016; beside a sum: Kaitchuck's aHash.
 // In assembly, for the rest may be compiled for any x86-64.
 class AesSum {
@@ -69,15 +73,15 @@ class AesSum {
     bool beyond;   // the carry flag, which only the comparison sets
     if (!left) return true;
     if constexpr (kind == Words::kReturns) {
-      TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movq", "") TIDEMARK_FIRST("movhps", "") TIDEMARK_MIX("one")
-                         TIDEMARK_SECOND("movq", "") TIDEMARK_THIRD("movhps", "") TIDEMARK_MIX("other"));
+      TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movq", "") TIDEMARK_FIRST("movhps", "") TIDEMARK_MIX_ONE
+                         TIDEMARK_SECOND("movq", "") TIDEMARK_THIRD("movhps", "") TIDEMARK_MIX_OTHER);
     } else if constexpr (kind == Words::kValues) {
-      TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movq", "") TIDEMARK_FIRST("movhps", "") TIDEMARK_RELATIVE TIDEMARK_MIX("one")
-                         TIDEMARK_SECOND("movq", "") TIDEMARK_THIRD("movhps", "") TIDEMARK_RELATIVE TIDEMARK_MIX("other"),
+      TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movq", "") TIDEMARK_FIRST("movhps", "") TIDEMARK_RELATIVE TIDEMARK_MIX_ONE
+                         TIDEMARK_SECOND("movq", "") TIDEMARK_THIRD("movhps", "") TIDEMARK_RELATIVE TIDEMARK_MIX_OTHER,
                          [base] "x"(_mm_set1_epi64x(int64_t(sp))));
     } else {   // of the two words, what lies before the return address is relative: the lower one
-      TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX("one") TIDEMARK_FIRST("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX("other")
-                         TIDEMARK_SECOND("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX("one") TIDEMARK_THIRD("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX("other"),
+      TIDEMARK_ADD_SLOTS(TIDEMARK_LAST("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX_ONE TIDEMARK_FIRST("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX_OTHER
+                         TIDEMARK_SECOND("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX_ONE TIDEMARK_THIRD("movups", "-8") TIDEMARK_RELATIVE TIDEMARK_MIX_OTHER,
                          [base] "x"(_mm_cvtsi64_si128(int64_t(sp))));
     }
     return TIDEMARK_LIKELY(!beyond);
@@ -105,6 +109,8 @@ class AesSum {
 #undef TIDEMARK_SECOND
 #undef TIDEMARK_THIRD
 #undef TIDEMARK_MIX
+#undef TIDEMARK_MIX_ONE
+#undef TIDEMARK_MIX_OTHER
 #undef TIDEMARK_RELATIVE
 
 // The sum, modulo 2^64, of the words, each two times an odd factor of their own: one word that differs always shows.
