@@ -1,10 +1,11 @@
 """Times workloads under plain glibc, tidemark and its peers, interleaved, and prints ratios to glibc within the same round. What is compared is CPU
 a unit of work; a machine's noise hits all tools of a round alike, so medians of ratios and their spread are what counts."""
-import argparse
+import contextlib
 import itertools
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import tempfile
 
 import tools
 import write_back
-from measure import Failed
+from measure import Failed, adopt_orphans, end_descendants, plain_environment
+from options import arguments
 from servers import SERVERS
 from tools import say
 from workloads import BATCH
@@ -20,38 +22,68 @@ from workloads import BATCH
 MICRO_TOOLS = ("glibc", "jemalloc", "tidemark", "heaptrack")   # the others are slower still, and sample or skip
 
 
-def arguments():
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--library", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--cache", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--memray", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
-    parser.add_argument("--scale", type=float, default=1, help="size of each workload (default 1: one to a few seconds)")
-    parser.add_argument("--tools", help="only these, by comma; glibc always")
-    parser.add_argument("--workloads", help="only these, by comma; micro are the micro-benchmarks, write-back what a minute writes to the disk")
-    parser.add_argument("--json", metavar="FILE", help="all figures, for machines; - for standard output instead of the table")
-    chosen = parser.parse_args()
-    chosen.library = os.path.abspath(chosen.library)
-    return chosen
+class Ended(BaseException):
+    """A signal that ends the series came."""
+
+
+def end_on_signals():
+    def end(number, _):
+        ignore_signals()   # what is left to do is quick, and must not be cut short
+        raise Ended(number)
+    for number in signals():
+        signal.signal(number, end)
+
+
+def ignore_signals():
+    for number in signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def signals():
+    """That of a closed terminal only where nohup does not keep it away."""
+    return [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])
 
 
 class Bench:
     def __init__(self, chosen):
-        self.chosen = chosen
+        self.chosen, self.folder = chosen, None
+        self.tools, self.workloads = [], []
+        self.costs = {}        # (workload, tool) -> [(Cost, helper's Cost or None, bytes left) or None]
+        self.micro_times = {}  # (build, name, tool) -> [ns]
+        self.minute = []
+        self.complete = False
+        self.failed = []       # besides those of costs
+
+    def wanted(self, name):
+        return self.chosen.workloads is None or name in self.chosen.workloads
+
+    def prepare(self):
+        chosen = self.chosen
         os.environ["BENCH_PROGRAMS"] = chosen.programs
-        wanted = chosen.tools.split(",") if chosen.tools else None
         self.tools = self.usable([t for t in tools.all_tools(chosen.library, chosen.memray)
-                                  if t.name == "glibc" or wanted is None or t.name in wanted])
-        os.makedirs(chosen.cache, exist_ok=True)
-        wanted = chosen.workloads.split(",") if chosen.workloads else None
-        all_of_them = [w(chosen.scale, chosen.cache) for w in BATCH + SERVERS]
-        self.workloads = self.usable([w for w in all_of_them if wanted is None or w.name in wanted])
-        self.micro = wanted is None or "micro" in wanted
-        self.write_back = wanted is None or "write-back" in wanted
-        for workload in self.workloads:
+                                  if t.name == "glibc" or chosen.tools is None or t.name in chosen.tools])
+        workloads = [w(chosen.scale, chosen.cache) for w in BATCH + SERVERS if self.wanted(w.name)]
+        self.workloads = [w for w in self.usable(workloads) if self.prepared(w)]
+
+    def prepared(self, workload):
+        try:
             workload.prepare()
-        self.costs = {}   # (workload, tool) -> [(Cost, helper's Cost or None, bytes left) or None]
+        except (Failed, OSError) as error:
+            say(f"without {workload.name}: {error}")
+            self.failed.append(f"preparing {workload.name}")
+            return False
+        return True
+
+    def measure(self):
+        self.folder = tempfile.mkdtemp(dir="/var/tmp", prefix="bench-")
+        os.chmod(self.folder, 0o711)   # servers that change their user pass through
+        self.prepare()
+        self.run()
+        if self.wanted("micro"):
+            self.run_micro()
+        if self.wanted("write-back"):
+            self.run_write_back()
+        self.complete = True
 
     @staticmethod
     def usable(things):
@@ -64,24 +96,26 @@ class Bench:
                 usable.append(thing)
         return usable
 
-    def environment(self):
-        kept = ("PATH", "HOME", "LANG", "TMPDIR")
-        return {name: os.environ[name] for name in kept if name in os.environ}
+    def own_folder(self, tool):
+        """For one measurement; within the one that is removed at the end of all, whatever that end is."""
+        folder = tempfile.mkdtemp(dir=self.folder, prefix=f"{tool.name}-")
+        os.mkdir(os.path.join(folder, "tool"))
+        for path in (folder, os.path.join(folder, "tool")):   # for servers that change their user
+            os.chmod(path, 0o777)
+        return folder
 
     def once(self, workload, tool):
-        folder = tempfile.mkdtemp(dir="/var/tmp", prefix="bench-")
-        os.chmod(folder, 0o777)   # for servers that change their user
-        os.mkdir(os.path.join(folder, "tool"))
-        os.chmod(os.path.join(folder, "tool"), 0o777)
-        tool.begin(folder)
-        cost = None
+        folder = self.own_folder(tool)
+        result = None
         try:
-            cost = workload.run(tool, self.environment(), folder)
-        except (Failed, OSError, ValueError) as error:
-            say(f"  {workload.name} under {tool.name}: {error}")
-        helper, left = tool.finish(), tool.left(folder)
+            tool.begin(folder)
+            cost = workload.run(tool, plain_environment(), folder)
+            result = cost, tool.finish(), tool.left(folder)
+        except Exception as error:   # whatever it is, the other measurements go on
+            say(f"  {workload.name} under {tool.name}: {error if isinstance(error, (Failed, OSError)) else repr(error)}")
+        end_descendants()   # helpers of one that failed, children that a killed program left
         shutil.rmtree(folder, ignore_errors=True)
-        return cost and (cost, helper, left)
+        return result
 
     def run(self):
         for number in range(self.chosen.rounds):
@@ -107,45 +141,65 @@ class Bench:
             helpers = [helper for _, helper, _ in results if helper]
             cpu = self.ratios(workload.name, tool.name, lambda r: r[0].cpu / r[0].units)
             rate = self.ratios(workload.name, tool.name, lambda r: r[0].rate)
+            rss, written = ([getattr(r[0], what) / 2**20 for r in results] for what in ("rss", "written"))
             yield {
                 "workload": workload.name, "tool": tool.name, "unit": workload.unit or "run", "runs": len(results),
                 "cpu_ms_per_unit": middle([1000 * r[0].cpu / r[0].units for r in results]),
                 "cpu_ratio": middle(cpu), "cpu_ratios": cpu, "rate_ratio": middle(rate), "rate_ratios": rate,
-                "rss_mb": middle([r[0].rss / 2**20 for r in results]),
+                "rss_mb": middle(rss), "rss_mb_lowest": min(rss), "rss_mb_highest": max(rss),
                 "rss_ratio": middle(self.ratios(workload.name, tool.name, lambda r: r[0].rss)),
-                "written_mb": middle([r[0].written / 2**20 for r in results]),
+                "written_mb": middle(written), "written_mb_lowest": min(written), "written_mb_highest": max(written),
                 "left_mb": middle([r[2] / 2**20 for r in results]),
                 "helper_cpu_s": middle([h.cpu for h in helpers]), "helper_rss_mb": middle([h.rss / 2**20 for h in helpers]),
             }
 
     def run_micro(self):
-        """[{name, build, tool, ns}]: medians over rounds."""
-        times = {}
         for _ in range(self.chosen.rounds):
             for build in ("micro", "micro_fp"):
                 for tool in self.tools:
                     if tool.name not in MICRO_TOOLS:
                         continue
                     for name, ns in self.micro_once(build, tool):
-                        times.setdefault((build, name, tool.name), []).append(ns)
+                        self.micro_times.setdefault((build, name, tool.name), []).append(ns)
             say("micro-benchmarks")
-        return [{"build": build, "name": name, "tool": tool, "ns": statistics.median(values), "lowest": min(values), "highest": max(values)}
-                for (build, name, tool), values in times.items()]
 
     def micro_once(self, build, tool):
-        folder = tempfile.mkdtemp(dir="/var/tmp", prefix="bench-")
-        os.mkdir(os.path.join(folder, "tool"))
-        tool.begin(folder)
-        program = os.path.join(self.chosen.programs, build)
-        done = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.1"], check=False, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, env={**self.environment(), **tool.environment(folder)})
-        tool.finish()
+        folder = self.own_folder(tool)
+        times = []
+        try:
+            tool.begin(folder)
+            times = self.micro_run(os.path.join(self.chosen.programs, build), {**plain_environment(), **tool.environment(folder)})
+            tool.finish()
+        except Exception as error:
+            say(f"  {build} under {tool.name}: {error!r}")
+            self.failed.append(f"{build} under {tool.name}")
+        end_descendants()
         shutil.rmtree(folder, ignore_errors=True)
+        return times
+
+    @staticmethod
+    def micro_run(program, env):
+        done = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.1"], check=False, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=env, timeout=300)
         if done.returncode != 0:
-            say(f"  {build} under {tool.name}: {done.stderr[-500:]}")
-            return []
+            raise Failed(f"status {done.returncode}: {done.stderr[-500:].decode(errors='replace')}")
         return [(b["name"].removesuffix("/real_time").replace("/iterations:60000", ""), b["real_time"])
                 for b in json.loads(done.stdout)["benchmarks"]]
+
+    def micro_rows(self):
+        """[{name, build, tool, ns}]: medians over rounds."""
+        return [{"build": build, "name": name, "tool": tool, "ns": statistics.median(values), "lowest": min(values), "highest": max(values)}
+                for (build, name, tool), values in self.micro_times.items()]
+
+    def run_write_back(self):
+        try:
+            self.minute = write_back.measure(self.chosen.library, max(5, 120 * self.chosen.scale), self.folder)
+        except Failed as error:
+            say(f"  {error}")
+            self.failed.append("write-back")
+
+    def failures(self):
+        return [f"{workload} under {tool}" for (workload, tool), results in self.costs.items() if None in results] + list(dict.fromkeys(self.failed))
 
 
 def number(value, form):
@@ -187,30 +241,71 @@ def print_write_back(rows):
         print(f"  {row['process']}: {row['bytes_per_minute'] / 2**20:.2f} MB a minute; region {row['region_bytes'] / 2**20:.0f} MB, as at the start")
 
 
-def main():
-    chosen = arguments()
-    bench = Bench(chosen)
-    bench.run()
-    rows = list(bench.rows())
-    micro = bench.run_micro() if bench.micro else []
-    minute = write_back.measure(chosen.library, max(5, 120 * chosen.scale)) if bench.write_back else []
-    if chosen.json:
-        text = json.dumps({"rounds": chosen.rounds, "scale": chosen.scale, "workloads": rows, "micro": micro, "write_back": minute}, indent=1)
-        if chosen.json == "-":
-            print(text)
-        else:
-            with open(chosen.json, "w") as file:
-                file.write(text)
-    if chosen.json != "-":
+def series(bench):
+    """All of it, or until a signal comes: its number, or 0. Nothing that was started is left."""
+    ended = 0
+    end_on_signals()
+    try:
+        bench.measure()
+        ignore_signals()
+    except Ended as end:
+        ended = end.args[0]
+        say(f"ended by {signal.Signals(ended).name}; what was finished:")
+    except OSError as error:   # no room for a folder, say: what was measured is not lost
+        say(f"ended: {error}; what was finished:")
+        bench.failed.append("the series")
+    finally:
+        ignore_signals()
+        end_descendants()
+        if bench.folder:
+            shutil.rmtree(bench.folder, ignore_errors=True)
+    return ended
+
+
+def report(bench):
+    """Whether all of it could be written."""
+    chosen = bench.chosen
+    rows, micro = list(bench.rows()), bench.micro_rows()
+    with contextlib.redirect_stdout(sys.stderr if chosen.json == "-" else sys.stdout):
         print_table(rows)
         if micro:
             print_micro(micro)
-        if minute:
-            print_write_back(minute)
-    failed = [f"{workload} under {tool}" for (workload, tool), results in bench.costs.items() if None in results]
-    for each in failed:
+        if bench.minute:
+            print_write_back(bench.minute)
+    if not chosen.json:
+        return True
+    return write_json(chosen.json, {"rounds": chosen.rounds, "scale": chosen.scale, "complete": bench.complete, "workloads": rows, "micro": micro,
+                                    "write_back": bench.minute})
+
+
+def write_json(path, figures):
+    text = json.dumps(figures, indent=1)
+    try:
+        if path == "-":
+            print(text, flush=True)
+        else:
+            with open(path, "w") as file:
+                file.write(text + "\n")
+    except OSError as error:
+        say(f"cannot write {path}: {error.strerror}")
+        return False
+    return True
+
+
+def main():
+    chosen = arguments(__doc__)
+    if chosen.check:
+        return 0
+    adopt_orphans()
+    bench = Bench(chosen)
+    ended = series(bench)
+    written = report(bench)
+    failures = bench.failures()
+    for each in failures:
         say(f"failed: {each}")
-    return 1 if failed else 0
+    if ended:
+        return 128 + ended
+    return 1 if failures or not written else 0
 
 
 if __name__ == "__main__":

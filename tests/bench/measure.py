@@ -1,4 +1,6 @@
-"""Starts one program of a measurement and says what it cost: CPU and memory as the kernel counted them for it and the children it waited for."""
+"""Starts one program of a measurement and says what it cost: CPU and memory as the kernel counted them for it and the children it waited for.
+And ends what a measurement leaves behind."""
+import ctypes
 import dataclasses
 import os
 import signal
@@ -98,9 +100,67 @@ def wait_for_port(port, process, seconds=60):
 
 def client(command, env=None, folder=None, limit=300):
     """A load, never under a tool: its output."""
-    done = subprocess.run(command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=limit, check=False)
-    text = done.stdout.decode(errors="replace")
-    if done.returncode != 0:
-        raise Failed(f"status {done.returncode}: {command}\n{text[-1500:]}")
+    with subprocess.Popen(command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except BaseException as error:   # its own children may hold the pipe, so nothing is read any more; end_descendants() ends them
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Failed(f"does not end in {limit} s: {command}") from None
+            raise
+    text = output.decode(errors="replace")
+    if process.returncode != 0:
+        raise Failed(f"status {process.returncode}: {command}\n{text[-1500:]}")
     return text
+
+
+def plain_environment():
+    kept = ("PATH", "HOME", "LANG", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+PR_SET_CHILD_SUBREAPER = 36   # linux/prctl.h
+
+
+def adopt_orphans():
+    """From now on a descendant whose parent ended becomes a child of this process, so that it can still be found."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def parents():
+    """{pid: pid of its parent}, of all processes; those that ended and nobody waited for too."""
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])   # the name before may have any character
+        except OSError:   # it is gone
+            pass
+    return found
+
+
+def descendants():
+    parent = parents()
+    found, last = set(), {os.getpid()}
+    while last:
+        last = {pid for pid in parent if parent[pid] in last} - found
+        found |= last
+    return found
+
+
+def end_descendants(limit=30):
+    """Kills all that this process started and what those started, in other sessions too, and waits for them: killed parents leave orphans, so until
+    there are none. Only after adopt_orphans()."""
+    deadline = time.monotonic() + limit
+    while (left := descendants()) and time.monotonic() < deadline:
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:   # ended, or another user's
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+        time.sleep(0.005)

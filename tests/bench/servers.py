@@ -54,7 +54,7 @@ class Redis(Server):
         return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
 
     def load(self, port, folder):
-        number = int(self.requests * self.scale)
+        number = self.size(self.requests)
         tests = "set,get,incr,lpush,hset,sadd,zadd"
         started = time.perf_counter()
         client(["redis-benchmark", "-p", str(port), "-q", "-n", str(number), "-r", "10000", "-c", "20", "-P", str(self.pipeline), "-t", tests])
@@ -73,40 +73,47 @@ class Memcached(Server):
         return ["memcached", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "nobody", "-m", "256", "-t", "1"]
 
     def load(self, port, folder):
-        rounds = int(1500 * self.scale)
+        rounds = self.size(1500)
         batches = []
         for start in range(0, 500, 50):
             keys = range(start, start + 50)
             batches.append((b"".join(b"set key%d 0 0 %d\r\n%s\r\n" % (k, 100 + k, b"x" * (100 + k)) for k in keys), b"STORED\r\n", 50))
             batches.append((b"".join(b"get key%d\r\n" % k for k in keys), b"END\r\n", 50))
-        done = []
+        done, failed = [], []
 
         def connection():
-            count = 0
-            with socket.create_connection(("127.0.0.1", port)) as link:
-                for number in range(rounds):
-                    request, mark, wanted = batches[number % len(batches)]
-                    link.sendall(request)
-                    seen = rest = b""
-                    found = 0
-                    while found < wanted:
-                        seen = link.recv(1 << 16)
-                        if not seen:
-                            raise Failed("memcached closed the connection")
-                        found += (rest + seen).count(mark)
-                        rest = seen[-(len(mark) - 1):]
-                    count += wanted
-            done.append(count)
+            try:
+                done.append(self.connection(port, rounds, batches))
+            except (Failed, OSError) as error:
+                failed.append(error)
 
         started = time.perf_counter()
-        threads = [threading.Thread(target=connection) for _ in range(4)]
+        threads = [threading.Thread(target=connection, daemon=True) for _ in range(4)]   # daemon: an interrupted series does not wait for them
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        if len(done) != 4:
-            raise Failed("a memcached connection failed")
+        if failed:
+            raise Failed(f"a memcached connection: {failed[0]}")
         return sum(done), time.perf_counter() - started
+
+    @staticmethod
+    def connection(port, rounds, batches):
+        count = 0
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+            for number in range(rounds):
+                request, mark, wanted = batches[number % len(batches)]
+                link.sendall(request)
+                seen = rest = b""
+                found = 0
+                while found < wanted:
+                    seen = link.recv(1 << 16)
+                    if not seen:
+                        raise Failed("memcached closed the connection")
+                    found += (rest + seen).count(mark)
+                    rest = seen[-(len(mark) - 1):]
+                count += wanted
+        return count
 
 
 class Nginx(Server):
@@ -146,7 +153,7 @@ class Janus(Server):
 
     def load(self, port, folder):
         caller = janus.Client(port)
-        sessions = int(1500 * self.scale)
+        sessions = self.size(1500)
         started = time.perf_counter()
         for number in range(sessions):
             caller.session(1000 + number)
@@ -165,7 +172,7 @@ class Murmur(Server):
         return [which("murmurd"), "-fg", "-ini", config]
 
     def load(self, port, folder):
-        connections = int(400 * self.scale)
+        connections = self.size(400)
         started = time.perf_counter()
         for number in range(connections):
             self.connect(port, f"user{number}")

@@ -36,7 +36,6 @@ class Tool:
         return sum(os.path.getsize(path) for path in glob.glob(os.path.join(folder, "tool", "*")))
 
 
-
 class Preloaded(Tool):
     def __init__(self, name, library, package, **variables):
         self.name, self.package, self.variables = name, package, variables

@@ -1,8 +1,7 @@
 """Programs that run to their end: what they cost is what they cost as a whole."""
 import os
-import subprocess
 
-from measure import Process
+from measure import Process, client, plain_environment
 import wrtc
 from tools import which
 
@@ -68,8 +67,12 @@ class Workload:
     def __init__(self, scale, cache):
         self.scale, self.cache = scale, cache
 
+    def size(self, full):
+        """Of something that is `full` at scale 1; never none of it."""
+        return max(1, int(full * self.scale))
+
     def prepare(self):
-        """Once; what all runs share."""
+        """Once, and not measured; what all runs share. Raises Failed."""
 
     def missing(self):
         for program in self.needs:
@@ -98,7 +101,7 @@ class Storm(Batch):
     def prepare(self):
         self.script = os.path.join(self.cache, "storm.py")
         with open(self.script, "w") as file:
-            file.write(STORM.format(rounds=int(150 * self.scale)))
+            file.write(STORM.format(rounds=self.size(150)))
 
     def command(self, folder):
         return ["/usr/bin/python3", self.script]
@@ -113,7 +116,7 @@ class Sqlite(Batch):
     def prepare(self):
         self.script = os.path.join(self.cache, "bulk.sql")
         with open(self.script, "w") as file:
-            file.write(SQL.format(rows=int(600_000 * self.scale)))
+            file.write(SQL.format(rows=self.size(600_000)))
 
     def command(self, folder):
         return ["sqlite3", ":memory:", f".read {self.script}"]
@@ -127,19 +130,30 @@ class Compiler(Batch):
         self.source = os.path.join(self.cache, "templates.cpp")
         with open(self.source, "w") as file:
             file.write(TEMPLATES)
-        self.program = subprocess.run(["g++", "-print-prog-name=cc1plus"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+        self.program = client(["g++", "-print-prog-name=cc1plus"]).strip()
 
     def command(self, folder):
         return [self.program, "-quiet", "-imultiarch", "x86_64-linux-gnu", "-D_GNU_SOURCE", "-std=c++20", "-fsyntax-only", self.source]
 
 
 class Ffmpeg(Batch):
+    """A transcode: H.264 with AAC is decoded, and encoded as MPEG-4 with AC-3 at a lower bitrate."""
     name, needs = "ffmpeg", ("ffmpeg",)
 
+    def prepare(self):
+        seconds = self.size(80)
+        self.film = os.path.join(self.cache, f"film-{seconds}s.mkv")   # by its size: another scale makes another one
+        if os.path.exists(self.film):
+            return
+        part = self.film + ".part"   # a film that was interrupted is none
+        client(["ffmpeg", "-nostdin", "-y", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=duration={seconds}:size=640x360:rate=30", "-f", "lavfi",
+                "-i", f"sine=frequency=440:duration={seconds}", "-c:v", "libx264", "-preset", "veryfast", "-b:v", "1M", "-c:a", "aac",
+                "-b:a", "128k", "-f", "matroska", part], env=plain_environment(), limit=3600)
+        os.rename(part, self.film)
+
     def command(self, folder):
-        seconds = max(1, int(120 * self.scale))
-        return ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=duration={seconds}:size=640x360:rate=30", "-f", "lavfi", "-i",
-                f"sine=frequency=440:duration={seconds}", "-c:v", "mpeg4", "-c:a", "aac", "-threads", "1", "-f", "null", "-"]
+        return ["ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-i", self.film, "-c:v", "mpeg4", "-b:v", "600k", "-c:a", "ac3", "-b:a", "96k",
+                "-threads", "1", "-f", "null", "-"]
 
 
 class Larson(Batch):
@@ -147,7 +161,7 @@ class Larson(Batch):
     name = "larson"
 
     def command(self, folder):
-        return [os.path.join(os.environ["BENCH_PROGRAMS"], "larson"), "4", str(int(1_500_000 * self.scale))]
+        return [os.path.join(os.environ["BENCH_PROGRAMS"], "larson"), "4", str(self.size(1_500_000))]
 
 
 class Wrtc(Batch):

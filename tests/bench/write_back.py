@@ -2,7 +2,6 @@
 (write_bytes of /proc/PID/io: a page counts each time it becomes dirty, mm/page-writeback.c). A page becomes clean when it was written back, about
 twice a minute; so it is what is touched again and again that costs, not how often."""
 import os
-import shutil
 import tempfile
 import time
 
@@ -28,9 +27,9 @@ def written(process):
         return next(int(line.split()[1]) for line in file if line.startswith("write_bytes:"))
 
 
-def measure(library, seconds):
+def measure(library, seconds, folder):
     """Bytes a minute of an idle and of a busy process, at once: [{process, bytes_per_minute, region_bytes}]."""
-    folder = tempfile.mkdtemp(dir="/var/tmp", prefix="bench-")
+    folder = tempfile.mkdtemp(dir=folder, prefix="write-back-")
     processes = {}
     try:
         for name, source in (("idle", IDLE), ("busy", BUSY)):
@@ -52,5 +51,4 @@ def measure(library, seconds):
         for process in processes.values():
             process.process.kill()
             process.process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
     return rows
