@@ -32,7 +32,7 @@ void add_report(CLI::App& app, tidemark::commands::ReportArguments& arguments) {
   CLI::App* report = app.add_subcommand("report", "Say how a recorded process ended and what its heap held");
   report->add_option("FILE", arguments.paths, "Regions (NAME.PID.tide) or folders with regions; also of running processes")
       ->required();
-  report->add_option("--top", arguments.top, "Show the N call stacks with the most live bytes; 0: all (default: 10, in JSON all)")
+  report->add_option("--top", arguments.top, "Show the N call stacks with the most live bytes; 0: all, also those with nothing live (default: 10, in JSON all)")
       ->check([](const std::string& text) {
         return is_number(text) ? std::string() : "takes a number of call stacks, 0 for all, not \"" + text + '"';
       })

@@ -16,6 +16,7 @@
 #include "analyzer/output/json_timeline.h"
 #include "analyzer/output/json_values.h"
 #include "analyzer/output/report.h"
+#include "analyzer/output/text_stats.h"
 #include "analyzer/output/text_timeline.h"
 #include "analyzer/region/region.h"
 
@@ -26,6 +27,7 @@ using control::Box;
 using control::ControlError;
 using format::Command;
 using output::Json;
+using output::State;
 using output::dump;
 using output::or_null;
 using model::Bytes;
@@ -52,12 +54,6 @@ Json in_mb(const Bytes& bytes) { return bytes ? Json(double(*bytes) / kMiB) : Js
 Json percent_of(const Bytes& part, uint64_t whole) { return part && whole != 0 ? Json(100.0 * double(*part) / double(whole)) : Json(nullptr); }
 
 Json difference(const Bytes& now, const Bytes& then) { return now && then ? Json((double(*now) - double(*then)) / kMiB) : Json(nullptr); }
-
-struct State {
-  model::Timeline timeline;
-  model::Totals totals;
-  model::Process process;
-};
 
 State state_of(const std::string& path) {
   region::Region region = region::Region::open(path);
@@ -96,27 +92,6 @@ Json stats_json(const State& state, const ControlArguments& arguments) {
   json["purges"] = timeline.purges_made;
   json["warnings"] = timeline.warnings_given;
   return json;
-}
-
-std::string text_of(const Bytes& bytes) { return bytes ? output::human_bytes(*bytes) : "unknown"; }
-
-std::string growth(const Bytes& now, const Bytes& then) {
-  return now && then ? output::human_change(*now, *then) + " since the baseline" : "no baseline yet";
-}
-
-void print_stats(const State& state, const ControlArguments& arguments) {
-  const model::Timeline& timeline = state.timeline;
-  model::Machine machine = model::Machine::here();
-  Bytes rss = timeline.last(format::kRss);
-  fmt::print("{} (pid {}), running for {}\n", output::printable(state.process.name), arguments.pid, output::human_duration(state.process.duration_s));
-  fmt::print("  RSS         {}, {} of the machine's memory ({} of it available); {}\n", text_of(rss),
-             output::human_share(rss.value_or(0), machine.memory), output::human_bytes(machine.available), growth(rss, timeline.baseline_rss));
-  fmt::print("  heap        {} live in {}, at peak {}\n", output::human_bytes(state.totals.counters.live_bytes()),
-             output::plural(state.totals.counters.live_count(), "block", "blocks"), output::human_bytes(state.totals.peak_live_bytes));
-  fmt::print("  allocator   {} active, {} free pages, {} metadata\n", text_of(timeline.last(format::kActive)),
-             text_of(timeline.last(format::kDirty)), text_of(timeline.last(format::kMetadata)));
-  fmt::print("  threads     {}, descriptors {}\n", or_null(timeline.last(format::kThreads)).dump(), or_null(timeline.last(format::kDescriptors)).dump());
-  fmt::print("  purges      {}, {} returned; warnings {}\n", timeline.purges_made, output::human_bytes(timeline.purged_bytes), timeline.warnings_given);
 }
 
 void print_purge(const model::PurgeEntry& purge) {
@@ -160,7 +135,7 @@ int stats(const ControlArguments& arguments) {
     Box(path, arguments.pid).ask(Command::kStats);
     State state = state_of(path);
     if (arguments.json) fmt::print("{}\n", dump(stats_json(state, arguments)));
-    else print_stats(state, arguments);
+    else output::write_stats(std::cout, state, arguments.pid, model::Machine::here());
   });
 }
 

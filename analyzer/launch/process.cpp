@@ -9,6 +9,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "analyzer/launch/descriptor.h"
 
@@ -46,6 +47,20 @@ std::optional<Stat> read_stat(pid_t pid) {
   return stat;
 }
 
+// Of /proc/PID/ns/NAME.
+std::optional<std::pair<dev_t, ino_t>> namespace_of(const std::string& process, const char* name) {
+  struct stat info;
+  if (stat(("/proc/" + process + "/ns/" + name).c_str(), &info) != 0) return std::nullopt;
+  return std::pair(info.st_dev, info.st_ino);
+}
+
+// Start times read there and here are the same. False, too, where that cannot be told.
+bool shares_time_namespace(pid_t pid) {
+  auto own = namespace_of("self", "time");
+  if (!own) return errno == ENOENT;  // a kernel that has none
+  return namespace_of(std::to_string(pid), "time") == own;
+}
+
 }  // namespace
 
 uint64_t process_start(pid_t pid) {
@@ -63,7 +78,8 @@ bool process_is_gone(pid_t pid, uint64_t start) {
   if (kill(pid, 0) != 0 && errno == ESRCH) return true;
   auto stat = read_stat(pid);
   if (!stat) return false;  // ended just now, or /proc hides it
-  if (start != 0 && stat->start != start) return true;
+  // The process read its own start, to which its time namespace adds.
+  if (start != 0 && stat->start != start && shares_time_namespace(pid)) return true;
   // A zombie whose other threads go on still counts them.
   return (stat->state == 'Z' || stat->state == 'X') && stat->threads <= 1;
 }

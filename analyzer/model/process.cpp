@@ -84,6 +84,9 @@ double clock_at(const Header& header, int64_t ended_ns) {
   return until_heartbeat + std::max(0.0, after_heartbeat);
 }
 
+// The ledger of `tidemark run` is a file without a name, a descriptor of its own; without it, the ledger is the first process's region.
+bool is_of_launcher(const std::string& ledger_path) { return ledger_path.starts_with("/proc/"); }
+
 std::vector<std::string> split_at_zeros(const std::string& text) {
   std::vector<std::string> parts;
   for (size_t from = 0; from < text.size();) {
@@ -152,6 +155,7 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
   process.options = region.text(header.options);
   process.argv = split_at_zeros(region.text(header.cmdline));
   process.origin = format::Origin(header.origin);
+  process.watched = process.origin == format::Origin::kLaunched && is_of_launcher(region.text(header.ledger_path));
   process.foreign_heap = (header.heap_flags & format::kHeapForeign) != 0;
   process.heap_elsewhere = !process.foreign_heap && (header.heap_flags & format::kHeapElsewhere) != 0;
   process.run_id = header.run_id;

@@ -15,7 +15,7 @@ enum class Ending {
   kRunning,
   kExited,
   kSignaled,  // seen by `tidemark run`
-  kKilled,    // without a word: SIGKILL, OOM killer, power
+  kKilled,    // unseen: a signal, the OOM killer, a raw exit_group, power
   kReplaced,  // execve
 };
 const char* ending_name(Ending ending);  // as in the JSON report
@@ -52,6 +52,7 @@ struct Process {
   std::string name, exe, cwd, options;
   std::vector<std::string> argv;
   format::Origin origin = format::Origin::kLaunched;
+  bool watched = false;         // the program that `tidemark run` launched, and waits for
   bool foreign_heap = false;    // the executable brings its own allocator
   bool heap_elsewhere = false;  // a library does that comes before tidemark's
   uint64_t run_id = 0;

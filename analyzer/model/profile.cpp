@@ -179,6 +179,7 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   profile->mappings = read_mapping_sites(region, *profile->tree);
 
   const Header& header = region.header();
+  profile->region_bytes = header.region_bytes;
   raise_peaks(*profile);
   read_peak(header, profile->totals);
   bound_peak_errors(*profile);

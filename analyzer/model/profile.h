@@ -66,6 +66,7 @@ struct Site : CallStack {
 
 struct Profile {
   Process process;
+  uint64_t region_bytes = 0;  // as created
   Totals totals;
   std::array<uint64_t, format::kCoverageCount> coverage{};
   Damage damage;

@@ -19,7 +19,7 @@ struct Report {
 };
 
 struct ReportOptions {
-  size_t top = 0;        // sites; 0: all
+  size_t top = 0;        // sites; 0: all, also those with nothing live
   bool full = false;     // text: all frames, names in full
   bool details = false;  // JSON: lifetime histograms, cohorts, series
   std::shared_ptr<symbolize::ModuleCache> modules = std::make_shared<symbolize::ModuleCache>();  // one for all reports

@@ -55,7 +55,8 @@ std::string ending_sentence(const Process& process) {
     }
     case Ending::kKilled:
       if (process.oom) return fmt::format("{} at about {}, after {}", oom_sentence(*process.oom), when, duration);
-      return fmt::format("ended without a word (SIGKILL, OOM killer or power) at about {}, after {}", when, duration);
+      return fmt::format("ended unseen, by a signal (SIGTERM, SIGSEGV, SIGKILL, OOM killer), a raw exit_group or loss of power, at about {}, after {}{}",
+                         when, duration, process.watched ? "" : "; `tidemark run` tells which for the process it launches");
     case Ending::kReplaced:
       return fmt::format("replaced by another program (execve) at {}, after {}", when, duration);
   }
@@ -195,24 +196,45 @@ void write_caches(std::ostream& out, const Caches& caches) {
   }
 }
 
-size_t sites_to_show(const Profile& profile, const ReportOptions& options) {
-  auto is_live = [](const Site& site) { return site.counters.live_bytes() != 0 || site.counters.live_count() != 0; };
-  size_t live = size_t(std::count_if(profile.sites.begin(), profile.sites.end(), is_live));
-  return options.top == 0 ? live : std::min(live, options.top);
+struct ShownSites {
+  std::vector<const Site*> live, churn;   // churn: nothing of theirs is live any more
+  size_t size() const { return live.size() + churn.size(); }
+};
+
+bool is_live(const Counters& counters) { return counters.live_bytes() != 0 || counters.live_count() != 0; }
+
+ShownSites sites_to_show(const Profile& profile, const ReportOptions& options) {
+  ShownSites shown;
+  for (const Site& site : profile.sites) {
+    if (is_live(site.counters)) shown.live.push_back(&site);
+    else if (options.top == 0 && site.counters.allocated_count != 0) shown.churn.push_back(&site);
+  }
+  if (options.top != 0 && shown.live.size() > options.top) shown.live.resize(options.top);
+  std::stable_sort(shown.churn.begin(), shown.churn.end(),
+                   [](const Site* a, const Site* b) { return a->counters.allocated_count > b->counters.allocated_count; });
+  return shown;
 }
 
-void write_sites(std::ostream& out, const Profile& profile, size_t shown, FrameWriter& frames) {
-  if (shown == 0) {
-    if (profile.process.heap_elsewhere || profile.process.foreign_heap) return;   // said above
-    out << (!profile.damage.misses_counters ? "\nNothing is live: every block that was allocated has been freed.\n"
-                                              : "\nWhat is left of this file holds no call stack with a live block.\n");
-    return;
-  }
+void write_no_live_sites(std::ostream& out, const Profile& profile) {
+  if (profile.process.heap_elsewhere || profile.process.foreign_heap) return;   // said above
+  out << (!profile.damage.misses_counters ? "\nNothing is live: every block that was allocated has been freed.\n"
+                                            : "\nWhat is left of this file holds no call stack with a live block.\n");
+}
+
+void write_live_sites(std::ostream& out, const Profile& profile, const std::vector<const Site*>& sites, FrameWriter& frames) {
   uint64_t bytes = 0;
-  for (size_t i = 0; i < shown; ++i) bytes += profile.sites[i].counters.live_bytes();
-  fmt::print(out, "\nTop {} of {} by live bytes, {} of {}\n", shown, plural(profile.sites.size(), "call stack", "call stacks"),
+  for (const Site* site : sites) bytes += site->counters.live_bytes();
+  fmt::print(out, "\nTop {} of {} by live bytes, {} of {}\n", sites.size(), plural(profile.sites.size(), "call stack", "call stacks"),
              human_share(bytes, profile.totals.counters.live_bytes()), all_live(profile));
-  for (size_t i = 0; i < shown; ++i) write_site(out, profile, profile.sites[i], i + 1, frames);
+  for (size_t i = 0; i < sites.size(); ++i) write_site(out, profile, *sites[i], i + 1, frames);
+}
+
+void write_sites(std::ostream& out, const Profile& profile, const ShownSites& shown, FrameWriter& frames) {
+  if (shown.live.empty()) write_no_live_sites(out, profile);
+  else write_live_sites(out, profile, shown.live, frames);
+  if (shown.churn.empty()) return;
+  fmt::print(out, "\nNothing live, by blocks allocated: {}\n", plural(shown.churn.size(), "call stack", "call stacks"));
+  for (size_t i = 0; i < shown.churn.size(); ++i) write_site(out, profile, *shown.churn[i], shown.live.size() + i + 1, frames);
 }
 
 std::string shell_quoted(const std::string& path) {
@@ -256,7 +278,7 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
   const Profile& profile = *report.profile;
   symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules, report.path);
   FrameWriter frames(profile, symbols, options.full);
-  size_t shown = sites_to_show(profile, options);
+  ShownSites shown = sites_to_show(profile, options);
 
   write_process(out, report);
   write_totals(out, profile);
@@ -268,7 +290,7 @@ void write_text(std::ostream& out, const Report& report, const ReportOptions& op
   write_sites(out, profile, shown, frames);
   write_mappings(out, profile, options.top, frames);
   write_symbols(out, profile, symbols);
-  write_next_steps(out, next_steps(report, frames, shown));
+  write_next_steps(out, next_steps(report, frames, shown.size()));
 }
 
 }  // namespace tidemark::output

@@ -139,6 +139,12 @@ void FrameWriter::write_lines(std::ostream& out, const std::vector<Line>& lines)
   }
 }
 
+// Every thread begins in a module, and in code that has unwind data, or is known.
+bool FrameWriter::ends_early(const std::vector<Frame>& frames, const std::vector<Line>& lines) const {
+  if (frames.empty()) return false;
+  return frames.back().module == model::kNoModule || (frames.back().guessed && !lines.empty() && !lines.back().start_up);
+}
+
 void FrameWriter::write(std::ostream& out, const CallStack& stack) {
   if (stack.overflow) {
     fmt::print(out, "      (all call stacks that found the stack table full)\n");
@@ -147,11 +153,11 @@ void FrameWriter::write(std::ostream& out, const CallStack& stack) {
   std::vector<Frame> frames = profile_.frames(stack);
   std::vector<Line> lines = lines_of(frames);
   bool whole = !stack.truncated && !stack.damaged;
+  bool more = whole && ends_early(frames, lines);
   if (!full_ && whole && drop_start_up(lines) != 0) abbreviated_ = true;
   write_lines(out, lines);
   if (stack.truncated) fmt::print(out, "      … outer frames were not kept: the stack is too deep or could not be followed\n");
-  bool more = !frames.empty() && frames.back().module == model::kNoModule;   // for every thread begins in a module
-  if (whole && more) fmt::print(out, "      … its callers are not known: code without unwind data that keeps no frame pointer\n");
+  if (more) fmt::print(out, "      … its callers are not known: code without unwind data that keeps no frame pointer\n");
   if (stack.damaged) fmt::print(out, "      … further frames cannot be read: the file is damaged\n");
   if (lines.empty() && whole) fmt::print(out, "      (no frames)\n");
 }

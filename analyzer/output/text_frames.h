@@ -29,6 +29,7 @@ class FrameWriter {
   Line line_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   std::string name_of(const model::Frame& frame, const symbolize::SourceFrame& source) const;
   bool is_start_up(const model::Frame& frame, const symbolize::SourceFrame& source) const;
+  bool ends_early(const std::vector<model::Frame>& frames, const std::vector<Line>& lines) const;
   size_t drop_start_up(std::vector<Line>& lines) const;
   void write_lines(std::ostream& out, const std::vector<Line>& lines);
 

@@ -83,6 +83,23 @@ std::vector<std::string> refusal_sentences(const RunLedger& ledger) {
   return sentences;
 }
 
+// As the options take it.
+std::string size_value(uint64_t bytes) {
+  if (bytes % (1 << 30) == 0) return fmt::format("{}G", bytes >> 30);
+  if (bytes % (1 << 20) == 0) return fmt::format("{}M", bytes >> 20);
+  return fmt::format("{}K", bytes >> 10);
+}
+
+void write_larger_region(std::ostream& out, const model::Profile& profile) {
+  if (profile.region_bytes >= kMaxRegionBytes) {
+    fmt::print(out, "  This region was of the largest size there is, {}\n", size_value(kMaxRegionBytes));
+    return;
+  }
+  fmt::print(out, "  A larger region holds more call stacks: tidemark run --{}={} -- COMMAND\n",
+             profile.process.origin == Origin::kLaunched ? "region_size" : "child_region_size",
+             size_value(std::min(4 * profile.region_bytes, kMaxRegionBytes)));
+}
+
 }  // namespace
 
 void write_losses(std::ostream& out, const model::Profile& profile) {
@@ -92,9 +109,7 @@ void write_losses(std::ostream& out, const model::Profile& profile) {
   if (sentences.empty()) return;
   fmt::print(out, "\nWhat this report lacks\n");
   for (const std::string& sentence : sentences) fmt::print(out, "  - {}\n", printable(sentence));
-  if (profile.totals.overflow.allocated_count != 0)
-    fmt::print(out, "  A larger region holds more call stacks: tidemark run --{}=256M -- COMMAND\n",
-               profile.process.origin == Origin::kLaunched ? "region_size" : "child_region_size");
+  if (profile.totals.overflow.allocated_count != 0) write_larger_region(out, profile);
 }
 
 }  // namespace tidemark::output

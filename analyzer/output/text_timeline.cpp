@@ -48,7 +48,8 @@ void write_ledger(std::ostream& out, const Profile& profile) {
     if (bytes != 0) fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), human_share(bytes, ledger.rss), name);
   uint64_t residual = uint64_t(std::abs(ledger.residual));
   std::string signed_residual = fmt::format("{}{}", ledger.residual < 0 ? "-" : "", human_bytes(residual));
-  fmt::print(out, "    {:>10}  {:>6}  not explained\n", signed_residual, human_share(residual, ledger.rss));
+  std::string share = ledger.residual < 0 ? "" : human_share(residual, ledger.rss);   // what is not there is no part of RSS
+  fmt::print(out, "    {:>10}  {:>6}  not explained\n", signed_residual, share);
   uint64_t own = 0;
   for (const MappingSite& site : profile.mappings) accumulate(own, site.resident_bytes);
   if (own != 0) fmt::print(out, "    of the mappings, {} were made by the program's own calls of mmap and its like\n", human_bytes(own));

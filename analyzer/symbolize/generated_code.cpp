@@ -22,14 +22,16 @@ namespace {
 
 constexpr size_t kMostBytes = size_t(512) << 20;
 
-// Of a file that may be anybody's: /tmp is open to all.
-std::optional<std::string> read_own(const std::string& path, const model::Process& process) {
+using FilesRead = std::set<std::pair<dev_t, ino_t>>;
+
+// Of a file that may be anybody's: /tmp is open to all. None, too, of one that was read already by another name.
+std::optional<std::string> read_own(const std::string& path, const model::Process& process, FilesRead& files) {
   int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (fd < 0) return std::nullopt;
   struct stat status {};
   bool good = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && size_t(status.st_size) <= kMostBytes &&
               (status.st_uid == process.uid || status.st_uid == 0 || status.st_uid == geteuid()) &&
-              status.st_mtim.tv_sec >= process.started_ns / 1'000'000'000 - 1;
+              status.st_mtim.tv_sec >= process.started_ns / 1'000'000'000 - 1 && files.emplace(status.st_dev, status.st_ino).second;
   std::string bytes(good ? size_t(status.st_size) : 0, '\0');
   size_t used = 0;
   for (ssize_t n; used < bytes.size() && (n = read(fd, bytes.data() + used, bytes.size() - used)) > 0;) used += size_t(n);
@@ -114,13 +116,10 @@ std::vector<Line> lines_in(Cursor record) {
 GeneratedCode GeneratedCode::of(const model::Process& process, const std::string& folder) {
   GeneratedCode code;
   std::string pid = std::to_string(process.pid);
-  std::set<std::pair<dev_t, ino_t>> seen;
+  FilesRead files;
   for (const std::string& place : folders_of(process, folder)) {
     for (const std::string& name : {"perf-" + pid + ".map", "jit-" + pid + ".dump"}) {
-      std::string path = place + "/" + name;
-      struct stat status {};
-      if (stat(path.c_str(), &status) != 0 || !seen.emplace(status.st_dev, status.st_ino).second) continue;
-      auto bytes = read_own(path, process);
+      auto bytes = read_own(place + "/" + name, process, files);
       if (!bytes) continue;
       name.ends_with(".map") ? code.add_perf_map(*bytes) : code.add_jitdump(*bytes);
     }
@@ -191,22 +190,25 @@ void GeneratedCode::add(uint64_t start, uint64_t end, SourceFrame frame) {
   functions_.push_back({start, end, std::move(frame)});
 }
 
+// What later functions cover is kept as ranges, and those that a function reaches become one with it: each is met once, not by
+// every function around it.
 void GeneratedCode::finish() {
-  std::map<uint64_t, Piece> covered;
-  for (size_t i = functions_.size(); i-- > 0;) {   // the latest first
-    uint64_t at = functions_[i].start, end = functions_[i].end;
-    auto next = covered.upper_bound(at);
-    if (next != covered.begin()) at = std::max(at, std::prev(next)->second.end);
-    for (; at < end; ++next) {
-      bool last = next == covered.end();
-      uint64_t until = last ? end : std::min(end, next->second.start);
-      if (at < until) covered.emplace_hint(next, at, Piece{at, until, i});
-      if (last) break;
-      at = next->second.end;
-    }
-  }
+  std::map<uint64_t, uint64_t> covered;   // end by start; they do not overlap
   pieces_.clear();
-  for (const auto& [start, piece] : covered) pieces_.push_back(piece);
+  for (size_t i = functions_.size(); i-- > 0;) {   // the latest first
+    uint64_t start = functions_[i].start, end = functions_[i].end, at = start;
+    auto range = covered.upper_bound(start);
+    if (range != covered.begin() && std::prev(range)->second > start) --range;
+    while (range != covered.end() && range->first < end) {
+      if (at < range->first) pieces_.push_back({at, range->first, i});
+      start = std::min(start, range->first);
+      at = range->second;
+      range = covered.erase(range);
+    }
+    if (at < end) pieces_.push_back({at, end, i});
+    if (start < std::max(at, end)) covered.emplace_hint(range, start, std::max(at, end));
+  }
+  std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) { return a.start < b.start; });
 }
 
 const SourceFrame* GeneratedCode::find(uint64_t address) const {

@@ -1,12 +1,16 @@
 // Names of JIT code: files that others write, perhaps half.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <random>
+#include <sstream>
 
 #include "analyzer/symbolize/generated_code.h"
 #include "analyzer/symbolize/symbolizer.h"
 #include "tests/unit/support/parsed.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::test {
 namespace {
@@ -100,6 +104,47 @@ TEST(AnalyzerGeneratedCode, ALaterWideOneHidesAllThatWasThere) {
   EXPECT_EQ(name_at(code, 0x1040), "c");
 }
 
+// Any order, any overlap: as if each address were looked for in all of them, the latest first.
+TEST(AnalyzerGeneratedCode, EachAddressHasTheLatestThatCoversIt) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 300; ++round) {
+    std::ostringstream map;
+    std::string expected[64];
+    for (uint64_t i = 0, count = random() % 20; i < count; ++i) {
+      uint64_t start = random() % 60, bytes = 1 + random() % (64 - start);
+      std::string name(1, char('a' + i));
+      map << std::hex << 0x1000 + start << ' ' << bytes << ' ' << name << '\n';
+      std::fill_n(expected + start, bytes, name);
+    }
+    GeneratedCode code;
+    code.add_perf_map(map.str());
+    code.finish();
+    for (uint64_t i = 0; i < 64; ++i) ASSERT_EQ(name_at(code, 0x1000 + i), expected[i]) << i << " of\n" << map.str();
+  }
+}
+
+// Each around or within all others: quadratic time would be minutes.
+TEST(AnalyzerGeneratedCode, ManyNestedOnesTakeNoTime) {
+  constexpr uint64_t kMany = 60000, kBase = 0x10000000;
+  std::ostringstream inwards, outwards;
+  inwards << std::hex, outwards << std::hex;
+  for (uint64_t i = 0; i < kMany; ++i) {
+    inwards << kBase + 8 * i << ' ' << (kMany - i) * 16 << " f" << i << '\n';
+    uint64_t j = kMany - 1 - i;
+    outwards << kBase + 8 * j << ' ' << (kMany - j) * 16 << " f" << j << '\n';
+  }
+  auto started = std::chrono::steady_clock::now();
+  GeneratedCode code, hidden;
+  code.add_perf_map(inwards.str());
+  code.finish();
+  hidden.add_perf_map(outwards.str());
+  hidden.finish();
+  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(10));
+  EXPECT_EQ(name_at(code, kBase + 8 * 100), "f64");
+  EXPECT_EQ(name_at(code, kBase + 16 * kMany - 8 * 100 - 1), "f64");
+  EXPECT_EQ(name_at(hidden, kBase + 8 * 100), "f0");
+}
+
 TEST(AnalyzerGeneratedCode, AJitdumpWithLinesAndMoves) {
   GeneratedCode code;
   code.add_jitdump(jitdump());
@@ -146,6 +191,20 @@ TEST(AnalyzerGeneratedCode, OnlyAFileOfThisProcess) {
   process.started_ns = (time(nullptr) + 3600) * 1'000'000'000;
   EXPECT_EQ(name_at(GeneratedCode::of(process, folder), 0x1000), "");
   std::filesystem::remove_all(folder);
+}
+
+// Links are not followed: the file they lead to counts where it lies itself, and once.
+TEST(AnalyzerGeneratedCode, ALinkHidesNothing) {
+  Scratch beside, started;
+  model::Process process;
+  process.pid = 0x7ffffff0;
+  process.uid = getuid();
+  process.cwd = started.path();
+  std::string name = "perf-" + std::to_string(process.pid) + ".map", real = started.write(name, "1000 10 here\n");
+  ASSERT_EQ(symlink(real.c_str(), (beside / name).c_str()), 0);
+  EXPECT_EQ(name_at(GeneratedCode::of(process, beside.path()), 0x1000), "here");
+  process.cwd = "/no/such/folder";
+  EXPECT_EQ(name_at(GeneratedCode::of(process, beside.path()), 0x1000), "");
 }
 
 TEST(AnalyzerGeneratedCode, TheSymbolizerLooksBesideTheRegion) {

@@ -128,9 +128,12 @@ TEST(AnalyzerText, AsksTheKernelUnlessTheOomKillerWasSeen) {
 
 TEST(AnalyzerText, SaysHowItEndedFirst) {
   RegionBuilder builder = leaking_server();
+  builder.header().ledger_path = builder.text("/proc/99/fd/3");
   std::string text = text_of(report_of(builder));
-  EXPECT_TRUE(text.starts_with("server (pid 4711): ended without a word (SIGKILL, OOM killer or power) at about ")) << text;
-  EXPECT_CONTAINS(text, "after 1 min 40 s");
+  EXPECT_TRUE(text.starts_with("server (pid 4711): ended unseen, by a signal (SIGTERM, SIGSEGV, SIGKILL, OOM killer), a raw exit_group or "
+                               "loss of power, at about "))
+      << text;
+  EXPECT_CONTAINS(text, "after 1 min 40 s\n") << "it was the one that `tidemark run` launched";
   EXPECT_CONTAINS(text, "2.0 MiB");
   EXPECT_CONTAINS(text, "libleak.so+0x100");
   EXPECT_CONTAINS(text, "oldest at most 1 min 39 s, last allocation 1.0 s before the end");
@@ -146,10 +149,87 @@ TEST(AnalyzerText, SaysHowItEndedFirst) {
   EXPECT_CONTAINS(text_of(report_of(builder)), "exited 3 at ");
 }
 
+TEST(AnalyzerText, SaysWhoWouldHaveSeenTheSignal) {
+  constexpr const char* kWho = ", after 1 min 40 s; `tidemark run` tells which for the process it launches\n";
+  RegionBuilder builder = leaking_server();
+  builder.header().ledger_path = builder.text("/proc/99/fd/3");
+  builder.header().origin = uint32_t(Origin::kForked);
+  EXPECT_CONTAINS(text_of(report_of(builder)), kWho);
+  builder.header().origin = uint32_t(Origin::kExeced);
+  EXPECT_CONTAINS(text_of(report_of(builder)), kWho);
+  builder.header().origin = uint32_t(Origin::kLaunched);
+  EXPECT_LACKS(text_of(report_of(builder)), "tells which");
+  builder.header().ledger_path = builder.text("/var/tmp/sh.4711.tide");   // by LD_PRELOAD alone
+  EXPECT_CONTAINS(text_of(report_of(builder)), kWho);
+  builder.header().ending = uint32_t(Ending::kExited);
+  EXPECT_LACKS(text_of(report_of(builder)), "tells which");
+}
+
 TEST(AnalyzerText, NothingLive) {
   RegionBuilder builder;
   builder.stack(builder.path({0x8000}), {.allocated_count = 1, .allocated_bytes = 100, .freed_count = 1, .freed_bytes = 100});
   EXPECT_CONTAINS(text_of(report_of(builder)), "Nothing is live");
+}
+
+TEST(AnalyzerText, ChurnIsShownLastWhereAllIsAskedFor) {
+  RegionBuilder builder = leaking_server();
+  builder.stack(builder.path({0x9000}), {.allocated_count = 50, .allocated_bytes = 90, .freed_count = 50, .freed_bytes = 90});
+  builder.stack(builder.path({0xa000}), {.allocated_count = 7, .allocated_bytes = 70, .kind = StackKind::kInherited});
+  std::string all = text_of(report_of(builder), {.top = 0});
+  EXPECT_CONTAINS(all, "Top 2 of 5 call stacks by live bytes, 100 % of all that is live");
+  EXPECT_CONTAINS(all, "\nNothing live, by blocks allocated: 2 call stacks\n\n#3  0 bytes live in 0 blocks, 0.0 % of all live bytes");
+  size_t more = all.find("0x9000 (no module"), less = all.find("0x8000 (no module");
+  EXPECT_NE(less, std::string::npos) << all;
+  EXPECT_LT(all.find("\n#3 "), more) << all;
+  EXPECT_LT(more, less) << "of larger bytes, but fewer blocks";
+  EXPECT_LACKS(all, "0xa000") << "allocated nothing itself";
+  EXPECT_LACKS(text_of(report_of(builder), {.top = 9}), "Nothing live");
+}
+
+TEST(AnalyzerText, ChurnOfAProcessWithNothingLive) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x8000}), {.allocated_count = 1, .allocated_bytes = 100, .freed_count = 1, .freed_bytes = 100});
+  std::string all = text_of(report_of(builder), {.top = 0});
+  EXPECT_CONTAINS(all, "Nothing is live: every block");
+  EXPECT_CONTAINS(all, "Nothing live, by blocks allocated: 1 call stack\n\n#1  0 bytes live");
+  EXPECT_LACKS(all, "tidemark report --json") << "it has shown all";
+}
+
+TEST(AnalyzerText, AdvisesALargerRegionThanThisOne) {
+  auto advice = [](uint64_t bytes, Origin origin) {
+    RegionBuilder builder;
+    builder.header().region_bytes = bytes;
+    builder.header().origin = uint32_t(origin);
+    builder.header().coverage[kCutStacks] = 1;
+    builder.stack(kRootNode, {.allocated_count = 1, .allocated_bytes = 10, .kind = StackKind::kOverflow});
+    return text_of(report_of(builder));
+  };
+  EXPECT_CONTAINS(advice(64 << 20, Origin::kLaunched), "call stacks: tidemark run --region_size=256M -- COMMAND\n");
+  EXPECT_CONTAINS(advice(16 << 20, Origin::kForked), "call stacks: tidemark run --child_region_size=64M -- COMMAND\n");
+  EXPECT_CONTAINS(advice(256 << 20, Origin::kLaunched), "--region_size=1G --");
+  EXPECT_CONTAINS(advice(512 << 20, Origin::kLaunched), "--region_size=1G --");
+  EXPECT_CONTAINS(advice((1 << 20) + kPageBytes, Origin::kLaunched), "--region_size=4112K --");
+  std::string largest = advice(kMaxRegionBytes, Origin::kLaunched);
+  EXPECT_CONTAINS(largest, "This region was of the largest size there is, 1G\n");
+  EXPECT_LACKS(largest, "A larger region");
+}
+
+TEST(AnalyzerText, CallersThatAreNotKnown) {
+  constexpr const char* kRemark = "its callers are not known";
+  auto text_of_stack = [](auto leaf_of) {
+    RegionBuilder builder;
+    builder.module({0x10000, 0x20000, 0x10000, "/opt/no/such/go", "id"});
+    builder.module({0x30000, 0x40000, 0x30000, "/opt/no/such/libc.so.6", "id2"});
+    builder.stack(leaf_of(builder), {.allocated_count = 1, .allocated_bytes = 100});
+    return text_of(report_of(builder));
+  };
+  EXPECT_CONTAINS(text_of_stack([](RegionBuilder& b) { return b.path({0x10100, 0x7000}); }), kRemark);
+  EXPECT_LACKS(text_of_stack([](RegionBuilder& b) { return b.path({0x10100, 0x10200}); }), kRemark);
+  std::string guessed = text_of_stack([](RegionBuilder& b) { return b.path({0x10100}, b.lone(0x10200, kRuleGuess)); });
+  EXPECT_CONTAINS(guessed, "[guessed]");
+  EXPECT_CONTAINS(guessed, kRemark);
+  EXPECT_LACKS(text_of_stack([](RegionBuilder& b) { return b.lone(0x10200, kRuleGuess, b.path({0x10100})); }), kRemark) << "not the last";
+  EXPECT_LACKS(text_of_stack([](RegionBuilder& b) { return b.path({0x10100}, b.lone(0x30200, kRuleGuess)); }), kRemark) << "a thread's start";
 }
 
 TEST(AnalyzerText, LossesInWords) {
@@ -160,7 +240,7 @@ TEST(AnalyzerText, LossesInWords) {
   builder.stack(kRootNode, {.allocated_count = 1, .allocated_bytes = 4 << 20, .kind = StackKind::kOverflow});
   std::string text = text_of(report_of(builder));
   EXPECT_CONTAINS(text, "1,234 allocations found no memory for metadata and are not counted, 99 bytes in those\n");
-  EXPECT_CONTAINS(text, "  - 1 stack was deeper than what is kept");
+  EXPECT_CONTAINS(text, "  - 1 stack is cut, by depth or at a frame that could not be followed");
   EXPECT_CONTAINS(text, "66.7 % of what is live");
   EXPECT_CONTAINS(text, "(all call stacks that found the stack table full)");
 }

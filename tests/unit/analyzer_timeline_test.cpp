@@ -1,8 +1,12 @@
 // The process over time: what the keeper wrote is what the reports tell, also where it was caught in the middle of writing.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "analyzer/model/timeline.h"
-#include "tests/unit/support/region_builder.h"
+#include "analyzer/output/text_stats.h"
+#include "analyzer/output/text_timeline.h"
+#include "tests/unit/support/parsed.h"
 
 namespace tidemark::test {
 namespace {
@@ -91,6 +95,62 @@ TEST(AnalyzerTimeline, WarningsInWords) {
   EXPECT_EQ("rss_increase", timeline.warnings[0].kind);
   EXPECT_EQ("RSS has grown by 20.0 MiB since the baseline: 30.0 MiB, was 10.0 MiB", timeline.warnings[0].text);
   EXPECT_EQ("unknown", timeline.warnings[1].kind);
+}
+
+std::string memory_of(const RegionBuilder& builder) {
+  std::ostringstream out;
+  output::write_memory(out, *report_of(builder).profile);
+  return out.str();
+}
+
+TEST(AnalyzerTimeline, WhatIsNotExplainedHasAShareOnlyWhereItIsAPart) {
+  RegionBuilder builder;
+  put_point(builder, 0, 0, 1, 100 << 20);
+  RssLedger& ledger = builder.header().rss_ledger;
+  ledger.sequence = 2;
+  ledger.rss = 100 << 20;
+  ledger.residual = 5 << 20;
+  EXPECT_NE(memory_of(builder).find("\n       5.0 MiB   5.0 %  not explained\n"), std::string::npos) << memory_of(builder);
+  ledger.residual = -(640 << 10);
+  EXPECT_NE(memory_of(builder).find("\n    -640.0 KiB          not explained\n"), std::string::npos) << memory_of(builder);
+}
+
+std::string stats_of(const Timeline& timeline, const model::Machine& machine = {1 << 30, 1 << 29}) {
+  output::State state{timeline, {}, {}};
+  state.process.name = "server";
+  std::ostringstream out;
+  output::write_stats(out, state, 7, machine);
+  return out.str();
+}
+
+TEST(AnalyzerStats, AllThatIsKnown) {
+  RegionBuilder builder;
+  put_point(builder, 0, 0, 1, 512 << 20);
+  auto& gauges = builder.at<ProcessPoint>(uint32_t(builder.header().first_line + (builder.header().used_pages - 1) * kLinesPerPage)).gauges;
+  for (Gauge gauge : {kThreads, kDescriptors}) gauges[gauge] = {3, 3, uint64_t(gauge == kThreads ? 3 : 12)};
+  for (Gauge gauge : {kActive, kDirty, kMetadata}) gauges[gauge] = {1024, 1024, 1024};
+  Timeline timeline = timeline_of(builder);
+  constexpr const char* kRest =
+      "  heap        0 bytes live in 0 blocks, at peak 0 bytes\n  allocator   1.0 KiB active, 1.0 KiB free pages, 1.0 KiB metadata\n"
+      "  threads     3, descriptors 12\n  purges      0, 0 bytes returned; warnings 0\n";
+  EXPECT_EQ(std::string("server (pid 7), running for 0 s\n"
+                        "  RSS         512.0 MiB, 50.0 % of the machine's memory (512.0 MiB of it available); no baseline yet\n") + kRest,
+            stats_of(timeline));
+  timeline.baseline_rss = 511 << 20;
+  EXPECT_EQ(std::string("server (pid 7), running for 0 s\n  RSS         512.0 MiB; +1.0 MiB since the baseline\n") + kRest, stats_of(timeline, {}));
+}
+
+TEST(AnalyzerStats, WhatIsNotKnownIsLeftOut) {
+  EXPECT_EQ("server (pid 7), running for 0 s\n  heap        0 bytes live in 0 blocks, at peak 0 bytes\n"
+            "  purges      0, 0 bytes returned; warnings 0\n",
+            stats_of(Timeline()));
+  Timeline timeline;
+  timeline.points.emplace_back().gauges[kThreads].last = 3;
+  EXPECT_NE(stats_of(timeline).find("  threads     3\n"), std::string::npos);
+  timeline.points.back().gauges[kThreads].last.reset();
+  timeline.points.back().gauges[kDescriptors].last = 12;
+  timeline.points.back().gauges[kDirty].last = 1024;
+  EXPECT_NE(stats_of(timeline).find("  allocator   1.0 KiB free pages\n  descriptors  12\n"), std::string::npos) << stats_of(timeline);
 }
 
 TEST(AnalyzerTimeline, NothingNotedIsNothing) {

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -297,6 +298,72 @@ TEST(Sizes, AreReadable) {
   EXPECT_EQ(readable_size(5u << 20), "5.0 MiB");
   EXPECT_EQ(readable_size(64u << 20), "64 MiB");
   EXPECT_EQ(readable_size(uint64_t{3} << 29), "1.5 GiB");
+}
+
+// A process that read its start in a time namespace of its own, as `unshare --time --fork` starts one. pid 0: that may not be made here.
+class Shifted {
+ public:
+  Shifted() {
+    int told[2], hold[2];
+    if (pipe(told) != 0 || pipe(hold) != 0) return;
+    outer_ = fork();
+    if (outer_ == 0) {
+      close(told[0]);
+      close(hold[1]);
+      _exit(live(told[1], hold[0]));
+    }
+    close(told[1]);
+    close(hold[0]);
+    Identity inner{};
+    if (read(told[0], &inner, sizeof inner) == ssize_t(sizeof inner)) pid = inner.pid, start = inner.start;
+    close(told[0]);
+    hold_ = hold[1];
+  }
+  ~Shifted() { end(); }
+  void end() {
+    if (hold_ >= 0) close(hold_);
+    if (outer_ > 0) waitpid(outer_, nullptr, 0);
+    hold_ = outer_ = -1;
+  }
+  pid_t pid = 0;
+  uint64_t start = 0;
+
+ private:
+  struct Identity {
+    pid_t pid;
+    uint64_t start;
+  };
+
+  // The namespace is that of the children.
+  static int live(int told, int hold) {
+    if (unshare(CLONE_NEWTIME) != 0) return 1;
+    int offsets = open("/proc/self/timens_offsets", O_WRONLY);
+    if (write(offsets, "boottime 1000 0", 15) != 15) return 1;
+    pid_t inner = fork();
+    if (inner == 0) {
+      Identity self{getpid(), process_start(getpid())};
+      char c;
+      _exit(write(told, &self, sizeof self) != ssize_t(sizeof self) || read(hold, &c, 1) != 0);
+    }
+    close(told);
+    close(hold);
+    return waitpid(inner, nullptr, 0) != inner;
+  }
+
+  pid_t outer_ = -1;
+  int hold_ = -1;
+};
+
+TEST_F(RegionTest, LeavesTheLivingOfAnotherTimeNamespaceAlone) {
+  Shifted shifted;
+  if (shifted.pid == 0) GTEST_SKIP() << "no time namespace can be made here";
+  ASSERT_NE(process_start(shifted.pid), shifted.start);
+  put("x.1.tide", header_of(shifted.pid, shifted.start));
+  search();
+  EXPECT_EQ(size("x.1.tide"), kRegionBytes);
+  shifted.end();
+  search();
+  EXPECT_EQ(size("x.1.tide"), 3 * format::kPageBytes);
 }
 
 TEST(Process, ZombiesAreGone) {
