@@ -77,6 +77,15 @@ void note_unmapping(const void* start, size_t bytes) {
 void reset_ranges_lock() { lock.reset(); }
 uint64_t forgotten_ranges() { return forgotten.load(std::memory_order_relaxed); }
 
+uint64_t bytes_of(Owner owner) {
+  uint64_t bytes = 0;
+  if (!lock_unless_stuck()) return 0;
+  for (uint32_t i = 0; i < used; i++)
+    if (ranges[i].owner == owner) bytes += ranges[i].end - ranges[i].start;
+  lock.unlock();
+  return bytes;
+}
+
 uint32_t copy_ranges(Range* out) {
   if (!lock_unless_stuck()) return 0;
   uint32_t n = used;

@@ -2,6 +2,8 @@
 // block, or a call into the program. Not for signal handlers: the busy guard keeps nested hooks away from it.
 #pragma once
 #include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 #include <atomic>
 #include <cstdint>
@@ -12,8 +14,9 @@ class SpinLock {
  public:
   void lock() {
     for (uint32_t n = 0; word_.exchange(1, std::memory_order_acquire); n++) {
-      if (n > 100) sched_yield();
-      else __builtin_ia32_pause();
+      if (n < 100) __builtin_ia32_pause();
+      else if (n < 300) sched_yield();
+      else rest();
     }
   }
   bool try_lock() { return !word_.exchange(1, std::memory_order_acquire); }
@@ -22,6 +25,14 @@ class SpinLock {
   void reset() { word_.store(0, std::memory_order_relaxed); }
 
  private:
+  // Whoever holds it may wait for this very processor, behind a thread of higher real-time priority: to yield does not let it go on. A bare
+  // instruction, for errno stays as it is, and no thread is cancelled here.
+  static void rest() {
+    timespec briefly{0, 50'000};
+    long result = SYS_nanosleep;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(&briefly), "S"(nullptr) : "rcx", "r11", "memory");
+  }
+
   std::atomic<uint32_t> word_{0};
 };
 

@@ -1,5 +1,7 @@
 // What the shim keeps for each thread, and the word that tells a hook whether it may go on as usual.
 #pragma once
+#include <pthread.h>
+
 #include <cstdint>
 
 #include "preload/base/common.h"
@@ -93,6 +95,18 @@ class InternalScope {
  private:
   address busy_;
   uint8_t internal_;
+};
+
+// For what opens files or waits, in functions that are no cancellation points without us: a thread that is cancelled there would hold our locks for ever.
+class NoCancellation {
+ public:
+  NoCancellation() { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state_); }
+  ~NoCancellation() { pthread_setcancelstate(state_, nullptr); }
+  NoCancellation(const NoCancellation&) = delete;
+  NoCancellation& operator=(const NoCancellation&) = delete;
+
+ private:
+  int state_ = PTHREAD_CANCEL_ENABLE;
 };
 
 }  // namespace tidemark::base

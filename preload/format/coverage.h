@@ -13,8 +13,8 @@ namespace tidemark::format {
   X(kOverflowBytes, overflow_bytes, "% {byte|bytes} in those")                                                                              \
   X(kUntrackedAllocations, untracked_allocations, "% {allocation|allocations} found no memory for metadata and {is|are} not counted")       \
   X(kUntrackedBytes, untracked_bytes, "% {byte|bytes} in those")                                                                            \
-  X(kCutStacks, cut_stacks, "% {stack was|stacks were} deeper than what is kept: the outermost frames are missing")                         \
-  X(kHardFrames, hard_frames, "% {stack was|stacks were} cut at a frame whose unwind data could not be followed")                           \
+  X(kCutStacks, cut_stacks, "% {stack is|stacks are} cut, by depth or at a frame that could not be followed: the outermost frames are missing") \
+  X(kHardFrames, hard_frames, "% {place|places} in the frame tree where unwind data could not be followed (or a frame has 256 KiB or more)") \
   X(kGuessedFrames, guessed_frames, "% {frame|frames} without unwind data {was|were} passed by following the frame pointer or code")        \
   X(kDetailsDenied, details_denied, "% {stack|stacks} found no room for lifetimes and ages")                                                \
   X(kDetailDeathsLost, detail_deaths_lost, "% {death of an old block is|deaths of old blocks are} missing from lifetimes")                  \

@@ -185,7 +185,6 @@ enum RuleKind : uint16_t {   // the low byte of Node::rule; 0: a group of frames
   kRuleHard = 7,             // unwind data says something we do not follow: the stack is cut here
 };
 inline constexpr uint16_t kRuleFramePointerGroup = 0x100;   // a group in which every CFA = rbp + 16
-inline constexpr uint16_t kRuleLargeGroup = 0x200;          // bit: a group with a large frame, whose end is looked at before its words are read
 
 struct alignas(64) Node {
   uint64_t words[kFramesPerNode];
@@ -246,7 +245,8 @@ inline constexpr uint32_t kStacksPerPage = 60;
 struct StackPage {
   StackRecord stacks[kStacksPerPage];
   uint32_t oldest[kStacksPerPage];
-  uint32_t reserved[4];
+  uint32_t denied[2];   // private to the writer: a bit for each stack that found no room for a Detail
+  uint32_t reserved[2];
 };
 
 // What is kept beyond counters for a stack whose blocks grow old: given at the first death at kDetailAgeTicks or later, or by

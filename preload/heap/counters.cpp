@@ -161,11 +161,19 @@ void count_overflow(uint64_t bytes) {
   base::count(kOverflowBytes, bytes);
 }
 
+// It is asked again at each walk, but denied once.
+static bool noted_as_denied(uint32_t id) {
+  uint32_t line = (id - base::store.first_line) % kLinesPerPage;
+  auto* page = reinterpret_cast<StackPage*>(reinterpret_cast<address>(base::line<char>(id)) & ~address{kPageBytes - 1});
+  uint32_t bit = 1u << line % 32;
+  return __atomic_fetch_or(&page->denied[line / 32], bit, __ATOMIC_RELAXED) & bit;
+}
+
 TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id, uint64_t deaths) {
   if (uint32_t known = __atomic_load_n(&s->detail, __ATOMIC_ACQUIRE)) return known;
   uint32_t fresh = base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes);
   if (!fresh) {
-    base::count(kDetailsDenied);
+    if (!noted_as_denied(id)) base::count(kDetailsDenied);
     return 0;
   }
   auto* d = base::line<Detail>(fresh);

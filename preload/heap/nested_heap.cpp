@@ -93,8 +93,11 @@ void* nested_allocate(size_t bytes, size_t alignment, bool zero) {
   } else {
     room += alignment;
   }
-  address at = next.fetch_add(room + kHeader, std::memory_order_acq_rel);
-  if (at + room + kHeader > nested_begin + nested_bytes || !open_up_to(at + room + kHeader)) return nullptr;
+  address at = next.load(std::memory_order_acquire);
+  do {   // what does not fit takes nothing from what would
+    if (at + room + kHeader > nested_begin + nested_bytes) return nullptr;
+  } while (!next.compare_exchange_weak(at, at + room + kHeader, std::memory_order_acq_rel));
+  if (!open_up_to(at + room + kHeader)) return nullptr;
   address block = (at + kHeader + alignment - 1) & ~(alignment - 1);
   if (alignment <= 16) block = at + kHeader;
   auto* p = reinterpret_cast<void*>(block);

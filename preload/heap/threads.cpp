@@ -109,6 +109,30 @@ uint32_t take_slot() {
   return slots_used;
 }
 
+// slots_lock is held.
+void free_slot(uint32_t slot) {
+  Thread* record = base::line<Thread>(slots[slot].line);
+  __atomic_fetch_add(&base::header().live_bytes, record->live_bytes, __ATOMIC_RELAXED);
+  record->live_bytes = 0;
+  record->last_tick = base::header().tick;
+  __atomic_store_n(&record->tid, 0, __ATOMIC_RELEASE);
+  slots[slot].state = nullptr;
+  __atomic_store_n(&slots[slot].generation, uint16_t(slots[slot].generation + 1), __ATOMIC_RELEASE);
+  slots[slot].next_free = first_free;
+  first_free = slot;
+  base::header().threads_now--;
+}
+
+// slots_lock is held. The thread that has this slot; nullptr: none. One that ended by a bare exit, or was killed alone, told nobody: its state is gone with its
+// stack, or is another thread's.
+base::ThreadState* thread_in(uint32_t slot) {
+  base::ThreadState* t = slots[slot].state;
+  if (!t || t == &base::thread_state) return t;
+  if (base::readable(t) && base::readable(&t->slot) && t->slot == base::line<Thread>(slots[slot].line)) return t;
+  free_slot(slot);
+  return nullptr;
+}
+
 void raise(uint64_t& peak, uint64_t value) {
   uint64_t old = __atomic_load_n(&peak, __ATOMIC_RELAXED);
   while (value > old && !__atomic_compare_exchange_n(&peak, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
@@ -160,31 +184,29 @@ void flush_share() {
 
 TIDEMARK_COLD void detach_thread() {
   base::ThreadState& t = base::thread_state;
-  Thread* record = t.slot;
-  t.slot = nullptr;
   uint32_t owner = t.owner;
+  // In a child of fork the slot is one of the parent's, until this thread has joined the child's own session.
+  bool has_slot = t.slot && t.session == session_serial && *base::session_word != base::kWiped;
   t.owner = base::kNoOwner;
   t.stripes_tick = base::kNoTick;
-  // In a child of fork the slot is one of the parent's, until this thread has joined the child's own session.
-  if (!record || t.session != session_serial || *base::session_word == base::kWiped) return;
-  int64_t share = record->live_bytes;
-  record->live_bytes = 0;
-  __atomic_fetch_add(&base::header().live_bytes, share, __ATOMIC_RELAXED);
-  record->last_tick = base::header().tick;
-  __atomic_store_n(&record->tid, 0, __ATOMIC_RELEASE);
+  if (!has_slot) {
+    t.slot = nullptr;
+    return;
+  }
   base::SpinGuard guard(slots_lock);
-  uint32_t slot = owner & 0xffff;
-  slots[slot].state = nullptr;
-  __atomic_store_n(&slots[slot].generation, uint16_t(slots[slot].generation + 1), __ATOMIC_RELEASE);
-  slots[slot].next_free = first_free;
-  first_free = slot;
-  base::header().threads_now--;
+  t.slot = nullptr;
+  free_slot(owner & 0xffff);
+}
+
+void lose_own_stack(uintptr_t start, size_t bytes) {
+  base::ThreadState& t = base::thread_state;
+  if (start < t.stack_top && t.stack_low < start + bytes) t.set_stack(0, 0);
 }
 
 bool lock_idle_threads() {
   slots_lock.lock();
   for (uint32_t i = 1; i <= slots_used; i++) {
-    const base::ThreadState* t = slots[i].state;
+    const base::ThreadState* t = thread_in(i);
     if (t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE)) {
       slots_lock.unlock();
       return false;
@@ -196,15 +218,14 @@ bool lock_idle_threads() {
 void for_each_thread(void (*act)(base::ThreadState&)) {
   base::SpinGuard guard(slots_lock);
   for (uint32_t i = 1; i <= slots_used; i++)
-    if (slots[i].state) act(*slots[i].state);
+    if (base::ThreadState* t = thread_in(i)) act(*t);
 }
 
 int64_t total_live() {
   base::SpinGuard guard(slots_lock);
   int64_t sum = __atomic_load_n(&base::header().live_bytes, __ATOMIC_RELAXED);
   for (uint32_t i = 1; i <= slots_used; i++) {
-    const base::ThreadState* t = slots[i].state;
-    if (t && t->slot) sum += t->slot->live_bytes;
+    if (slots[i].state) sum += base::line<Thread>(slots[i].line)->live_bytes;
   }
   return sum;
 }
@@ -213,7 +234,7 @@ uint32_t copy_stack_bounds(StackBounds* out) {
   base::SpinGuard guard(slots_lock);
   uint32_t n = 0;
   for (uint32_t i = 1; i <= slots_used && n < kMostStacks; i++) {
-    const base::ThreadState* t = slots[i].state;
+    const base::ThreadState* t = thread_in(i);
     if (t && t->stack_top && t->stack_top != reinterpret_cast<address>(__libc_stack_end)) out[n++] = {t->stack_low, t->stack_top};
   }
   return n;

@@ -109,6 +109,13 @@ bool start_heap() {
 }
 
 namespace {
+void call_session(base::ThreadState& t, void (*call)()) {
+  base::NoCancellation guard;
+  t.internal = 1;
+  call();
+  t.internal = 0;
+}
+
 Gate ask_gate() {
   base::ThreadState& t = base::thread_state;
   for (;;) {
@@ -118,17 +125,15 @@ Gate ask_gate() {
     switch (word) {
       case base::kInert: t.busy = 0; return Gate::kPass;
       case base::kFrozen: t.busy = 0; base::wait_while_frozen(); continue;
-      case base::kUnstarted: t.internal = 1; session_calls.start_early(); t.internal = 0; continue;
-      case base::kWiped: t.internal = 1; session_calls.begin_child(); t.internal = 0; continue;
+      case base::kUnstarted: call_session(t, session_calls.start_early); continue;
+      case base::kWiped: call_session(t, session_calls.begin_child); continue;
       case base::kGrace:
         if (join_session(t)) continue;
         if (t.deferred) release_deferred(t);
         if (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
             __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0)
           return Gate::kTrack;
-        t.internal = 1;
-        session_calls.grace_is_over();
-        t.internal = 0;
+        call_session(t, session_calls.grace_is_over);
         continue;
       default:
         if (join_session(t)) continue;

@@ -1,7 +1,8 @@
-// A program that puts itself under a seccomp filter may kill who makes a system call that it does not list. The filter comes by prctl, or
+// A program that confines itself. Behind chroot the region's folder cannot be reached; and a seccomp filter may kill who makes a system call that it does not list. The filter comes by prctl, or
 // by syscall(SYS_seccomp, …): libc has no function of its own for it.
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cstdarg>
 
@@ -19,6 +20,11 @@ TIDEMARK_HOOK int prctl(int operation, ...) {
   va_end(list);
   if (operation == PR_SET_SECCOMP && (a != SECCOMP_MODE_FILTER || b != 0)) tidemark::keeper::note_seccomp();   // without one: a question
   return real::prctl()(operation, a, b, c, d);
+}
+
+TIDEMARK_HOOK int chroot(const char* path) {
+  tidemark::keeper::before_chroot();
+  return real::chroot()(path);
 }
 
 // The arguments of syscall. Whoever asks what the kernel can do gives no filter, or another operation.

@@ -7,6 +7,7 @@
 
 #include "preload/base/own_mappings.h"
 #include "preload/heap/mappings.h"
+#include "preload/heap/threads.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/real.h"
 
@@ -67,6 +68,13 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
   if (at == MAP_FAILED) unmapping.failed();
   else heap::note_mapped(at, bytes, caller);
   return at;
+}
+
+// A page of the caller's own stack that can no longer be read: the guard of a coroutine's stack that lies there.
+TIDEMARK_HOOK int mprotect(void* start, size_t bytes, int protection) {
+  if (!(protection & PROT_READ)) heap::lose_own_stack(reinterpret_cast<uintptr_t>(start), bytes);
+  auto* next = real::known_mprotect();
+  return next ? next(start, bytes, protection) : int(syscall(SYS_mprotect, start, bytes, protection));
 }
 
 TIDEMARK_HOOK int brk(void* end) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define TIDEMARK_REAL_FUNCTIONS(X) \
@@ -32,10 +33,15 @@
   X(setns)                         \
   X(dlopen)                        \
   X(prctl)                         \
+  X(chroot)                        \
+  X(setrlimit)                     \
+  X(getrlimit)                     \
+  X(prlimit)                       \
   X(brk)                           \
   X(mmap)                          \
   X(munmap)                        \
   X(mremap)                        \
+  X(mprotect)                      \
   X(fopen)                         \
   X(fopen64)
 
@@ -67,6 +73,7 @@ TIDEMARK_REAL_FUNCTIONS(TIDEMARK_DEFINE_ACCESSOR)
 TIDEMARK_DEFINE_KNOWN(mmap)
 TIDEMARK_DEFINE_KNOWN(munmap)
 TIDEMARK_DEFINE_KNOWN(mremap)
+TIDEMARK_DEFINE_KNOWN(mprotect)
 #undef TIDEMARK_DEFINE_KNOWN
 
 }  // namespace tidemark::hooks::real

@@ -65,11 +65,12 @@ void for_each_detail(Visit visit) {
 
 bool make_scratch() {
   uint64_t lines = base::store.bytes / kLineBytes;
-  if (scratch.tallies && scratch.lines == lines) return true;
+  if (scratch.oldest && scratch.tallies && scratch.lines == lines) return true;
   scratch.oldest = static_cast<uint32_t*>(base::map_private(lines * sizeof(uint32_t)));
   scratch.tallies = static_cast<Tally*>(base::map_private(lines / kLinesPerDetail * sizeof(Tally)));
   scratch.lines = lines;
   if (!scratch.tallies && scratch.oldest) base::unmap(scratch.oldest, lines * sizeof(uint32_t));   // asked again at the next walk
+  if (!scratch.oldest && scratch.tallies) base::unmap(scratch.tallies, lines / kLinesPerDetail * sizeof(Tally));
   return scratch.oldest && scratch.tallies;
 }
 

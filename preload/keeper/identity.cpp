@@ -19,7 +19,7 @@ namespace {
 TextRef text_of(const char* text) { return base::take_text(text, strlen(text)); }
 
 TextRef link_text(const char* path) {
-  char buffer[4000];
+  static char buffer[4000];   // see fill_identity
   return base::take_text(buffer, platform::read_link(path, buffer, sizeof(buffer)));
 }
 
@@ -39,6 +39,7 @@ class OptionsText {
     begin(key);
     put(value.value);
   }
+  void clear() { length_ = 0; }
   TextRef keep() const { return base::take_text(buffer_, length_); }
 
  private:
@@ -64,7 +65,8 @@ constexpr const char* kUnit_Text = "";
 TextRef options_text() {
   static Options standard;
   set_defaults(standard);
-  OptionsText text;
+  static OptionsText text;   // see fill_identity
+  text.clear();
 #define X(type, name, default_value, help) text.put(#name, options.name, standard.name, kUnit_##type);
   TIDEMARK_OPTION_TABLE(X)
 #undef X
@@ -74,7 +76,7 @@ TextRef options_text() {
 
 void fill_identity() {
   Header& h = base::header();
-  char name[64], arguments[4000];
+  static char name[64], arguments[4000];   // a thread with a small stack may be the one that makes the region; one at a time does
   region_name(name);
   h.pid = int32_t(syscall(SYS_getpid));
   h.ppid = int32_t(getppid());

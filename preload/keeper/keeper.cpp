@@ -221,6 +221,7 @@ class LifecycleGuard {
   LifecycleGuard& operator=(const LifecycleGuard&) = delete;
 
  private:
+  base::NoCancellation no_cancellation_;
   sigset_t old_;
 };
 

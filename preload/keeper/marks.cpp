@@ -77,6 +77,7 @@ void reset_marks() {
   used = 0;
   lock.reset();
 }
+void reset_marks_lock() { lock.reset(); }
 void lock_marks() { lock.lock(); }
 void unlock_marks() { lock.unlock(); }
 

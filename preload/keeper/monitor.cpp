@@ -211,7 +211,7 @@ void monitor(int64_t now) {
     start_errand(prepare);
     return;
   }
-  bool first = !base::header().baseline_tick && now >= due.baseline;
+  bool first = !base::header().baseline_tick && now >= due.baseline && !monitor_is_confined();
   bool at_interval = now >= due.purge;
   purge_wanted = at_interval || purge_asked.exchange(false);
   purge_reason = at_interval ? PurgeReason::kInterval : PurgeReason::kInside;

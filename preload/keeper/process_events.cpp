@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "preload/base/ranges.h"
+#include "preload/base/jemalloc.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
 #include "preload/heap/mappings.h"
@@ -79,10 +80,8 @@ void note_changed_user() {
   if (*base::session_word == base::kGrace) note_in_parent(kChildrenOtherUser, region_folder());
   else base::count(kChildrenOtherUser);
 }
-}  // namespace
 
-void start(bool malloc_is_elsewhere) {
-  base::InternalScope scope;
+void begin(bool malloc_is_elsewhere) {
   if (malloc_is_elsewhere) heap::set_elsewhere();
   if (*base::session_word == base::kUnstarted) start_early();
   else if (malloc_is_elsewhere && own_header()) own_header()->heap_flags |= kHeapElsewhere;
@@ -94,8 +93,18 @@ void start(bool malloc_is_elsewhere) {
   if (options.check) stacks::set_checker(platform::load_libunwind(), uint32_t(options.check));
   start_keeper();
 }
+}  // namespace
+
+void start(bool malloc_is_elsewhere) {
+  base::InternalScope scope;
+  begin(malloc_is_elsewhere);
+  // jemalloc's first call maps its tables and takes 8 KiB of stack: now, before the program has limited its memory, and while the stack is large. After the
+  // options, some of which are jemalloc's.
+  tmje_free(tmje_malloc(1));
+}
 
 void before_user_change() {
+  base::NoCancellation guard;
   base::InternalScope scope;
   int saved = errno;
   if (*base::session_word == base::kGrace && base::header().pid == int32_t(syscall(SYS_getpid))) keep_parent_header(region_folder());
@@ -103,12 +112,14 @@ void before_user_change() {
 }
 
 void note_exit(int status) {
+  base::NoCancellation guard;
   int saved = errno;
   note_ending(Ending::kExited, status & 0xff);
   errno = saved;
 }
 
 void note_exec() {
+  base::NoCancellation guard;
   int saved = errno;
   if (keeper_of_another_process() && monitor_is_confined()) return;   // see is_own_process
   note_changed_user();
@@ -153,6 +164,7 @@ void after_fork_child() {
   base::thread_state.forking = 0;
   base::reset_ranges_lock();
   heap::reset_mappings_lock();
+  reset_marks_lock();   // also where no session begins in the child: it may fork, too
   forget_keeper();
   if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
   heap::reset_thread_locks();
@@ -176,8 +188,17 @@ void end_grace() {
 }
 }  // namespace
 
+void before_chroot() {
+  base::NoCancellation guard;
+  base::InternalScope scope;
+  int saved = errno;
+  if (base::store.start && !keeper_of_another_process()) end_grace();   // in a vfork child it would be the parent's
+  errno = saved;
+}
+
 void note_seccomp() {
   constexpr int kPatience = 10'000;   // tenths of a millisecond
+  base::NoCancellation guard;
   base::InternalScope scope;
   int saved = errno;
   if (base::store.start) end_grace();

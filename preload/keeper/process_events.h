@@ -25,6 +25,8 @@ uint32_t own_threads();     // the keeper and what helps it, while it runs
 // Whether glibc may repeat a change of user on the keeper: it does so with the keeper's capabilities.
 bool keeper_has_same_capabilities();
 void note_deepbind_stripped();
+// The process is about to see other folders under the names it knows.
+void before_chroot();
 // A seccomp filter is about to be put on this process, or on one of its threads.
 void note_seccomp();
 

@@ -173,7 +173,7 @@ void discard_region_file(RegionFile& f) {
 void region_name(char* out) {
   // The path that was executed, not the file behind its links: redis-server, not redis-check-rdb. But /proc/self/exe and /dev/fd/N
   // name nothing.
-  char path[4096];
+  static char path[4096];   // see fill_identity
   const auto* executed = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   size_t n = executed && strncmp(executed, "/dev/fd/", 8) != 0 && strncmp(executed, "/proc/", 6) != 0 ? strnlen(executed, sizeof(path) - 1) : 0, begin = 0;
   if (n) memcpy(path, executed, n);

@@ -29,13 +29,17 @@ constexpr uint32_t kAncestors = 8;
 constinit Header* kept = nullptr;      // of the nearest recorded ancestor
 constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
 
-// Maps page 0 of a file, shared; nullptr: not to be had.
+// Whose owner may be another user could be cut while it is mapped, or be held up by a lease.
+bool is_trusted(const struct stat& s) { return S_ISREG(s.st_mode) && s.st_nlink <= 1 && (s.st_uid == geteuid() || s.st_uid == 0 || s.st_uid == getuid()); }
+
+// Maps page 0 of a file, shared; nullptr: not to be had. The ledger of `tidemark run` is a memory file of the launcher's.
 void* map_first_page(const char* path) {
-  int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) return nullptr;
   struct stat s;
+  if (stat(path, &s) != 0 || !is_trusted(s)) return nullptr;   // not even opened: that would wait for a lease
+  int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return nullptr;
   void* p = MAP_FAILED;
-  if (fstat(fd, &s) == 0 && s.st_size >= off_t(sizeof(RunLedger)))
+  if (fstat(fd, &s) == 0 && is_trusted(s) && s.st_size >= off_t(sizeof(RunLedger)))
     p = base::own_mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   return p == MAP_FAILED ? nullptr : p;
@@ -199,10 +203,12 @@ void export_run() {
   p = platform::put_number(p, uint64_t(run.root_pid));
   *p++ = ',';
   strcpy(p, run.ledger_path);
+  // First of all, for programs that write their titles over argv and environment take them to end where the last variable does.
   size_t n = 0;
   while (environ && environ[n]) {
     if (strncmp(environ[n], text, 13) == 0) {
-      environ[n] = text;
+      memmove(environ + 1, environ, n * sizeof(char*));
+      environ[0] = text;
       return;
     }
     n++;
@@ -210,8 +216,8 @@ void export_run() {
   // A new array, as setenv would make it; the old one stays where it is for whoever holds it.
   auto** grown = static_cast<char**>(base::map_private((n + 2) * sizeof(char*)));
   if (!grown) return;
-  if (n) memcpy(grown, environ, n * sizeof(char*));
-  grown[n] = text;
+  grown[0] = text;
+  if (n) memcpy(grown + 1, environ, n * sizeof(char*));
   environ = grown;
 }
 

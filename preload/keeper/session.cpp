@@ -402,8 +402,8 @@ TIDEMARK_COLD void begin_child() {
 
 TIDEMARK_COLD bool move_to_region() {
   int saved = errno;
-  if (*base::session_word == base::kWiped) begin_child();
   if (!wiped_page->move_lock.try_lock()) return false;   // another thread does it; who waits for it waits at the gate
+  if (*base::session_word == base::kWiped) begin_child();   // under the lock, which a fork takes: or its child would have half of a store
   bool done = *base::session_word != base::kGrace || make_region();
   wiped_page->move_lock.unlock();
   errno = saved;

@@ -63,12 +63,11 @@ int copy_frozen(int fd, uint64_t room, uint64_t& used) {
     if (i == kTries) return EBUSY;
     usleep(20'000);
   }
-  format::Header& h = base::header();
-  used = h.used_pages * format::kPageBytes;
+  used = base::header().used_pages * format::kPageBytes;
   int error = used > room ? EAGAIN : 0;
-  h.snapshot_realtime_ns = platform::realtime_ns();
+  int64_t now = platform::realtime_ns();   // in the copy alone: the process may be killed at this moment
   if (!error && !write_all(fd, base::store.start, used, 0)) error = errno;
-  h.snapshot_realtime_ns = 0;
+  if (!error && !write_all(fd, reinterpret_cast<const char*>(&now), sizeof(now), offsetof(format::Header, snapshot_realtime_ns))) error = errno;
   thaw_program();
   return error;
 }

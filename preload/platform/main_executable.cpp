@@ -67,16 +67,28 @@ bool defined_by_sysv_hash(const SymbolTable& table, const char* name) {
   return false;
 }
 
+// The linker's: where this library is mapped, and its dynamic section.
+extern "C" const ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+
+bool defines(const link_map& module, const char* function) {
+  const SymbolTable table = read_dynamic_section(module);
+  if (table.symbols == nullptr || table.strings == nullptr) return false;
+  if (table.gnu_hash != nullptr) return defined_by_gnu_hash(table, function);
+  return table.sysv_hash != nullptr && defined_by_sysv_hash(table, function);
+}
+
 }  // namespace
 
 bool main_executable_defines(const char* function) {
   // The loader's list begins with the executable, also when the loader itself was the command (where AT_PHDR is the loader's).
   const link_map* executable = _r_debug.r_map;
-  if (executable == nullptr) return false;
-  const SymbolTable table = read_dynamic_section(*executable);
-  if (table.symbols == nullptr || table.strings == nullptr) return false;
-  if (table.gnu_hash != nullptr) return defined_by_gnu_hash(table, function);
-  return table.sysv_hash != nullptr && defined_by_sysv_hash(table, function);
+  return executable != nullptr && defines(*executable, function);
+}
+
+bool malloc_is_elsewhere() {
+  for (const link_map* module = _r_debug.r_map; module != nullptr && module->l_ld != _DYNAMIC; module = module->l_next)
+    if (module != _r_debug.r_map && defines(*module, "malloc")) return true;
+  return false;
 }
 
 }  // namespace tidemark::platform

@@ -8,4 +8,8 @@ namespace tidemark::platform {
 // preloaded one.
 bool main_executable_defines(const char* function);
 
+// Whether the program's calls of malloc go to another library, which comes before this one in the loader's order. (What the loader says malloc is may be a
+// line in the executable's PLT, whose address is malloc's to all.)
+bool malloc_is_elsewhere();
+
 }  // namespace tidemark::platform

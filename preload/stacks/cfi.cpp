@@ -69,14 +69,17 @@ struct Row {
   int64_t rbp_offset = 0;
   Saved ret = Saved::kSame;
   int64_t ret_offset = 0;
+  Saved sp = Saved::kSame;   // else the caller's stack pointer is not the CFA: it is on another stack
 
   void set(uint64_t r, Saved how, int64_t at) {
     if (r == kRbp) rbp = how, rbp_offset = at;
     else if (r == kReturnAddress) ret = how, ret_offset = at;
+    else if (r == kRsp) sp = how;
   }
   void restore(uint64_t r, const Row& initial) {
     if (r == kRbp) set(r, initial.rbp, initial.rbp_offset);
     else if (r == kReturnAddress) set(r, initial.ret, initial.ret_offset);
+    else if (r == kRsp) sp = initial.sp;
   }
 };
 
@@ -234,7 +237,7 @@ const uint8_t* find_fde(address pc, const void* eh_frame_hdr, bool& understood) 
 Rule encode(const Row& row) {
   if (row.ret == Saved::kUndefined) return kRuleEnd;
   int64_t words = row.offset / 8;
-  if (row.ret != Saved::kAtCfa || row.ret_offset != -8 || row.cfa == Row::Cfa::kOther || row.rbp == Saved::kOther ||
+  if (row.sp != Saved::kSame || row.ret != Saved::kAtCfa || row.ret_offset != -8 || row.cfa == Row::Cfa::kOther || row.rbp == Saved::kOther ||
       row.offset % 8 || words > 32767 || words < -32768)
     return kRuleHard;
   uint64_t kind = row.cfa == Row::Cfa::kDeref ? kRuleDeref : row.reg == kRsp ? kRuleRsp : row.reg == kRbp ? kRuleRbp : kRuleHard;

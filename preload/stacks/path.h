@@ -22,7 +22,6 @@ struct alignas(64) Frame {
   uint32_t node;        // which begins with this frame; 0: none, or not known
   uint32_t generation;  // of its module; known once a node was asked for
   uint16_t rule;        // low byte 0: may share a node
-  bool large;
   bool after_signal;    // its pc is that of an interrupted instruction
   bool uses_rbp;        // its size follows from rbp
   bool needs_rbp;       // its size, or that of one outside of it, follows from rbp as this one is entered

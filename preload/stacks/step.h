@@ -112,9 +112,8 @@ struct Difference {
 // Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
 // at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
 // word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path: a frame whose
-// unwind data says so (size 0), or that has no return address. What is read: lone frames and groups with large ones are checked each
-// time; the frames of other groups led to a call when the path was walked and are small (walk.cpp), so wrong unwind data that passed for
-// right then reads a little above the stack at most.
+// unwind data says so (size 0), or that has no return address. Where each frame ends is looked at before it is read: unwind data may be wrong
+// and yet have led to a call when the path was walked, and what was mapped beside a coroutine's stack then may be gone.
 TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* rbp_at, Difference& at) {
   using namespace format;
   address rbp;
@@ -135,8 +134,8 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
         n = base::line<Node>(caller);
         continue;
       }
-      if (n->rule & kRuleLargeGroup && !may_read_group(*n, sp)) return at = {sp, 0}, false;
       if (n->rule & kRuleFramePointerGroup) {   // rbp must agree with each size
+        if (!may_read_group(*n, sp)) return at = {sp, 0}, false;
         rbp = *rbp_at;
 #pragma GCC unroll 8
         for (uint32_t i = 0; i < kFramesPerNode; i++) {
@@ -155,6 +154,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
         continue;
       }
     }
+    if (!may_read_group(*n, sp)) return at = {sp, 0}, false;
     if (n->rbp_save) rbp_at = reinterpret_cast<const address*>(sp + address(int64_t{8} * n->rbp_save));
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < kFramesPerNode; i++) {

@@ -32,10 +32,12 @@ struct Walked {
   uint32_t more = 0;            // frames of the path that were copied behind the new ones, for they share a node with them
 };
 
-// Whether a frame that was stepped over once may be stepped over again without a look at where each step leads: its size is fixed, and it
-// led to a call. Where a large one is among a group, the proof looks at the end of them all first, so that unwind data that is wrong and yet
-// led to a call, by chance, cannot lead far.
-bool may_group(uint64_t bytes, Rule next) { return bytes / 8 <= kMostGroupWords && !(next & kUncalled); }
+// Whether a frame that was stepped over once may share a node with others, whose proof looks at where they end and no closer: its size is fixed, it
+// led to a call, and it saves rbp within itself, as unwind data that is wrong may not say.
+bool may_group(Rule rule, uint64_t bytes, Rule next) {
+  auto save = int8_t(rule >> 8);
+  return bytes / 8 <= kMostGroupWords && !(next & kUncalled) && (is_frame_pointer_rule(rule) || (save <= 0 && uint64_t(-save) <= bytes / 8));
+}
 
 // Whether a step led to what is no code. JIT compilers do change return addresses, so between frames without unwind data a pc that
 // nobody called from is taken for one; those steps are looked at each time anyway.
@@ -111,8 +113,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
     return false;
   }
   if (w.path) note_words(f, rule, sp);
-  if (!f.after_signal && sp > f.sp && may_group(sp - f.sp, next)) {
-    f.large = sp - f.sp >= kLargeFrame;
+  if (!f.after_signal && sp > f.sp && may_group(rule, sp - f.sp, next)) {
     if (kind == kRuleRsp) f.rule &= 0xff00;
     if (is_frame_pointer_rule(rule)) {
       f.word = (f.word & kPcMask) | (sp - f.sp) / 8 << 48;
@@ -186,7 +187,7 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
     Rule whole = 0;
     if (TIDEMARK_UNLIKELY(!next) && !find_whole_rule(pc, next, whole)) return end(false);
     *f++ = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48, .sum = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-            .generation = generation, .rule = kept, .large = false, .after_signal = false, .uses_rbp = bool(rule & kPlainByRbp), .needs_rbp = false,
+            .generation = generation, .rule = kept, .after_signal = false, .uses_rbp = bool(rule & kPlainByRbp), .needs_rbp = false,
             .group = 0, .fixed = true};
     c = {whole, pc, cfa, rbp};
     rule = next;
@@ -250,7 +251,6 @@ void fill(Node& n, const Frame* f, uint32_t k) {
   for (uint32_t j = 0; j < k; j++) {
     n.words[kFramesPerNode - k + j] = f[j].word;
     words += f[j].word >> 48;
-    if (f[j].large) n.rule |= kRuleLargeGroup;
     if (f[j].rule == kRuleFramePointerGroup) n.rule |= kRuleFramePointerGroup;
     else if (int8_t save = int8_t(f[j].rule >> 8)) n.rbp_save = int16_t(int64_t(words) + save);
   }

@@ -227,6 +227,48 @@ class Surroundings(support.TestCase):
                                  env=support.clean_environment())
         self.assertEqual((125, b""), (strict.status, strict.out))
 
+    def assert_as_without(self, mode, *arguments, victim="surroundings", options=None):
+        """Preloaded and under run as without; the runs."""
+        command = [support.victim(victim), mode, *arguments]
+        without = support.plain(command, timeout=30)
+        if without.status == 77:
+            self.skipTest("not possible here")
+        self.assertEqual(0, without.status)
+        runs = [how(command, options, timeout=30) for how in (self.preloaded, self.tracked)]
+        for run in runs:
+            self.assertEqual((0, b"", b""), (run.status, run.out, run.err))
+        return runs
+
+    def test_the_last_variable_stays_on_the_stack(self):
+        """Programs that write their titles over it take it to be there (avahi-daemon)."""
+        self.assert_as_without("environment")
+
+    def test_a_limit_on_its_own_address_space(self):
+        """Set by the program, before its first allocation: what the shim has mapped does not count."""
+        self.assert_as_without("limit")
+
+    def test_a_child_that_forks(self):
+        for options in (None, {"enable": "0"}):
+            self.assert_as_without("twice", options=options)
+
+    def test_a_child_that_goes_elsewhere(self):
+        """By chroot: it has its region before."""
+        for run in self.assert_as_without("chroot", self.new_folder()):
+            self.assertEqual(2, len(run.files()))
+
+    def test_a_guard_page_in_its_own_stack(self):
+        self.assert_as_without("guard")
+
+    def test_unwind_data_that_lies_on_a_coroutine(self):
+        self.assert_as_without("lie")
+
+    def test_an_executable_at_fixed_addresses(self):
+        """Where it takes malloc's address, the loader finds that in the executable, which does not define it."""
+        for run in self.assert_as_without("allocate", victim="surroundings.fixed"):
+            report = run.report()
+            self.assertFalse(report.process["heap_elsewhere"])
+            self.assertLessEqual(100, report.totals["allocated_bytes"])
+
     def test_sanitizers(self):
         """What a sanitizer is in runs unrecorded, with a line that says why: it does as it would alone, also about a leak."""
         source = os.path.join(self.folder, "s.c")

@@ -184,20 +184,22 @@ uint32_t group_with(uint64_t bytes, uint16_t rule) {
   return put_node(n);
 }
 
-TEST_F(CoreTest, ALargeFrameIsNotFollowedBeyondItsStack) {
+TEST_F(CoreTest, NoFrameIsFollowedBeyondItsStack) {
   MadeUpStack stack;
   base::ThreadState& t = base::thread_state;
   stacks::Difference at;
   address rbp = 0;
-  uint32_t leaf = group_with(4096, kRuleLargeGroup);
+  uint32_t leaf = group_with(4096, 0), small = group_with(1024, 0);
   for (bool bounds_known : {true, false}) {
     t.set_stack(bounds_known ? stack.low() : 0, bounds_known ? stack.top() : 0);
     EXPECT_TRUE(stacks::prove(leaf, MadeUpStack::kPc, stack.low() + 64, &rbp, at));
     EXPECT_TRUE(stacks::prove(leaf, MadeUpStack::kPc, stack.top() - 4096 - 5 * 16, &rbp, at)) << "the last word is the stack's last";
     EXPECT_FALSE(stacks::prove(leaf, MadeUpStack::kPc, stack.top() - 2048, &rbp, at));
+    EXPECT_TRUE(stacks::prove(small, MadeUpStack::kPc, stack.top() - 1024 - 5 * 16, &rbp, at));
+    EXPECT_FALSE(stacks::prove(small, MadeUpStack::kPc, stack.top() - 512, &rbp, at));
   }
   address rbp_that_agrees = stack.top() - 64 + 4096 - 16;
-  EXPECT_FALSE(stacks::prove(group_with(4096, kRuleLargeGroup | kRuleFramePointerGroup), MadeUpStack::kPc, stack.top() - 64, &rbp_that_agrees, at));
+  EXPECT_FALSE(stacks::prove(group_with(4096, kRuleFramePointerGroup), MadeUpStack::kPc, stack.top() - 64, &rbp_that_agrees, at));
 }
 
 // What a register holds may be any number, and its end may be beyond the last address.

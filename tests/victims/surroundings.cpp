@@ -1,0 +1,147 @@
+// What a program finds of its process, and does to it. 77: not possible here.
+//
+//   surroundings environment     is the last variable on the stack, behind argv[0]?
+//   surroundings limit           limits its address space before its first allocation, reads that back, then allocates and maps
+//   surroundings twice           forks, and its child does
+//   surroundings chroot FOLDER   forks; the child goes there, and allocates
+//   surroundings lie             a function whose unwind data lead above a coroutine's stack, where zeros were, and nothing is later
+//   surroundings guard           runs a coroutine on a part of its own stack, with a page behind it that can't be read
+#include <alloca.h>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "expect.h"
+
+static int environment(char** arguments) {
+  char** last = environ;
+  if (!*last) return 77;
+  while (last[1]) last++;
+  return *last > arguments[0] && *last - arguments[0] < (1 << 20) ? 0 : 1;
+}
+
+static int limit() {
+  constexpr size_t kLimit = 200 << 20;
+  struct rlimit wanted{kLimit, RLIM_INFINITY}, found;
+  if (setrlimit(RLIMIT_AS, &wanted) || getrlimit(RLIMIT_AS, &found)) return 77;
+  if (found.rlim_cur != kLimit || found.rlim_max != RLIM_INFINITY) return 2;
+  int blocks = 0;
+  while (blocks < 20'000 && keep(malloc(1000))) blocks++;
+  if (blocks < 20'000 || mmap(nullptr, 12'288, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) return 3;
+  return keep(malloc(size_t{2} << 30)) ? 4 : 0;   // there is a limit
+}
+
+static int status_of(pid_t child) {
+  int status;
+  return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
+static int twice() {
+  pid_t child = fork();
+  if (child) return status_of(child);
+  pid_t grandchild = fork();
+  _exit(grandchild ? status_of(grandchild) : 0);
+}
+
+static int go_to(const char* folder) {
+  pid_t child = fork();
+  if (child) return status_of(child);
+  if (chroot(folder) || chdir("/")) _exit(77);
+  for (int i = 0; i < 5000; i++)
+    if (!keep(malloc(100))) _exit(1);
+  _exit(0);
+}
+
+static ucontext_t host, guest;
+SITE void deep(int depth) {
+  volatile char room[100];
+  room[0] = 1;
+  if (depth) deep(depth - 1);
+  else free(keep(malloc(33)));
+  room[1] = room[0];
+}
+static void coroutine() {
+  for (int i = 0; i < 20; i++) free(keep(malloc(44)));
+  swapcontext(&guest, &host);
+}
+static int guard() {
+  constexpr uintptr_t kPage = 4096, kBytes = 256 << 10;
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < 40; i++) deep(200);   // leaves its return addresses where the coroutine's stack and the guard will be
+    auto area = uintptr_t(alloca(kBytes)), low = (area + kPage - 1) & ~(kPage - 1), top = (area + kBytes - kPage) & ~(kPage - 1);
+    if (mprotect((void*)top, kPage, PROT_NONE)) return 77;
+    getcontext(&guest);
+    guest.uc_stack.ss_sp = (void*)low;
+    guest.uc_stack.ss_size = top - low;
+    makecontext(&guest, coroutine, 0);
+    swapcontext(&host, &guest);
+    if (mprotect((void*)top, kPage, PROT_READ | PROT_WRITE)) return 77;
+  }
+  return 0;
+}
+
+// "cfa = rsp + 0x400": it is rsp + 16. And a switch of stacks, whose frame is found by rbp.
+asm(R"(
+  .text
+  .type liar, @function
+liar:
+  .cfi_startproc
+  push %rbp
+  .cfi_def_cfa_offset 0x400
+  call site_of_a_liar
+  pop %rbp
+  ret
+  .cfi_endproc
+  .size liar, . - liar
+  .type on_stack, @function
+on_stack:
+  .cfi_startproc
+  push %rbp
+  .cfi_def_cfa_offset 16
+  .cfi_offset %rbp, -16
+  mov %rsp, %rbp
+  .cfi_def_cfa_register %rbp
+  mov %rdi, %rsp
+  call *%rsi
+  mov %rbp, %rsp
+  pop %rbp
+  .cfi_def_cfa %rsp, 8
+  ret
+  .cfi_endproc
+  .size on_stack, . - on_stack
+)");
+extern "C" void* liar();
+extern "C" void on_stack(void* sp, void (*body)());
+SITE void* site_of_a_liar() { return keep(malloc(48)); }
+FRAME static void on_a_coroutine() {
+  for (int i = 0; i < 50; i++) free(liar());
+}
+static int lie() {
+  constexpr size_t kPage = 4096;
+  free(keep(malloc(100)));
+  void* area = mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char* top = static_cast<char*>(area) + 3 * kPage;
+  on_stack(top, on_a_coroutine);   // the page above holds zeros
+  if (mprotect(top, kPage, PROT_NONE)) return 77;
+  on_stack(top, on_a_coroutine);   // now it is a guard page
+  return 0;
+}
+
+int main(int count, char** arguments) {
+  const char* what = arguments[1];
+  if (!strcmp(what, "environment")) return environment(arguments);
+  if (!strcmp(what, "limit")) return limit();
+  if (!strcmp(what, "twice")) return twice();
+  if (!strcmp(what, "guard")) return guard();
+  if (!strcmp(what, "lie")) return lie();
+  if (!strcmp(what, "chroot") && count == 3) return go_to(arguments[2]);
+  void* (*volatile allocate)(size_t) = malloc;   // where the executable is at fixed addresses, its code says malloc's address: in its own PLT
+  free(allocate(100));
+  return 0;
+}
