@@ -114,6 +114,8 @@ void nested_release(void* p) {
   lists_lock.unlock();
 }
 
+void reset_nested_lock() { lists_lock.reset(); }
+
 size_t nested_usable_size(const void* p) { return size_t{32} << header_of(p)->size_class; }
 
 }  // namespace tidemark::heap

@@ -18,5 +18,6 @@ inline bool is_nested(const void* p) {
 void* nested_allocate(size_t bytes, size_t alignment, bool zero);
 void nested_release(void* p);       // any context
 size_t nested_usable_size(const void* p);
+void reset_nested_lock();   // child of fork
 
 }  // namespace tidemark::heap

@@ -164,6 +164,7 @@ void after_fork_child() {
   base::thread_state.forking = 0;
   base::reset_ranges_lock();
   heap::reset_mappings_lock();
+  heap::reset_nested_lock();
   reset_marks_lock();   // also where no session begins in the child: it may fork, too
   forget_keeper();
   if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
