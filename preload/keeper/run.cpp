@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -172,8 +173,8 @@ void note_refusal(Refusal reason, int error, const char* detail) {
   RefusalNote& note = l->notes[n];
   note.pid = int32_t(syscall(SYS_getpid));
   note.error = error;
-  platform::read_file("/proc/self/comm", note.name, sizeof(note.name) - 1);
-  if (char* newline = strchr(note.name, '\n')) *newline = 0;
+  static_assert(sizeof(note.name) >= 16);   // TASK_COMM_LEN
+  prctl(PR_GET_NAME, note.name);   // of /proc behind a chroot there may be nothing
   if (detail) strncpy(note.detail, detail, sizeof(note.detail) - 1);
   __atomic_store_n(&note.reason, uint32_t(reason), __ATOMIC_RELEASE);
 }

@@ -1,4 +1,5 @@
 """Programs with known allocations: every site's figures must be exactly those. Issue 3, "Must hold" 3."""
+import collections
 import os
 import subprocess
 
@@ -48,6 +49,17 @@ class Exactness(support.TestCase):
         self.assertEqual(set(), {name for name in names if name and "removed" in name})
         (stack,) = report.site("site_kept").stacks
         self.assertTrue(stack["frames"][0]["file"].endswith("/removed_functions.cpp"))
+
+    def test_exchanged_calls(self):
+        """Stacks that differ only in the order of two return addresses of one function."""
+        for build in BUILDS:
+            run = self.tracked([support.victim("exchanged_calls" + build)])
+            self.assertEqual((0, b""), (run.status, run.err))
+            sites = [s for s in run.report().sites if s["frames"] and s["frames"][0]["function"] == "descend"]
+            self.assertEqual(int(run.out), len(sites), build)
+            self.assertEqual({3}, {s["allocated_count"] for s in sites}, build)
+            sizes = collections.Counter(s["allocated_bytes"] / 3 for s in sites)
+            self.assertEqual({3}, set(sizes.values()), build)
 
     def test_relative_folders(self):
         """-ffile-prefix-map makes the compiler's folder relative, as in packages of Debian."""
