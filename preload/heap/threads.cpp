@@ -200,7 +200,9 @@ TIDEMARK_COLD void detach_thread() {
 
 void lose_own_stack(uintptr_t start, size_t bytes) {
   base::ThreadState& t = base::thread_state;
-  if (start < t.stack_top && t.stack_low < start + bytes) t.set_stack(0, 0);
+  auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  bool on_it = sp >= t.stack_low && sp < t.stack_top;   // then nothing below is read: a JVM's guard pages lie there
+  if (start < t.stack_top && (on_it ? sp : t.stack_low) < start + bytes) t.set_stack(0, 0);
 }
 
 bool lock_idle_threads() {

@@ -36,7 +36,7 @@ bool make_slots();
 // Gives the calling thread a slot in the present session. Without room it goes on without one (counted).
 void attach_thread();
 // The calling thread ends, or leaves the session: its share goes into the total, its stacks may have another owner.
-// Where these addresses are of the calling thread's stack, it is from now on one of which nobody knows what can be read.
+// Where these addresses are in use as the calling thread's stack, it is from now on one of which nobody knows what can be read.
 void lose_own_stack(uintptr_t start, size_t bytes);
 void detach_thread();
 
