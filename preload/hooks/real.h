@@ -34,8 +34,6 @@
   X(dlopen)                        \
   X(prctl)                         \
   X(chroot)                        \
-  X(setrlimit)                     \
-  X(getrlimit)                     \
   X(prlimit)                       \
   X(brk)                           \
   X(mmap)                          \

@@ -227,14 +227,14 @@ class Surroundings(support.TestCase):
                                  env=support.clean_environment())
         self.assertEqual((125, b""), (strict.status, strict.out))
 
-    def assert_as_without(self, mode, *arguments, victim="surroundings", options=None):
+    def assert_as_without(self, mode, *arguments, victim="surroundings", options=None, **how):
         """Preloaded and under run as without; the runs."""
         command = [support.victim(victim), mode, *arguments]
-        without = support.plain(command, timeout=30)
+        without = support.plain(command, timeout=30, **how)
         if without.status == 77:
             self.skipTest("not possible here")
         self.assertEqual(0, without.status)
-        runs = [how(command, options, timeout=30) for how in (self.preloaded, self.tracked)]
+        runs = [run(command, options, timeout=30, **how) for run in (self.preloaded, self.tracked)]
         for run in runs:
             self.assertEqual((0, b"", b""), (run.status, run.out, run.err))
         return runs
@@ -246,6 +246,11 @@ class Surroundings(support.TestCase):
     def test_a_limit_on_its_own_address_space(self):
         """Set by the program, before its first allocation: what the shim has mapped does not count."""
         self.assert_as_without("limit")
+
+    def test_a_hard_limit_that_it_may_not_raise(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        self.assert_as_without("hard", preexec_fn=limit)
 
     def test_a_child_that_forks(self):
         for options in (None, {"enable": "0"}):

@@ -275,5 +275,15 @@ TEST_F(CoreTest, AnOldDeathEarnsADetail) {
   EXPECT_EQ(kDetailAgeTicks, d.max_age_ticks);
 }
 
+TEST_F(CoreTest, WhereThereIsNoRoomADetailIsDeniedOncePerStack) {
+  uint32_t one = some_stack(31), other = some_stack(32);
+  while (base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes)) continue;
+  for (int walk = 0; walk < 3; walk++) {
+    EXPECT_EQ(0u, heap::grant_detail(base::line<StackRecord>(one), one));
+    EXPECT_EQ(0u, heap::grant_detail(base::line<StackRecord>(other), other));
+  }
+  EXPECT_EQ(2u, base::header().coverage[kDetailsDenied]);
+}
+
 }  // namespace
 }  // namespace tidemark

@@ -158,6 +158,9 @@ TEST_F(CoreTest, NestedBlocksComeFromTheirOwnRange) {
   int here;
   EXPECT_FALSE(heap::is_nested(&here));
   EXPECT_EQ(nullptr, heap::nested_allocate(size_t{1} << 40, 16, false));
+  // A quarter of the range at a time, until one does not fit: what is smaller still does.
+  while (heap::nested_allocate(heap::nested_bytes / 4, 16, false)) continue;
+  EXPECT_NE(nullptr, heap::nested_allocate(10'000, 16, false));
 }
 
 // Else a handler that jumps out of it, in a child's grace or at a thread's first call, would leave it inside for ever.

@@ -1,6 +1,7 @@
 // What a program finds of its process, and does to it. 77: not possible here.
 //
 //   surroundings environment     is the last variable on the stack, behind argv[0]?
+//   surroundings hard            lowers its limits on address space a little, as root in a container, who may not raise them
 //   surroundings limit           limits its address space before its first allocation, reads that back, then allocates and maps
 //   surroundings twice           forks, and its child does
 //   surroundings chroot FOLDER   forks; the child goes there, and allocates
@@ -11,8 +12,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -35,6 +38,17 @@ static int limit() {
   while (blocks < 20'000 && keep(malloc(1000))) blocks++;
   if (blocks < 20'000 || mmap(nullptr, 12'288, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) return 3;
   return keep(malloc(size_t{2} << 30)) ? 4 : 0;   // there is a limit
+}
+
+static int hard() {
+  __user_cap_header_struct self{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct capabilities[2];
+  if (syscall(SYS_capget, &self, capabilities)) return 77;
+  capabilities[0].effective = capabilities[0].permitted &= ~(1u << CAP_SYS_RESOURCE);
+  struct rlimit limit;
+  if (syscall(SYS_capset, &self, capabilities) || getrlimit(RLIMIT_AS, &limit) || limit.rlim_max == RLIM_INFINITY) return 77;
+  limit.rlim_cur = limit.rlim_max -= 100 << 20;
+  return setrlimit(RLIMIT_AS, &limit) || !keep(malloc(50 << 20));
 }
 
 static int status_of(pid_t child) {
@@ -136,6 +150,7 @@ static int lie() {
 int main(int count, char** arguments) {
   const char* what = arguments[1];
   if (!strcmp(what, "environment")) return environment(arguments);
+  if (!strcmp(what, "hard")) return hard();
   if (!strcmp(what, "limit")) return limit();
   if (!strcmp(what, "twice")) return twice();
   if (!strcmp(what, "guard")) return guard();
