@@ -1,9 +1,12 @@
 #include "preload/heap/allocator.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "preload/base/jemalloc.h"
+#include "preload/base/store.h"
 #include "preload/format/region.h"
+#include "preload/heap/threads.h"
 
 namespace tidemark::heap {
 namespace {
@@ -11,6 +14,9 @@ namespace {
 // jemalloc's MALLCTL_ARENAS_ALL (its header is not included, see base/jemalloc.h).
 #define TIDEMARK_ALL_ARENAS "4096"
 constexpr uint64_t kMaxArenas = 1024;
+
+// The first mallctl of a process takes statistics, whatever it asks for.
+constinit std::atomic<bool> has_statistics{false};
 
 template <class T>
 T ask(const char* name) {
@@ -24,8 +30,16 @@ bool tell(const char* name, T value) {
 }
 }  // namespace
 
+bool refresh_statistics() {
+  if (threads_vanished.load(std::memory_order_relaxed) || !tell("epoch", uint64_t{1})) return false;
+  has_statistics.store(true, std::memory_order_relaxed);
+  return true;
+}
+
 void read_allocator(format::HeapFigures& out) {
-  tell("epoch", uint64_t{1});   // what follows is as of now
+  look_for_vanished_threads();
+  if (!refresh_statistics()) base::count(format::kAllocatorUnread);
+  if (!has_statistics.load(std::memory_order_relaxed)) return;
   out.allocated = ask<size_t>("stats.allocated");
   out.active = ask<size_t>("stats.active");
   out.metadata = ask<size_t>("stats.metadata");
@@ -35,7 +49,10 @@ void read_allocator(format::HeapFigures& out) {
   out.muzzy = ask<size_t>("stats.arenas." TIDEMARK_ALL_ARENAS ".pmuzzy") * format::kPageBytes;
 }
 
-void purge_allocator() { tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".purge", nullptr, nullptr, nullptr, 0); }
+void purge_allocator() {
+  if (!has_statistics.load(std::memory_order_relaxed)) return;
+  tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".purge", nullptr, nullptr, nullptr, 0);
+}
 
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
   auto dirty = int64_t(dirty_ms), muzzy = int64_t(muzzy_ms);   // ssize_t to jemalloc

@@ -4,10 +4,14 @@
 
 namespace tidemark::heap {
 
+// From now on jemalloc's statistics are of this moment; false: they stay those of before, for a thread has vanished (see threads.h), in whose
+// thread-local storage jemalloc would read.
+bool refresh_statistics();
+
 // Fills all but `rss`. Takes jemalloc's locks for tens of microseconds; a thread of ours only.
 void read_allocator(format::HeapFigures& out);
 
-// Gives the kernel all free pages of all arenas. Takes as long as the kernel needs to unmap them; what allocates meanwhile does not wait
+// Gives the kernel all free pages of all arenas, once read_allocator has been called. Takes as long as the kernel needs to unmap them; what allocates meanwhile does not wait
 // for it: jemalloc takes the pages off its lists first (pac.c, pac_decay_to_limit), and threads only try its decay lock (arena.c,
 // arena_decay_impl). fork does wait.
 void purge_allocator();

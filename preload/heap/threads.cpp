@@ -19,6 +19,7 @@ using namespace format;
 
 constinit Slot* slots = nullptr;
 constinit bool many_threads = false;
+constinit std::atomic<bool> threads_vanished{false};
 
 namespace {
 constinit base::SpinLock slots_lock;
@@ -123,13 +124,14 @@ void free_slot(uint32_t slot) {
   base::header().threads_now--;
 }
 
-// slots_lock is held. The thread that has this slot; nullptr: none. One that ended by a bare exit, or was killed alone, told nobody: its state is gone with its
-// stack, or is another thread's.
+// slots_lock is held. The thread that has this slot; nullptr: none, or it vanished: its state is gone with its stack, or is another thread's.
 base::ThreadState* thread_in(uint32_t slot) {
   base::ThreadState* t = slots[slot].state;
-  if (!t || t == &base::thread_state) return t;
-  if (base::readable(t) && base::readable(&t->slot) && t->slot == base::line<Thread>(slots[slot].line)) return t;
+  if (!t) return nullptr;
+  bool readable = t == &base::thread_state || (base::readable(t) && base::readable(&t->slot));   // its stack may be the caller's now
+  if (readable && t->slot == base::line<Thread>(slots[slot].line)) return t;
   free_slot(slot);
+  threads_vanished.store(true, std::memory_order_relaxed);
   return nullptr;
 }
 
@@ -198,6 +200,11 @@ TIDEMARK_COLD void detach_thread() {
   free_slot(owner & 0xffff);
 }
 
+void look_for_vanished_threads() {
+  base::SpinGuard guard(slots_lock);
+  for (uint32_t i = 1; i <= slots_used; i++) thread_in(i);
+}
+
 void lose_own_stack(uintptr_t start, size_t bytes) {
   base::ThreadState& t = base::thread_state;
   auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
@@ -249,6 +256,7 @@ void forget_threads() {
   for (uint32_t i = 1; i <= slots_used; i++) slots[i].generation++, slots[i].state = nullptr;
   slots_used = first_free = slots_taken = 0;
   many_threads = false;
+  threads_vanished = false;   // jemalloc forgets the caches of the parent's threads, too
 }
 
 void reset_thread_locks() { slots_lock.reset(); }

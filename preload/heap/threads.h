@@ -1,5 +1,7 @@
 // Thread slots: who owns a stack's plain counters, and how much each thread holds back from the process total.
 #pragma once
+#include <atomic>
+
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
 
@@ -39,6 +41,10 @@ void attach_thread();
 // Where these addresses are in use as the calling thread's stack, it is from now on one of which nobody knows what can be read.
 void lose_own_stack(uintptr_t start, size_t bytes);
 void detach_thread();
+
+// A thread that ended by a bare system call, or was killed alone, told nobody: its stack may be gone, and its thread-local storage with it.
+TIDEMARK_OWN std::atomic<bool> threads_vanished;   // one was noticed
+void look_for_vanished_threads();
 
 // Adds the thread's share to the process total and raises the peak.
 void flush_share();

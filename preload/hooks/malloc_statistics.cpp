@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "preload/base/jemalloc.h"
+#include "preload/heap/allocator.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/foreign_heap.h"
 
@@ -20,12 +21,6 @@ size_t read_size(const char* name) {
   return value;
 }
 
-// jemalloc's statistics are those of the last time this was written.
-void refresh_statistics() {
-  uint64_t epoch = 1;
-  tmje_mallctl("epoch", nullptr, nullptr, &epoch, sizeof(epoch));
-}
-
 struct HeapFigures {
   size_t system;     // held from the system, as far as it is resident
   size_t in_use;     // in live blocks, rounded to size classes
@@ -33,7 +28,7 @@ struct HeapFigures {
 };
 
 HeapFigures read_figures() {
-  refresh_statistics();
+  tidemark::heap::refresh_statistics();
   // 4096 is MALLCTL_ARENAS_ALL
   const size_t unused_pages = read_size("stats.arenas.4096.pdirty") + read_size("stats.arenas.4096.pmuzzy");
   return {read_size("stats.resident"), read_size("stats.allocated"), unused_pages * read_size("arenas.page")};
@@ -45,11 +40,11 @@ size_t unused(const HeapFigures& figures) { return figures.system > figures.in_u
 
 TIDEMARK_HOOK int malloc_trim(size_t pad) {
   TIDEMARK_FORWARD_IF_FOREIGN(malloc_trim, pad)
-  refresh_statistics();
+  tidemark::heap::refresh_statistics();
   const size_t before = read_size("stats.resident");
   tmje_mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
   tmje_mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
-  refresh_statistics();
+  tidemark::heap::refresh_statistics();
   return read_size("stats.resident") < before;
 }
 

@@ -48,6 +48,25 @@ class Controls(support.TestCase):
         self.assertIn("RSS", self.ask("stats", pid))
         grower.quit()
 
+    def test_after_a_thread_vanished(self):
+        """Nothing reads what was its stack or its thread-local storage."""
+        for how in ("exit", "killed"):
+            with self.subTest(how=how):
+                folder = self.new_folder()
+                environment = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}:sample_interval=100ms"})
+                process = subprocess.Popen([support.victim("vanished_thread"), how], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                self.addCleanup(process.kill)
+                if not process.stdout.readline():
+                    self.skipTest("not possible here")
+                for command in ("stats", "cleanup") + (("snapshot",) if how == "exit" else ()):   # under a filter no file is made
+                    self.ask(command, process.pid)
+                process.communicate(timeout=support.PATIENCE)
+                self.assertEqual(0, process.returncode)
+                (path,) = support.Tracked(support.Outcome(0, b"", b"", process.pid), folder).files()
+                report = support.read_report(path)
+                self.assert_consistent(report)
+                self.assertLess(0, report.coverage["allocator_unread"])
+
     def test_cleanup(self):
         grower, pid = self.grower(cleanup_interval="0", dirty_decay_ms="3600000")
         grower.tell(f"leak {60 * MIB}")

@@ -1,8 +1,10 @@
 """Bad surroundings: the program runs on, with the same status and output, and `tidemark run` says why nothing was recorded.
 Issue 3, "Must hold" 5."""
 import contextlib
+import fcntl
 import os
 import resource
+import signal
 import subprocess
 import sys
 import unittest
@@ -267,6 +269,32 @@ class Surroundings(support.TestCase):
     def test_unwind_data_that_lies_on_a_coroutine(self):
         self.assert_as_without("lie")
 
+    def test_small_stacks(self):
+        """The process's first allocation, and the one that ends a child's grace, where the stack is small."""
+        self.assert_as_without("first", victim="small_stack")
+        for run in self.assert_as_without("child", victim="small_stack", options={"child_grace_allocations": "20"}):
+            self.assertEqual(2, len(run.files()))
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can change a file's owner")
+    def test_files_of_others_in_the_folder(self):
+        """Whoever owns a file can cut it, or hold up who opens it: a child that looks for its parent's region leaves those of other users alone."""
+        folder = self.new_folder()
+        with open(os.path.join(folder, f"python.{os.getpid()}.tide"), "wb") as file:
+            file.write(bytes(8192))
+        os.chown(file.name, 65534, 65534)
+        before = signal.signal(signal.SIGIO, lambda *_: None)
+        self.addCleanup(signal.signal, signal.SIGIO, before)
+        lease = os.open(file.name, os.O_RDWR)
+        try:
+            fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            self.skipTest(f"no leases here: {error}")
+        child = {"TIDEMARK_RUN": f"v1,1234,{os.getpid()},{folder}/no-ledger"}
+        run = self.preloaded(["setpriv", "--reuid=65533", "--clear-groups", "true"], folder=folder, env=child, timeout=30)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(fcntl.F_WRLCK, fcntl.fcntl(lease, fcntl.F_GETLEASE))
+        os.close(lease)
+
     def test_an_executable_at_fixed_addresses(self):
         """Where it takes malloc's address, the loader finds that in the executable, which does not define it."""
         for run in self.assert_as_without("allocate", victim="surroundings.fixed"):
@@ -345,6 +373,11 @@ class HardLife(support.TestCase):
 
     def test_seccomp(self):
         self.exact("seccomp", {"sample_interval": "100ms", "cleanup_interval": "300ms"}, ("samples_confined",))
+
+    def test_seccomp_before_the_baseline(self):
+        """A sample that cannot be taken is counted once, not at each tick."""
+        report = self.exact("seccomp", {"sample_interval": "10s", "cleanup_interval": "0", "baseline_after": "100ms"}, ("samples_confined",)).report()
+        self.assertLessEqual(report.coverage["samples_confined"], 2 + report.process["duration_s"] // 10)
 
     def test_seccomp_at_any_moment(self):
         """The filter comes while a sample is being taken, or before the thread that takes them is there."""
