@@ -57,8 +57,7 @@ Json difference(const Bytes& now, const Bytes& then) { return now && then ? Json
 
 State state_of(const std::string& path) {
   region::Region region = region::Region::open(path);
-  auto profile = model::build_profile(region, model::Surroundings::here());
-  return {std::move(profile->timeline), profile->totals, profile->process};
+  return {model::read_timeline(region), model::read_totals(region), model::read_process(region, model::Surroundings::here())};
 }
 
 Json usage_json(const model::Timeline& timeline, const model::Machine& machine) {
@@ -100,7 +99,7 @@ void print_purge(const model::PurgeEntry& purge) {
 
 output::Caches caches_of(const std::string& path) {
   model::Surroundings surroundings = model::Surroundings::here();
-  output::Report report = output::Report::open(path, surroundings);
+  output::Report report = output::Report::open(path, surroundings, 0);
   symbolize::ModuleCache modules;
   symbolize::Symbolizer symbols(report.profile->modules, report.profile->process, modules, path);
   return output::find_caches(*report.profile, *report.region, symbols);

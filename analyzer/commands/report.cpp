@@ -49,8 +49,8 @@ bool expand(const std::vector<std::string>& paths, std::vector<std::string>& fil
   return good;
 }
 
-std::optional<Report> open(const std::string& path, model::Surroundings& surroundings) try {
-  return Report::open(path, surroundings);
+std::optional<Report> open(const std::string& path, model::Surroundings& surroundings, const ReportOptions& options) try {
+  return Report::open(path, surroundings, options.top == 0 ? model::kAllSites : options.top);
 } catch (const region::ReadError& error) {
   complain(path, error.what());
   return std::nullopt;
@@ -103,7 +103,7 @@ int report(const ReportArguments& arguments) {
   model::Surroundings surroundings = model::Surroundings::here();
   Printer printer(arguments.json, several);
   for (const std::string& file : files) {
-    if (auto opened = open(file, surroundings)) {
+    if (auto opened = open(file, surroundings, options)) {
       printer.print(*opened, options);
       good &= is_whole(*opened);
     } else {

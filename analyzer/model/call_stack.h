@@ -1,20 +1,19 @@
 // Which call stack something belongs to.
 #pragma once
-#include "analyzer/model/frame_tree.h"
+#include "analyzer/model/stack_paths.h"
 
 namespace tidemark::model {
 
 struct CallStack {
-  FrameTree::Id leaf = FrameTree::kRoot;
-  bool overflow = false;   // everything that found no room in a table: no frames
-  bool truncated = false;  // outermost frames are missing
-  bool damaged = false;    // frames are missing because the file is
+  uint32_t leaf = format::kRootNode;  // of StackPaths::frames: the innermost node of one of the records that have this path
+  bool overflow = false;              // everything that found no room in a table: no frames
+  bool truncated = false;             // outermost frames are missing
+  bool damaged = false;               // frames are missing because the file is
 };
 
-// The one of a node of the region.
-inline CallStack call_stack_of(FrameTree& tree, uint32_t node) {
-  FrameTree::Id leaf = tree.add(node);
-  return {leaf, false, tree.end_of(leaf) == FrameTree::kCut, tree.end_of(leaf) == FrameTree::kLost};
+inline constexpr CallStack kOverflowStack = {.overflow = true};
+inline CallStack call_stack_of(uint32_t leaf, const StackPaths::Path& path) {
+  return {leaf, false, path.end == StackEnd::kCut, path.end == StackEnd::kLost};
 }
 
 }  // namespace tidemark::model

@@ -1,7 +1,8 @@
 #include "analyzer/model/mapping_sites.h"
 
+#include <absl/container/flat_hash_map.h>
+
 #include <algorithm>
-#include <map>
 #include <tuple>
 
 #include "analyzer/region/arithmetic.h"
@@ -28,17 +29,17 @@ std::tuple<uint64_t, uint64_t, uint64_t> rank(const MappingSite& site) { return 
 
 }  // namespace
 
-std::vector<MappingSite> read_mapping_sites(const region::Region& region, FrameTree& tree) {
-  std::map<std::pair<FrameTree::Id, bool>, MappingSite> by_stack;  // nodes of several generations may be one path
+std::vector<MappingSite> read_mapping_sites(const region::Region& region, StackPaths& paths) {
+  std::vector<MappingSite> sites;
+  absl::flat_hash_map<PathHash, size_t> of_path;  // nodes of several generations may be one path
+  constexpr PathHash kOverflow{};
   for (const format::MappingStack& record : region.mapping_stacks()) {
     bool overflow = record.leaf == format::kCutNode;
-    CallStack stack = overflow ? CallStack{.overflow = true} : call_stack_of(tree, record.leaf);
-    MappingSite& site = by_stack[{stack.leaf, overflow}];
-    static_cast<CallStack&>(site) = stack;
-    add(site, record);
+    StackPaths::Path path = overflow ? StackPaths::Path{kOverflow, StackEnd::kWhole} : paths.add(record.leaf);
+    auto [place, fresh] = of_path.emplace(path.hash, sites.size());
+    if (fresh) static_cast<CallStack&>(sites.emplace_back()) = overflow ? kOverflowStack : call_stack_of(record.leaf, path);
+    add(sites[place->second], record);
   }
-  std::vector<MappingSite> sites;
-  for (auto& [key, site] : by_stack) sites.push_back(site);
   std::stable_sort(sites.begin(), sites.end(), [](const MappingSite& a, const MappingSite& b) { return rank(a) > rank(b); });
   return sites;
 }

@@ -20,6 +20,6 @@ struct MappingSite : CallStack {
 };
 
 // By resident bytes, then address space.
-std::vector<MappingSite> read_mapping_sites(const region::Region& region, FrameTree& tree);
+std::vector<MappingSite> read_mapping_sites(const region::Region& region, StackPaths& paths);
 
 }  // namespace tidemark::model

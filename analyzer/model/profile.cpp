@@ -1,10 +1,9 @@
 #include "analyzer/model/profile.h"
 
-#include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <tuple>
 
 #include "analyzer/model/out_of_memory.h"
@@ -30,58 +29,132 @@ void Counters::add(const Counters& more) {
 
 namespace {
 
+bool is_of_a_stack(const StackEntry& entry) {
+  return entry.kind == StackKind::kOwn || entry.kind == StackKind::kInherited || entry.kind == StackKind::kOverflow;
+}
+
+void add_to_totals(Totals& totals, const StackEntry& entry, const Counters& counters) {
+  if (entry.kind == StackKind::kInherited) {
+    accumulate(totals.inherited_bytes, counters.live_bytes());
+    accumulate(totals.inherited_count, counters.live_count());
+    return;
+  }
+  totals.counters.add(counters);
+  if (entry.kind == StackKind::kOverflow) totals.overflow.add(counters);
+}
+
+void read_peak(const Header& header, Totals& totals) {
+  totals.peak_live_bytes = std::max(header.peak_live_bytes, totals.counters.live_bytes());
+  totals.peak_error_bytes = header.live_slack_bytes;
+}
+
+// For a set of sites' numbers, found by their paths.
+struct ByPath {
+  using is_transparent = void;
+  const Sites* sites;
+
+  const PathHash& path_of(uint32_t site) const { return (*sites)[site].path; }
+  static const PathHash& path_of(const PathHash& path) { return path; }
+
+  size_t operator()(const auto& key) const { return absl::HashOf(path_of(key)); }
+  bool operator()(const auto& a, const auto& b) const { return path_of(a) == path_of(b); }
+};
+
 class Builder {
  public:
-  Builder(const region::Region& region, Profile& profile) : region_(region), profile_(profile) {}
-
-  void add(const StackEntry& entry) {
-    if (entry.kind != StackKind::kOwn && entry.kind != StackKind::kInherited && entry.kind != StackKind::kOverflow) return;
-    Site& site = site_for(entry);
-    ++site.records;
-    site.stack_id = site.stack_id == 0 ? entry.id : std::min(site.stack_id, entry.id);
-    if (entry.kind == StackKind::kInherited) {
-      add_inherited(site, entry);
-    } else {
-      add_own(site, entry);
-    }
+  Builder(const region::Region& region, Profile& profile)
+      : region_(region), profile_(profile), of_path_(region.most_stacks(), ByPath{&profile.sites}, ByPath{&profile.sites}) { 
+    profile.sites.reserve(region.most_stacks());
+    young_frees_.reserve(region.most_stacks());
   }
 
-  void finish() {
-    for (Site& site : profile_.sites) {
+  // Of millions of sites each is in another line of memory: some are asked for at once, so that their waits are one.
+  void add(const StackEntry& entry) {
+    if (!is_of_a_stack(entry)) return;
+    Waiting& next = waiting_[waiting_count_++];
+    next.entry = entry;
+    if (entry.kind != StackKind::kOverflow) {
+      next.path = profile_.paths->add(entry.leaf);
+      of_path_.prefetch(next.path.hash);
+    }
+    if (waiting_count_ == std::size(waiting_)) add_waiting();
+  }
+
+  void finish(size_t ordered) {
+    add_waiting();
+    for (size_t i = 0; i < profile_.sites.size(); ++i) {
+      Site& site = profile_.sites[i];
+      // What is live at the end was live at once; between two looks at a shared stack it may have grown past the peak seen.
       site.peak_live_bytes = std::max(site.peak_live_bytes, site.counters.live_bytes());
       if (site.damaged) ++profile_.damage.stacks_without_frames;
+      // Frees of records without detail were all young; they count where another record of the site has one.
+      if (site.details) accumulate(site.details->lifetimes.young_frees, young_frees_[i]);
     }
-    std::sort(profile_.sites.begin(), profile_.sites.end(), [](const Site& a, const Site& b) { return rank(a) < rank(b); });
+    auto end = profile_.sites.begin() + ptrdiff_t(std::min(ordered, profile_.sites.size()));
+    auto by_rank = [](const Site& a, const Site& b) { return rank(a) < rank(b); };
+    end == profile_.sites.end() ? std::sort(profile_.sites.begin(), end, by_rank) : std::partial_sort(profile_.sites.begin(), end, profile_.sites.end(), by_rank);
   }
 
  private:
+  static constexpr size_t kNoSite = SIZE_MAX;
+  struct Waiting {
+    StackEntry entry;
+    StackPaths::Path path;
+  };
+
+  void add_waiting() {
+    for (size_t i = 0; i < waiting_count_; ++i) add_to_site(waiting_[i]);
+    waiting_count_ = 0;
+  }
+
+  void add_to_site(const Waiting& waiting) {
+    const StackEntry& entry = waiting.entry;
+    Counters counters = Counters::of(entry);
+    add_to_totals(profile_.totals, entry, counters);
+    Site& site = site_for(waiting);
+    ++site.records;
+    site.stack_id = site.stack_id == 0 ? entry.id : std::min(site.stack_id, entry.id);
+    entry.kind == StackKind::kInherited ? add_inherited(site, counters) : add_own(site, entry, counters);
+  }
+
   static std::tuple<uint64_t, uint64_t, uint64_t, uint64_t, uint32_t> rank(const Site& site) {
     return {~site.counters.live_bytes(), ~site.counters.live_count(), ~site.inherited_bytes, ~site.counters.allocated_bytes,
             site.stack_id};
   }
 
-  Site& site_for(const StackEntry& entry) {
-    bool overflow = entry.kind == StackKind::kOverflow;
-    CallStack stack = overflow ? CallStack{.overflow = true} : call_stack_of(*profile_.tree, entry.leaf);
-    auto [place, added] = index_.emplace(uint64_t(stack.leaf) << 1 | overflow, profile_.sites.size());
-    if (added) static_cast<CallStack&>(profile_.sites.emplace_back()) = stack;
-    return profile_.sites[place->second];
+  Site& site_for(const Waiting& waiting) {
+    const auto& [entry, path] = waiting;
+    if (entry.kind == StackKind::kOverflow) return overflow_site();
+    auto place = of_path_.lazy_emplace(path.hash, [&](const auto& emplace) {
+      Site& site = add_site(call_stack_of(waiting.entry.leaf, waiting.path));
+      site.path = waiting.path.hash;
+      emplace(uint32_t(profile_.sites.size() - 1));
+    });
+    return profile_.sites[*place];
   }
 
-  void add_inherited(Site& site, const StackEntry& entry) {
-    Counters counters = Counters::of(entry);
+  Site& overflow_site() {
+    if (overflow_ == kNoSite) {
+      add_site(kOverflowStack);
+      overflow_ = profile_.sites.size() - 1;
+    }
+    return profile_.sites[overflow_];
+  }
+
+  Site& add_site(const CallStack& stack) {
+    young_frees_.push_back(0);
+    Site& site = profile_.sites.emplace_back();
+    static_cast<CallStack&>(site) = stack;
+    return site;
+  }
+
+  void add_inherited(Site& site, const Counters& counters) {
     accumulate(site.inherited_bytes, counters.live_bytes());
     accumulate(site.inherited_count, counters.live_count());
-    accumulate(profile_.totals.inherited_bytes, counters.live_bytes());
-    accumulate(profile_.totals.inherited_count, counters.live_count());
   }
 
-  void add_own(Site& site, const StackEntry& entry) {
-    Counters counters = Counters::of(entry);
+  void add_own(Site& site, const StackEntry& entry, const Counters& counters) {
     site.counters.add(counters);
-    profile_.totals.counters.add(counters);
-    if (entry.kind == StackKind::kOverflow) profile_.totals.overflow.add(counters);
-
     site.peak_live_bytes = std::max(site.peak_live_bytes, entry.peak_live_bytes);
     accumulate(site.peak_error_bytes, format::missed_peak(entry.max_request_shared, other_threads_at(entry)));
     if (entry.allocated_count != 0) {
@@ -89,7 +162,7 @@ class Builder {
       site.last_tick = std::max(site.last_tick.value_or(0), entry.last_tick);
     }
     add_age(site, entry, counters);
-    add_lifetimes(site, entry, counters);
+    add_details(site, entry, counters);
   }
 
   // That may count there at the same time as one does.
@@ -106,31 +179,27 @@ class Builder {
     if (!site.oldest_live || age.seconds > site.oldest_live->seconds) site.oldest_live = age;
   }
 
-  void add_lifetimes(Site& site, const StackEntry& entry, const Counters& counters) {
+  void add_details(Site& site, const StackEntry& entry, const Counters& counters) {
     auto detail = region_.detail(entry.detail);
-    if (detail && detail->stack == entry.id) {
-      if (!site.lifetimes) site.lifetimes = std::make_unique<Lifetimes>();
-      site.lifetimes->add(*detail);
-      site.details.push_back(entry.detail);
-      accumulate(site.expired_count, std::min<uint64_t>(detail->expired_count, counters.live_count()));
-      accumulate(site.expired_bytes, std::min(detail->expired_bytes, counters.live_bytes()));
-    } else {
-      accumulate(young_frees_[&site - profile_.sites.data()], counters.freed_count);
+    if (!detail || detail->stack != entry.id) {
+      accumulate(young_frees_[size_t(&site - profile_.sites.data())], counters.freed_count);
+      return;
     }
+    if (!site.details) site.details = std::make_unique<SiteDetails>();
+    SiteDetails& details = *site.details;
+    details.lifetimes.add(*detail);
+    details.ids.push_back(entry.detail);
+    accumulate(details.expired_count, std::min<uint64_t>(detail->expired_count, counters.live_count()));
+    accumulate(details.expired_bytes, std::min(detail->expired_bytes, counters.live_bytes()));
   }
 
- public:
-  // Frees of records without detail were all young; they count where another record of the site has one.
-  void add_young_frees() {
-    for (auto& [index, frees] : young_frees_)
-      if (auto& lifetimes = profile_.sites[index].lifetimes) accumulate(lifetimes->young_frees, frees);
-  }
-
- private:
   const region::Region& region_;
   Profile& profile_;
-  absl::flat_hash_map<uint64_t, size_t> index_;
-  absl::flat_hash_map<size_t, uint64_t> young_frees_;
+  absl::flat_hash_set<uint32_t, ByPath, ByPath, region::LargePages<uint32_t>> of_path_;
+  size_t overflow_ = kNoSite;
+  Waiting waiting_[32];
+  size_t waiting_count_ = 0;
+  std::vector<uint64_t> young_frees_;  // by site
 };
 
 // No stack ever had more live than it allocated, nor than the whole process had.
@@ -149,43 +218,40 @@ void read_coverage(const Header& header, Profile& profile) {
   profile.coverage[kPeakErrorBytes] = peak_error;
 }
 
-// What is live at the end was live at once; between two looks at a shared stack it may have grown past the peak seen.
-void raise_peaks(Profile& profile) {
-  for (Site& site : profile.sites) site.peak_live_bytes = std::max(site.peak_live_bytes, site.counters.live_bytes());
-}
-
-void read_peak(const Header& header, Totals& totals) {
-  totals.peak_live_bytes = std::max(header.peak_live_bytes, totals.counters.live_bytes());
-  totals.peak_error_bytes = header.live_slack_bytes;
-}
-
 }  // namespace
 
-std::unique_ptr<Profile> build_profile(const region::Region& region, const Surroundings& surroundings) {
+std::unique_ptr<Profile> build_profile(const region::Region& region, const Surroundings& surroundings, size_t ordered) {
   auto profile = std::make_unique<Profile>();
   profile->process = read_process(region, surroundings);
   profile->timeline = read_timeline(region);
   profile->process.oom = judge_out_of_memory(region, profile->process, profile->timeline, surroundings);
   profile->modules = ModuleMap(region);
-  profile->tree = std::make_unique<FrameTree>(region, profile->modules);
+  profile->paths = std::make_unique<StackPaths>(region, profile->modules);
   profile->damage.used_pages = region.used_pages();
   profile->damage.missing_pages = region.missing_pages();
   profile->damage.misses_counters = region.misses_counters();
 
   Builder builder(region, *profile);
-  for (const StackEntry& entry : region.stacks()) builder.add(entry);
-  builder.add_young_frees();
-  builder.finish();
-  profile->mappings = read_mapping_sites(region, *profile->tree);
+  region.for_each_stack([&](const StackEntry& entry) { builder.add(entry); });
+  builder.finish(ordered);
+  profile->mappings = read_mapping_sites(region, *profile->paths);
 
   const Header& header = region.header();
   profile->region_bytes = header.region_bytes;
-  raise_peaks(*profile);
   read_peak(header, profile->totals);
   bound_peak_errors(*profile);
   read_coverage(header, *profile);
   if (std::memcmp(header.ledger.magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0) profile->ledger = header.ledger;
   return profile;
+}
+
+Totals read_totals(const region::Region& region) {
+  Totals totals;
+  region.for_each_stack([&](const StackEntry& entry) {
+    if (is_of_a_stack(entry)) add_to_totals(totals, entry, Counters::of(entry));
+  });
+  read_peak(region.header(), totals);
+  return totals;
 }
 
 }  // namespace tidemark::model

@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "analyzer/model/call_stack.h"
-#include "analyzer/model/frame_tree.h"
 #include "analyzer/model/lifetimes.h"
 #include "analyzer/model/mapping_sites.h"
 #include "analyzer/model/modules.h"
 #include "analyzer/model/process.h"
+#include "analyzer/model/stack_paths.h"
 #include "analyzer/model/timeline.h"
 #include "analyzer/region/region.h"
 
@@ -49,7 +49,15 @@ struct Age {
   bool is_bound;  // nothing live is older, but the oldest may be younger
 };
 
+// Of the blocks of a stack that earned detail records.
+struct SiteDetails {
+  Lifetimes lifetimes;
+  uint64_t expired_count = 0, expired_bytes = 0;  // live for longer than the option cache_duration, as of the last walk
+  std::vector<uint32_t> ids;
+};
+
 struct Site : CallStack {
+  PathHash path;
   uint32_t stack_id = 0;  // the smallest one of the records merged here
   uint32_t records = 0;   // how many those are
 
@@ -59,10 +67,10 @@ struct Site : CallStack {
   uint64_t peak_error_bytes = 0;
   std::optional<uint32_t> first_tick, last_tick;  // of an allocation
   std::optional<Age> oldest_live;
-  uint64_t expired_count = 0, expired_bytes = 0;  // live for longer than the option cache_duration, as of the last walk
-  std::unique_ptr<Lifetimes> lifetimes;  // null: the stack never earned a detail record
-  std::vector<uint32_t> details;         // Detail ids
+  std::unique_ptr<SiteDetails> details;  // null: the stack never earned one
 };
+
+using Sites = std::vector<Site, region::LargePages<Site>>;
 
 struct Profile {
   Process process;
@@ -73,15 +81,21 @@ struct Profile {
   Timeline timeline;
   format::RunLedger ledger{};  // of the first region of a run without `tidemark run`; else zero
   ModuleMap modules;
-  std::unique_ptr<FrameTree> tree;
-  std::vector<Site> sites;  // by live bytes, then live count, inherited bytes, allocated bytes, stack id
+  std::unique_ptr<StackPaths> paths;
+  Sites sites;  // as many as are to be in order by live bytes, then live count, inherited bytes, allocated bytes, stack id; then the rest
 
   std::vector<MappingSite> mappings;
 
-  std::vector<Frame> frames(const CallStack& stack) const { return tree->frames(stack.leaf); }
+  std::vector<Frame> frames(const CallStack& stack) const { return paths->frames(stack.leaf); }
 };
 
-// `region` must outlive the profile. Never fails: what cannot be read is counted in Profile::damage.
-std::unique_ptr<Profile> build_profile(const region::Region& region, const Surroundings& surroundings);
+inline constexpr size_t kAllSites = SIZE_MAX;
+
+// `region` must outlive the profile. ordered: how many sites, the first ones, are to be in order: millions are not put in order for ten.
+// Never fails: what cannot be read is counted in Profile::damage.
+std::unique_ptr<Profile> build_profile(const region::Region& region, const Surroundings& surroundings, size_t ordered = kAllSites);
+
+// The same totals, without looking at any stack's frames.
+Totals read_totals(const region::Region& region);
 
 }  // namespace tidemark::model

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 
 #include "analyzer/region/arithmetic.h"
 
@@ -22,6 +23,8 @@ uint64_t older_than(const format::Detail& detail, double ttl_s, uint64_t walk_ti
   return count;
 }
 
+std::span<const uint32_t> details_of(const Site& site) { return site.details ? std::span<const uint32_t>(site.details->ids) : std::span<const uint32_t>(); }
+
 class Finder {
  public:
   Finder(const Profile& profile, const region::Region& region, symbolize::Symbolizer& symbols)
@@ -39,7 +42,7 @@ class Finder {
       size_t which = rule_of(site, rules.rules);
       if (which == rules.rules.size()) continue;
       add(result.caches[which], site, rules.rules[which]);
-      for (uint32_t id : site.details)
+      for (uint32_t id : details_of(site))
         if (auto detail = region_.detail(id)) lifetimes[which].add(*detail);
       accumulate(freed[which], site.counters.freed_count);
     }
@@ -63,12 +66,13 @@ class Finder {
     accumulate(cache.bytes, site.counters.live_bytes());
     if (site.oldest_live) cache.oldest_s = std::max(cache.oldest_s.value_or(0), site.oldest_live->seconds);
     if (!rule.ttl_s) {
-      accumulate(cache.expired_entries, site.expired_count);
-      accumulate(cache.expired_bytes, site.expired_bytes);
+      if (!site.details) return;
+      accumulate(cache.expired_entries, site.details->expired_count);
+      accumulate(cache.expired_bytes, site.details->expired_bytes);
       return;
     }
     uint64_t count = 0;
-    for (uint32_t id : site.details)
+    for (uint32_t id : details_of(site))
       if (auto detail = region_.detail(id)) count += older_than(*detail, *rule.ttl_s, profile_.coverage[format::kLastWalkTick]);
     count = std::min(count, site.counters.live_count());
     accumulate(cache.expired_entries, count);

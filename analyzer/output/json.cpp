@@ -174,8 +174,8 @@ class SiteWriter {
     json["inherited_live_bytes"] = site.inherited_bytes;
     json["inherited_live_count"] = site.inherited_count;
     put_times(json, site);
-    json["expired_count"] = site.expired_count;
-    json["expired_bytes"] = site.expired_bytes;
+    json["expired_count"] = site.details ? site.details->expired_count : 0;
+    json["expired_bytes"] = site.details ? site.details->expired_bytes : 0;
     put_stack(json, site);
     json["merged"] = site.records;
     if (options_.details) json["details"] = details_json(*report_.region, site);
@@ -189,11 +189,11 @@ class SiteWriter {
     json["oldest_live_s"] = site.oldest_live ? Json(site.oldest_live->seconds) : Json(nullptr);
     json["oldest_live_is_bound"] = site.oldest_live && site.oldest_live->is_bound;
     std::optional<Quantiles> lifetime;
-    if (site.lifetimes) lifetime = quantiles(*site.lifetimes, site.counters.freed_count);
+    if (site.details) lifetime = quantiles(site.details->lifetimes, site.counters.freed_count);
     json["lifetime_s"] = nullptr;
     if (lifetime) json["lifetime_s"] = {{"p50", lifetime->p50}, {"p90", lifetime->p90}, {"max", lifetime->max}};
     json["lifetime_below_s"] = nullptr;
-    if (!site.lifetimes && site.counters.freed_count != 0)
+    if (!site.details && site.counters.freed_count != 0)
       json["lifetime_below_s"] = double(format::kDetailAgeTicks) / format::kTicksPerSecond;
   }
 

@@ -53,7 +53,8 @@ Json series_json(const Detail& detail) {
 
 Json details_json(const region::Region& region, const model::Site& site) {
   Json json = Json::array();
-  for (uint32_t id : site.details) {
+  if (!site.details) return json;
+  for (uint32_t id : site.details->ids) {
     auto detail = region.detail(id);
     if (!detail) continue;
     Json one;

@@ -15,7 +15,8 @@ struct Report {
   std::unique_ptr<model::Profile> profile;
 
   // Throws region::ReadError. Of many regions, all are given the same surroundings; only the clock is looked at again.
-  static Report open(const std::string& path, model::Surroundings& surroundings);
+  // ordered: as of model::build_profile.
+  static Report open(const std::string& path, model::Surroundings& surroundings, size_t ordered = model::kAllSites);
 };
 
 struct ReportOptions {

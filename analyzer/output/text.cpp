@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -156,8 +157,8 @@ std::string age_sentence(const Site& site, const Process& process) {
 std::string lifetime_sentence(const Site& site) {
   uint64_t freed = site.counters.freed_count;
   if (freed == 0) return "none was ever freed";
-  if (!site.lifetimes) return fmt::format("freed ones lived less than {}", human_duration(format::kDetailAgeTicks / 16.0));
-  auto lifetime = quantiles(*site.lifetimes, freed);
+  if (!site.details) return fmt::format("freed ones lived less than {}", human_duration(format::kDetailAgeTicks / 16.0));
+  auto lifetime = quantiles(site.details->lifetimes, freed);
   if (!lifetime) return "";
   return fmt::format("freed ones lived: half up to {}, 9 in 10 up to {}, longest {}", human_duration(lifetime->p50),
                      human_duration(lifetime->p90), human_duration(lifetime->max));
@@ -169,8 +170,8 @@ void write_site(std::ostream& out, const Profile& profile, const Site& site, siz
              blocks(counters.live_count()), human_share(counters.live_bytes(), profile.totals.counters.live_bytes()),
              profile.damage.misses_counters ? all_live(profile) : "all live bytes", site.stack_id);
   fmt::print(out, "    {}; {}\n", age_sentence(site, profile.process), lifetime_sentence(site));
-  if (site.expired_count != 0)
-    fmt::print(out, "    expired: {} in {}, live for longer than cache_duration\n", human_bytes(site.expired_bytes), blocks(site.expired_count));
+  if (site.details && site.details->expired_count != 0)
+    fmt::print(out, "    expired: {} in {}, live for longer than cache_duration\n", human_bytes(site.details->expired_bytes), blocks(site.details->expired_count));
   fmt::print(out, "    allocated {} in {}, freed {} in {}, peak {}\n", human_bytes(counters.allocated_bytes),
              human_count(counters.allocated_count), human_bytes(counters.freed_bytes), human_count(counters.freed_count),
              human_bytes(site.peak_live_bytes));
@@ -205,11 +206,11 @@ bool is_live(const Counters& counters) { return counters.live_bytes() != 0 || co
 
 ShownSites sites_to_show(const Profile& profile, const ReportOptions& options) {
   ShownSites shown;
-  for (const Site& site : profile.sites) {
+  size_t looked_at = options.top == 0 ? profile.sites.size() : std::min(options.top, profile.sites.size());   // the rest is in no order
+  for (const Site& site : std::span(profile.sites).first(looked_at)) {
     if (is_live(site.counters)) shown.live.push_back(&site);
     else if (options.top == 0 && site.counters.allocated_count != 0) shown.churn.push_back(&site);
   }
-  if (options.top != 0 && shown.live.size() > options.top) shown.live.resize(options.top);
   std::stable_sort(shown.churn.begin(), shown.churn.end(),
                    [](const Site* a, const Site* b) { return a->counters.allocated_count > b->counters.allocated_count; });
   return shown;

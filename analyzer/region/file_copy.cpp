@@ -76,7 +76,7 @@ uint64_t used_bytes(const Header& header, uint64_t file_bytes) {
 }
 
 // Reads what follows `copy` up to `size`.
-void extend(const File& file, std::vector<std::byte>& copy, uint64_t size) {
+void extend(const File& file, Bytes& copy, uint64_t size) {
   uint64_t before = copy.size();
   if (size <= before) return;
   copy.resize(size);
@@ -91,7 +91,7 @@ std::vector<PageKind> directory(const File& file, const Header& header, uint64_t
 }
 
 // Reads again all pages but those of counters.
-void refresh_but_counters(const File& file, std::vector<std::byte>& copy, const std::vector<PageKind>& kinds) {
+void refresh_but_counters(const File& file, Bytes& copy, const std::vector<PageKind>& kinds) {
   for (uint64_t page = 0; page < kinds.size() && (page + 1) * kPageBytes <= copy.size(); ++page) {
     if (kinds[page] == PageKind::kStacks || kinds[page] == PageKind::kShared) continue;
     file.read(copy.data() + page * kPageBytes, page * kPageBytes, kPageBytes);
@@ -99,17 +99,17 @@ void refresh_but_counters(const File& file, std::vector<std::byte>& copy, const 
 }
 
 // Empties the stack pages from `first_page` on: their nodes may have come into use only after they were read.
-void drop_stacks(std::vector<std::byte>& copy, uint64_t first_page, const std::vector<PageKind>& kinds) {
+void drop_stacks(Bytes& copy, uint64_t first_page, const std::vector<PageKind>& kinds) {
   for (uint64_t page = first_page; page < kinds.size() && (page + 1) * kPageBytes <= copy.size(); ++page)
     if (kinds[page] == PageKind::kStacks) std::memset(copy.data() + page * kPageBytes, 0, kPageBytes);
 }
 
 }  // namespace
 
-std::vector<std::byte> copy_used_part(const std::string& path) {
+Bytes copy_used_part(const std::string& path) {
   File file(path);
   Header first = read_header(file);
-  std::vector<std::byte> copy;
+  Bytes copy;
   extend(file, copy, used_bytes(first, file.bytes()));
   if (copy.size() < sizeof(Header)) extend(file, copy, std::min<uint64_t>(file.bytes(), sizeof(Header)));
   if (Ending(first.ending) != Ending::kNone) return copy;

@@ -58,7 +58,7 @@ void check_identity(const Header& header, uint64_t file_bytes) {
 
 Region Region::open(const std::string& path) { return parse(copy_used_part(path)); }
 
-Region Region::parse(std::vector<std::byte> bytes) {
+Region Region::parse(Bytes bytes) {
   Region region;
   region.bytes_ = std::move(bytes);
   size_t header_bytes = std::min(region.bytes_.size(), sizeof(Header));
@@ -154,15 +154,7 @@ std::optional<StackEntry> Region::stack_at(uint64_t page, uint32_t slot) const {
   return entry;
 }
 
-std::vector<StackEntry> Region::stacks() const {
-  std::vector<StackEntry> entries;
-  for (uint64_t page = 0; page < kinds_.size(); ++page) {
-    if (page_kind(page) != PageKind::kStacks) continue;
-    for (uint32_t slot = 0; slot < kStacksPerPage; ++slot)
-      if (auto entry = stack_at(page, slot)) entries.push_back(*entry);
-  }
-  return entries;
-}
+uint64_t Region::most_stacks() const { return uint64_t(std::count(kinds_.begin(), kinds_.end(), uint8_t(PageKind::kStacks))) * kStacksPerPage; }
 
 template <typename T, typename Visit>
 void Region::for_each(PageKind kind, Visit visit) const {

@@ -7,14 +7,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "analyzer/region/large_pages.h"
 #include "preload/format/region.h"
 
 namespace tidemark::region {
+
+using Bytes = std::vector<std::byte, LargePages<std::byte>>;
 
 // Why a file is no readable region: one line for a person, without the file's name.
 class ReadError : public std::runtime_error {
@@ -41,7 +45,8 @@ class Region {
  public:
   // Both throw ReadError when there is nothing to be read: not a region, another version, header or directory missing.
   static Region open(const std::string& path);
-  static Region parse(std::vector<std::byte> bytes);
+  static Region parse(Bytes bytes);
+  static Region parse(std::span<const std::byte> bytes) { return parse(Bytes(bytes.begin(), bytes.end())); }
 
   const format::Header& header() const { return header_; }
 
@@ -55,8 +60,16 @@ class Region {
   std::optional<format::Detail> detail(uint32_t id) const;
   std::optional<StackEntry> stack(uint32_t id) const;
 
-  // All committed records, in file order.
-  std::vector<StackEntry> stacks() const;
+  // All committed records, in file order. Of stacks there may be millions: visit(const StackEntry&) is called for one after the other.
+  template <typename Visit>
+  void for_each_stack(Visit visit) const {
+    for (uint64_t page = 0; page < kinds_.size(); ++page) {
+      if (page_kind(page) != format::PageKind::kStacks) continue;
+      for (uint32_t slot = 0; slot < format::kStacksPerPage; ++slot)
+        if (auto entry = stack_at(page, slot)) visit(*entry);
+    }
+  }
+  uint64_t most_stacks() const;  // no fewer than there are
   std::vector<format::Module> modules() const;
   std::vector<format::Thread> threads() const;
   std::vector<format::ProcessPoint> points() const;
@@ -80,7 +93,7 @@ class Region {
   template <typename T, typename Committed>
   std::vector<T> all(format::PageKind kind, Committed committed) const;
 
-  std::vector<std::byte> bytes_;
+  Bytes bytes_;
   std::vector<uint8_t> kinds_;
   format::Header header_{};
   uint64_t used_pages_ = 0;

@@ -9,7 +9,8 @@
 #include <unordered_set>
 #include <vector>
 
-#include "analyzer/model/frame_tree.h"
+#include "analyzer/model/frame.h"
+#include "analyzer/model/modules.h"
 #include "analyzer/model/process.h"
 #include "analyzer/symbolize/generated_code.h"
 #include "analyzer/symbolize/module_cache.h"

@@ -78,17 +78,17 @@ TEST(AnalyzerLifetimes, SitesTakeTheDetailOfTheirRecord) {
   auto report = report_of(builder);
   auto& sites = report.profile->sites;
   ASSERT_EQ(sites.size(), 2u);
-  ASSERT_TRUE(sites[0].lifetimes);
-  EXPECT_EQ(sites[0].lifetimes->young_frees, 8u);
-  EXPECT_EQ(sites[0].details, std::vector<uint32_t>{detail});
-  EXPECT_FALSE(sites[1].lifetimes);
+  ASSERT_TRUE(sites[0].details);
+  EXPECT_EQ(sites[0].details->lifetimes.young_frees, 8u);
+  EXPECT_EQ(sites[0].details->ids, std::vector<uint32_t>{detail});
+  EXPECT_FALSE(sites[1].details);
 }
 
 TEST(AnalyzerLifetimes, ADetailOfAnotherStackIsNotBelieved) {
   RegionBuilder builder;
   uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
   builder.at<Detail>(builder.detail(id)).stack = id + 1;
-  EXPECT_FALSE(report_of(builder).profile->sites[0].lifetimes);
+  EXPECT_FALSE(report_of(builder).profile->sites[0].details);
 }
 
 }  // namespace

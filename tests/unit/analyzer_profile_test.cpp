@@ -10,7 +10,6 @@ namespace {
 
 using namespace format;
 using model::Frame;
-using model::FrameTree;
 using model::kNoModule;
 
 std::vector<uint64_t> offsets(const std::vector<Frame>& frames) {
@@ -215,6 +214,36 @@ TEST(AnalyzerProfile, SortedByLiveBytesThenById) {
   auto report = report_of(builder);
   EXPECT_EQ(report.profile->sites[0].stack_id, a);
   EXPECT_EQ(report.profile->sites[1].stack_id, b);
+}
+
+TEST(AnalyzerProfile, OnlyTheFirstOnesAreInOrder) {
+  RegionBuilder builder;
+  constexpr uint64_t kMany = 50;
+  for (uint64_t i = 0; i < kMany; ++i) builder.stack(builder.path({0x1000 + 16 * i}), {.allocated_count = 1, .allocated_bytes = 1 + i * 7 % kMany});
+  auto region = region::Region::parse(builder.used());
+  auto some = model::build_profile(region, elsewhere(), 3);
+  ASSERT_EQ(some->sites.size(), kMany);
+  for (uint64_t i = 0; i < 3; ++i) EXPECT_EQ(some->sites[i].counters.live_bytes(), kMany - i);
+  EXPECT_EQ(model::build_profile(region, elsewhere(), 0)->sites.size(), kMany);
+  EXPECT_EQ(model::build_profile(region, elsewhere(), kMany + 1)->sites.back().counters.live_bytes(), 1u);
+}
+
+TEST(AnalyzerProfile, TotalsNeedNoFrames) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0x1000}), {.allocated_count = 4, .allocated_bytes = 40, .freed_count = 1, .freed_bytes = 10});
+  builder.stack(builder.path({0x1000}), {.allocated_count = 3, .allocated_bytes = 300, .freed_count = 1, .freed_bytes = 100, .kind = StackKind::kInherited});
+  builder.stack(kRootNode, {.allocated_count = 5, .allocated_bytes = 80, .kind = StackKind::kOverflow});
+  builder.stack(builder.path({0x2000}), {.allocated_count = 7, .allocated_bytes = 70, .kind = StackKind(9)});
+  builder.header().peak_live_bytes = 500;
+  auto report = report_of(builder);
+  for (const model::Totals& totals : {report.profile->totals, model::read_totals(*report.region)}) {
+    EXPECT_EQ(totals.counters.allocated_bytes, 120u);
+    EXPECT_EQ(totals.counters.live_bytes(), 110u);
+    EXPECT_EQ(totals.overflow.allocated_count, 5u);
+    EXPECT_EQ(totals.inherited_bytes, 200u);
+    EXPECT_EQ(totals.inherited_count, 2u);
+    EXPECT_EQ(totals.peak_live_bytes, 500u);
+  }
 }
 
 TEST(AnalyzerProfile, AgeOfTheOldestLiveBlock) {

@@ -19,6 +19,13 @@ using namespace format;
 using region::ReadError;
 using region::Region;
 
+std::vector<region::StackEntry> stacks(const Region& region) {
+  std::vector<region::StackEntry> all;
+  region.for_each_stack([&](const region::StackEntry& entry) { all.push_back(entry); });
+  EXPECT_GE(region.most_stacks(), all.size());
+  return all;
+}
+
 std::string refusal(std::vector<std::byte> bytes) {
   try {
     Region::parse(std::move(bytes));
@@ -37,8 +44,8 @@ TEST(AnalyzerRegion, RoundTrip) {
 
   Region region = Region::parse(builder.used());
   EXPECT_EQ(region.text(region.header().name), "server");
-  ASSERT_EQ(region.stacks().size(), 1u);
-  auto entry = region.stacks()[0];
+  ASSERT_EQ(stacks(region).size(), 1u);
+  auto entry = stacks(region)[0];
   EXPECT_EQ(entry.id, id);
   EXPECT_EQ(entry.leaf, leaf);
   EXPECT_EQ(entry.kind, StackKind::kOwn);
@@ -56,7 +63,7 @@ TEST(AnalyzerRegion, WholeAndCutFileReadTheSame) {
   Region cut = Region::parse(builder.used()), whole = Region::parse(builder.whole());
   EXPECT_EQ(cut.used_pages(), whole.used_pages());
   EXPECT_EQ(whole.missing_pages(), 0u);
-  EXPECT_EQ(cut.stacks().size(), whole.stacks().size());
+  EXPECT_EQ(stacks(cut).size(), stacks(whole).size());
 }
 
 TEST(AnalyzerRegion, AddsAllStripesOfSharedCounters) {
@@ -64,14 +71,14 @@ TEST(AnalyzerRegion, AddsAllStripesOfSharedCounters) {
   uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 10});
   uint32_t shared = builder.shared(id);
   for (uint32_t i = 0; i < kStripes; ++i) builder.at<SharedCounters>(shared + i) = {100, 1000, 10, 100, 64 + i, 0, 0, {}};
-  auto entry = Region::parse(builder.used()).stacks().at(0);
+  auto entry = stacks(Region::parse(builder.used())).at(0);
   EXPECT_EQ(entry.allocated_count, 1 + 100u * kStripes);
   EXPECT_EQ(entry.allocated_bytes, 10 + 1000u * kStripes);
   EXPECT_EQ(entry.freed_bytes, 100u * kStripes);
   EXPECT_EQ(entry.max_request_shared, 64u + kStripes - 1);
   EXPECT_TRUE(entry.any_thread_shares);
   builder.at<SharedCounters>(shared) = {};
-  EXPECT_FALSE(Region::parse(builder.used()).stacks().at(0).any_thread_shares) << "the other stripes are a thread's each";
+  EXPECT_FALSE(stacks(Region::parse(builder.used())).at(0).any_thread_shares) << "the other stripes are a thread's each";
 }
 
 TEST(AnalyzerRegion, LineIdsOfAForkedChildBeginAboveItsParents) {
@@ -82,7 +89,7 @@ TEST(AnalyzerRegion, LineIdsOfAForkedChildBeginAboveItsParents) {
   Region region = Region::parse(builder.used());
   EXPECT_TRUE(region.node(leaf));
   EXPECT_FALSE(region.node(leaf - (1 << 20)));
-  EXPECT_EQ(region.stacks().at(0).id, id);
+  EXPECT_EQ(stacks(region).at(0).id, id);
   EXPECT_EQ(region.stack(id)->leaf, leaf);
 }
 
@@ -104,7 +111,7 @@ TEST(AnalyzerRegion, SkipsPagesOfUnknownKind) {
   RegionBuilder builder;
   builder.page(PageKind(200));
   builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
-  EXPECT_EQ(Region::parse(builder.used()).stacks().size(), 1u);
+  EXPECT_EQ(stacks(Region::parse(builder.used())).size(), 1u);
 }
 
 TEST(AnalyzerRegion, TextOutsideOfTextPagesIsEmpty) {
@@ -155,7 +162,7 @@ TEST(AnalyzerRegion, HugeCountsInTheHeaderAreBounded) {
   RegionBuilder builder;
   builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
   builder.header().used_pages = UINT64_MAX;
-  EXPECT_EQ(Region::parse(builder.whole()).stacks().size(), 1u);
+  EXPECT_EQ(stacks(Region::parse(builder.whole())).size(), 1u);
   builder.header().directory_bytes = UINT64_MAX;
   builder.header().directory_offset = UINT64_MAX - 5;
   EXPECT_NE(refusal(builder.whole()), "read");
@@ -179,10 +186,10 @@ TEST_F(AnalyzerFile, OpensRegion) {
   RegionBuilder builder;
   builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 8});
   builder.save(scratch_ / "a.tide");
-  EXPECT_EQ(Region::open(scratch_ / "a.tide").stacks().size(), 1u);
+  EXPECT_EQ(stacks(Region::open(scratch_ / "a.tide")).size(), 1u);
   builder.header().ending = uint32_t(Ending::kExited);
   builder.save(scratch_ / "b.tide");
-  EXPECT_EQ(Region::open(scratch_ / "b.tide").stacks().size(), 1u);
+  EXPECT_EQ(stacks(Region::open(scratch_ / "b.tide")).size(), 1u);
 }
 
 TEST_F(AnalyzerFile, SaysWhyNot) {

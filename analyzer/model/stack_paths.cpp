@@ -1,0 +1,120 @@
+#include "analyzer/model/stack_paths.h"
+
+#include <absl/hash/hash.h>
+
+#include <algorithm>
+
+namespace tidemark::model {
+
+using namespace format;
+
+namespace {
+
+uint16_t rule_kind(const Node& node) { return node.rule & 0xff; }
+
+// visit(pc, generation, rule) for each frame of a node, the outermost first.
+template <typename Visit>
+void for_each_frame(const Node& node, Visit visit) {
+  uint32_t generation = node.generation & ~kNodeCut;
+  if (rule_kind(node) != 0) {
+    if ((node.words[0] & kPcMask) != 0) visit(node.words[0] & kPcMask, generation, rule_kind(node));
+    return;
+  }
+  for (uint32_t i = kFramesPerNode; i-- > 0;) {
+    bool padding = i != kFramesPerNode - 1 && node.words[i] >> 48 == 0;
+    if (!padding && (node.words[i] & kPcMask) != 0) visit(node.words[i] & kPcMask, generation, uint16_t(0));
+  }
+}
+
+}  // namespace
+
+StackPaths::StackPaths(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
+  // Of a cut file the last page may be there in part.
+  of_node_.resize((region.used_pages() - region.missing_pages() + 1) * kLinesPerPage);
+  for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
+}
+
+StackPaths::Reached StackPaths::from(StackEnd end) {
+  Reached reached;
+  reached.state = kKnown;
+  reached.end = uint64_t(end);
+  reached.first = reached.second = uint64_t(end);
+  return reached;
+}
+
+const ModuleInstance* StackPaths::module_at(uint64_t pc, uint32_t generation) const {
+  // A call may be the last instruction of its module: then only the byte before the return address is covered.
+  const ModuleInstance* instance = modules_.resolve(pc, generation);
+  return instance != nullptr ? instance : modules_.resolve(pc - 1, generation);
+}
+
+StackPaths::Reached StackPaths::appended(Reached caller, const Node& node) const {
+  for_each_frame(node, [&](uint64_t pc, uint32_t generation, uint16_t) {
+    const ModuleInstance* instance = module_at(pc, generation);
+    // A hook that was interrupted by a signal handler, or that threw, is on the stack as truly as its caller is; but it is ours.
+    caller.inside_shim = is_shim(instance);
+    if (caller.inside_shim) return;
+    uint32_t module = instance ? instance->file : kNoModule;
+    uint64_t offset = instance ? pc - instance->bias : pc;
+    caller.first = absl::HashOf(caller.first, module, offset);
+    caller.second = absl::HashOf(module, offset, uint64_t(caller.second));
+  });
+  caller.stops = 0;
+  return caller;
+}
+
+StackPaths::Path StackPaths::add(uint32_t leaf) {
+  steps_.clear();
+  Reached caller = from(StackEnd::kLost);
+  bool leads_back = false;
+  for (uint32_t id = leaf;;) {
+    if (id == kRootNode || id == kCutNode) {
+      caller = from(id == kRootNode ? StackEnd::kWhole : StackEnd::kCut);
+      break;
+    }
+    auto node = region_.node(id);
+    if (!node) break;
+    Reached& known = of_node_[index_of(id)];
+    leads_back = known.state == kInProgress;
+    if (known.state == kKnown) caller = known;
+    if (known.state != kNotYet) break;
+    known.state = kInProgress;
+    steps_.push_back({id, *node});
+    id = node->caller;
+  }
+  for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+    caller = appended(caller, step->node);
+    caller.stops = leads_back && step == steps_.rbegin();
+    of_node_[index_of(step->id)] = caller;
+  }
+  return {{caller.first, caller.second}, StackEnd(caller.end)};
+}
+
+std::vector<Frame> StackPaths::frames(uint32_t leaf) const {
+  std::vector<Node> nodes;  // innermost first
+  for (uint32_t id = leaf;;) {
+    auto node = region_.node(id);
+    if (!node) break;
+    nodes.push_back(*node);
+    if (of_node_[index_of(id)].stops) break;
+    id = node->caller;
+  }
+  std::vector<Frame> frames;  // outermost first
+  bool inside_shim = false;
+  for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {
+    for_each_frame(*node, [&](uint64_t pc, uint32_t generation, uint16_t rule) {
+      const ModuleInstance* instance = module_at(pc, generation);
+      bool called_inside_shim = inside_shim;
+      inside_shim = is_shim(instance);
+      if (inside_shim) return;
+      bool signal = rule == kRuleSignal;
+      // What a signal interrupted is the frame before, unless that was left out.
+      if (signal && !called_inside_shim && !frames.empty()) frames.back().exact = true;
+      frames.push_back({instance ? instance->file : kNoModule, instance ? pc - instance->bias : pc, false, signal, rule == kRuleGuess});
+    });
+  }
+  std::reverse(frames.begin(), frames.end());
+  return frames;
+}
+
+}  // namespace tidemark::model
