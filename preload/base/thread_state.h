@@ -45,6 +45,8 @@ struct ThreadState {
   heap::Magazines* magazines;   // never nullptr once the thread has joined a session
   heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
   uint8_t forking;       // a fork() is under way, which holds the shim's locks
+  uint8_t stack_lost;    // the thread has made a part of its own stack unreadable
+  uint64_t signals;      // while forking: those that were blocked before
 
   void set_stack(address low, address top) {
     stack_low = low, stack_top = top;
@@ -56,6 +58,10 @@ static_assert(sizeof(ThreadState) <= 256);
 inline constexpr address kBusy = 1;
 
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+// The process's first thread; in a child of fork the one that forked. Asks the kernel nothing: it is asked for in each thread's first allocation.
+TIDEMARK_OWN const ThreadState* main_thread;
+inline bool is_main_thread() { return &thread_state == main_thread; }
 
 // One word in a page that fork wipes (MADV_WIPEONFORK). A hook goes on at once only if thread_state.generation equals it.
 // Else it is one of these, or the serial of a session that this thread does not know yet.
@@ -74,6 +80,19 @@ TIDEMARK_OWN uint32_t* session_word;
 void wait_while_frozen();
 // Enters the busy state unless the region is being moved, whatever the session.
 void enter_busy();
+
+// Calls what holds locks of ours or of jemalloc's, outside of malloc: a signal handler that comes meanwhile finds the thread inside a hook. False, and not called:
+// it is inside one already.
+template <class Call>
+__attribute__((noinline)) bool as_hook(Call call) {
+  if (thread_state.busy) return false;
+  enter_busy();
+  thread_state.busy = reinterpret_cast<address>(__builtin_frame_address(0));   // so that one who jumps out is found out
+  call();
+  compiler_barrier();
+  thread_state.busy = 0;
+  return true;
+}
 
 // For a thread of ours: whatever it allocates is not the program's.
 inline void be_internal() {

@@ -200,7 +200,10 @@ __attribute__((noinline)) void count_death(StackRecord* s, uint32_t id, uint32_t
     return;
   }
   auto* d = base::line<Detail>(detail);
-  __atomic_fetch_add(&d->lifetime[lifetime_bucket(age_ticks)], 1, __ATOMIC_RELAXED);
+  uint32_t& deaths = d->lifetime[lifetime_bucket(age_ticks)];
+  constexpr uint32_t kFull = UINT32_MAX - (1 << 16);   // all threads may be here at once
+  if (__atomic_load_n(&deaths, __ATOMIC_RELAXED) < kFull) __atomic_fetch_add(&deaths, 1, __ATOMIC_RELAXED);
+  else base::count(kDetailDeathsLost);
   if (age_ticks > d->max_age_ticks) raise(d->max_age_ticks, age_ticks);
 }
 

@@ -15,5 +15,6 @@ struct SessionCalls {
 extern SessionCalls session_calls;
 extern uint32_t session_serial;       // of the present session; a thread whose state has another one attaches anew
 extern uint32_t grace_allocations;    // left in this child's grace
+extern int64_t grace_end_ns;          // CLOCK_MONOTONIC, where there is no keeper to look at the clock; else 0
 
 }  // namespace tidemark::heap

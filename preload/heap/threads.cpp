@@ -94,7 +94,7 @@ bool will_be_told(base::ThreadState& t) {
     base::SpinGuard guard(slots_lock);
     have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0;
   }
-  return (have_key && pthread_setspecific(key, &t) == 0) || syscall(SYS_gettid) == syscall(SYS_getpid);
+  return (have_key && pthread_setspecific(key, &t) == 0) || base::is_main_thread();
 }
 
 // slots_lock is held. 0: no room.
@@ -209,7 +209,9 @@ void lose_own_stack(uintptr_t start, size_t bytes) {
   base::ThreadState& t = base::thread_state;
   auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   bool on_it = sp >= t.stack_low && sp < t.stack_top;   // then nothing below is read: a JVM's guard pages lie there
-  if (start < t.stack_top && (on_it ? sp : t.stack_low) < start + bytes) t.set_stack(0, 0);
+  if (start >= t.stack_top || (on_it ? sp : t.stack_low) >= start + bytes) return;
+  t.set_stack(0, 0);
+  t.stack_lost = 1;   // it is not looked for again
 }
 
 bool lock_idle_threads() {

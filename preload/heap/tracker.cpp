@@ -18,6 +18,7 @@ using namespace format;
 
 
 constinit uint32_t session_serial = 0, grace_allocations = 0;
+constinit int64_t grace_end_ns = 0;
 namespace {
 constinit bool foreign_heap = false, heap_elsewhere = false;
 
@@ -30,12 +31,13 @@ void find_stack(base::ThreadState& t) {
   constexpr address kMainStack = 64 << 20;
   auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
   t.set_stack(0, 0);
+  if (t.stack_lost) return;
   if (here < top && top - here < kMainStack) {
     t.set_stack(top - kMainStack, top);
     return;
   }
   uint32_t at = stack_at.load(std::memory_order_relaxed);
-  if (!at || syscall(SYS_gettid) == syscall(SYS_getpid)) return;
+  if (!at || base::is_main_thread()) return;
   auto self = reinterpret_cast<address>(__builtin_thread_pointer());
   address low = base::load(self + at), bytes = base::load(self + at + 8);
   if (here - low >= bytes || self - low >= bytes) return;
@@ -116,6 +118,14 @@ void call_session(base::ThreadState& t, void (*call)()) {
   t.internal = 0;
 }
 
+// Once: should the move fail, it is not tried at each allocation.
+bool grace_has_passed() {
+  if (TIDEMARK_LIKELY(!grace_end_ns)) return false;
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec >= grace_end_ns && __atomic_exchange_n(&grace_end_ns, 0, __ATOMIC_RELAXED);
+}
+
 Gate ask_gate() {
   base::ThreadState& t = base::thread_state;
   for (;;) {
@@ -130,8 +140,8 @@ Gate ask_gate() {
       case base::kGrace:
         if (join_session(t)) continue;
         if (t.deferred) release_deferred(t);
-        if (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
-            __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0)
+        if (!grace_has_passed() && (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
+                                    __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0))
           return Gate::kTrack;
         call_session(t, session_calls.grace_is_over);
         continue;
@@ -159,11 +169,14 @@ TIDEMARK_COLD Gate pass_gate() {
 // A handler's frames lie below the interrupted hook's, on the same stack, or on an alternate one (which may be part of the same: the
 // kernel knows, except where SS_AUTODISARM made it forget). So a hook that was called from above the old one finds that one's frame gone.
 TIDEMARK_COLD bool still_inside(address sp) {
+  constexpr address kNear = 16 << 10;
   base::ThreadState& t = base::thread_state;
   if (t.internal || t.busy == base::kBusy) return true;
   if (!t.stack_top) find_stack(t);   // a thread older than the keeper
-  bool same_stack = t.busy > t.stack_low && t.busy <= t.stack_top && sp > t.stack_low && sp <= t.stack_top;
-  if (!same_stack || sp < t.busy) return true;
+  auto is_own = [&](address a) { return a > t.stack_low && a <= t.stack_top; };
+  // The old one's stack may be a coroutine's, of which nobody knows where it begins or ends: who jumped out is not far, or back on the thread's own.
+  bool left = is_own(t.busy) ? is_own(sp) && sp >= t.busy : is_own(sp) || sp - t.busy < kNear;
+  if (!left) return true;
   stack_t alternate{};
   int saved = errno;
   bool on_alternate = syscall(SYS_sigaltstack, nullptr, &alternate) != 0 || (alternate.ss_flags & SS_ONSTACK);

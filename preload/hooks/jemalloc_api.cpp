@@ -18,6 +18,14 @@ void look_at_flags(int flags) {
   if (tidemark::jemalloc::names_arena(flags)) [[unlikely]]
     heap::forbid_magazines();
 }
+// See malloc_statistics.cpp.
+template <class Call>
+int ask_allocator(Call call) {
+  int result = 0;
+  if (!tidemark::base::as_hook([&] { result = call(); })) result = call();
+  return result;
+}
+
 void look_at_name(const char* name) {
   for (const char* of_arenas : {"thread.arena", "arenas.create", "experimental.arenas_create_ext"})
     if (strcmp(name, of_arenas) == 0) heap::forbid_magazines();
@@ -47,17 +55,17 @@ TIDEMARK_HOOK void sdallocx(void* block, size_t, int flags) { heap::release_flag
 
 TIDEMARK_HOOK int mallctl(const char* name, void* old_value, size_t* old_length, void* new_value, size_t new_length) {
   look_at_name(name);
-  return tmje_mallctl(name, old_value, old_length, new_value, new_length);
+  return ask_allocator([&] { return tmje_mallctl(name, old_value, old_length, new_value, new_length); });
 }
 
 TIDEMARK_HOOK int mallctlnametomib(const char* name, size_t* mib, size_t* mib_length) {
   look_at_name(name);
-  return tmje_mallctlnametomib(name, mib, mib_length);
+  return ask_allocator([&] { return tmje_mallctlnametomib(name, mib, mib_length); });
 }
 
 TIDEMARK_HOOK int mallctlbymib(const size_t* mib, size_t mib_length, void* old_value, size_t* old_length, void* new_value,
                                size_t new_length) {
-  return tmje_mallctlbymib(mib, mib_length, old_value, old_length, new_value, new_length);
+  return ask_allocator([&] { return tmje_mallctlbymib(mib, mib_length, old_value, old_length, new_value, new_length); });
 }
 
 namespace {

@@ -7,13 +7,22 @@
 #include <cstdio>
 
 #include "preload/base/jemalloc.h"
+#include "preload/base/thread_state.h"
 #include "preload/heap/allocator.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/foreign_heap.h"
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // mallinfo is; programs call it all the same
 
+namespace base = tidemark::base;
+
 namespace {
+
+// What a handler allocates meanwhile must not meet jemalloc's locks. One that is itself inside the allocator takes its chance, as with glibc.
+template <class Call>
+void ask_allocator(Call call) {
+  if (!base::as_hook(call)) call();
+}
 
 size_t read_size(const char* name) {
   size_t value = 0, length = sizeof(value);
@@ -28,10 +37,14 @@ struct HeapFigures {
 };
 
 HeapFigures read_figures() {
-  tidemark::heap::refresh_statistics();
-  // 4096 is MALLCTL_ARENAS_ALL
-  const size_t unused_pages = read_size("stats.arenas.4096.pdirty") + read_size("stats.arenas.4096.pmuzzy");
-  return {read_size("stats.resident"), read_size("stats.allocated"), unused_pages * read_size("arenas.page")};
+  HeapFigures figures{};
+  ask_allocator([&] {
+    tidemark::heap::refresh_statistics();
+    // 4096 is MALLCTL_ARENAS_ALL
+    const size_t unused_pages = read_size("stats.arenas.4096.pdirty") + read_size("stats.arenas.4096.pmuzzy");
+    figures = {read_size("stats.resident"), read_size("stats.allocated"), unused_pages * read_size("arenas.page")};
+  });
+  return figures;
 }
 
 size_t unused(const HeapFigures& figures) { return figures.system > figures.in_use ? figures.system - figures.in_use : 0; }
@@ -40,12 +53,16 @@ size_t unused(const HeapFigures& figures) { return figures.system > figures.in_u
 
 TIDEMARK_HOOK int malloc_trim(size_t pad) {
   TIDEMARK_FORWARD_IF_FOREIGN(malloc_trim, pad)
-  tidemark::heap::refresh_statistics();
-  const size_t before = read_size("stats.resident");
-  tmje_mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
-  tmje_mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
-  tidemark::heap::refresh_statistics();
-  return read_size("stats.resident") < before;
+  bool less = false;
+  ask_allocator([&] {
+    tidemark::heap::refresh_statistics();
+    const size_t before = read_size("stats.resident");
+    tmje_mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
+    tmje_mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
+    tidemark::heap::refresh_statistics();
+    less = read_size("stats.resident") < before;
+  });
+  return less;
 }
 
 // Its parameters are of glibc's algorithm. 1 is success, as there.

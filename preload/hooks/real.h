@@ -34,6 +34,7 @@
   X(dlopen)                        \
   X(prctl)                         \
   X(chroot)                        \
+  X(daemon)                        \
   X(prlimit)                       \
   X(brk)                           \
   X(mmap)                          \

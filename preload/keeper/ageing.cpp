@@ -116,7 +116,7 @@ void walk_blocks(uint32_t now, uint32_t width) {
     if (age >= old) old_bytes += bytes;
     if (age + 1 > scratch.oldest[index]) scratch.oldest[index] = age + 1;
     uint32_t detail = base::line<StackRecord>(base::store.first_line + index)->detail;
-    if (!detail) return;
+    if (index_of(detail, lines) == UINT32_MAX) return;   // none
     uint32_t epoch = (now > age ? now - age : 0) / width;
     Tally& tally = scratch.tallies[(detail - base::store.first_line) / kLinesPerDetail];
     tally.cohort[epoch < kCohorts ? epoch : kCohorts - 1]++;

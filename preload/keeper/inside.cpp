@@ -11,7 +11,8 @@ namespace tidemark::keeper {
 bool read_statistics(tidemark_statistics& out) {
   if (!recording()) return false;
   const format::Header& h = base::header();
-  int64_t live = heap::total_live();
+  int64_t live = 0;
+  if (!base::as_hook([&] { live = heap::total_live(); })) return false;   // a handler inside the allocator
   out.live_bytes = live > 0 ? uint64_t(live) : 0;
   out.peak_live_bytes = h.peak_live_bytes > out.live_bytes ? h.peak_live_bytes : out.live_bytes;
   out.rss_bytes = latest_rss();

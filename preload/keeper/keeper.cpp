@@ -89,7 +89,7 @@ void tick(int64_t now, uint64_t beat) {
   if (*base::session_word != heap::session_serial) return;
   raise_total_peak();
   if (beat % kTicksPerSecond == 0) {
-    stacks::complete_modules();
+    if (!monitor_is_confined()) stacks::complete_modules();
     age_blocks();
   }
   monitor(now);
@@ -231,16 +231,24 @@ void wait_until_begun() {
   while (!__atomic_load_n(&keeper_tid, __ATOMIC_ACQUIRE)) syscall(SYS_futex, &keeper_tid, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
 }
 
+// No thread may be made: by a limit, or behind unshare(CLONE_NEWPID).
+void no_keeper() {
+  __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
+  heap::grace_end_ns = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
+  if (*base::session_word != base::kWiped) base::count(kKeeperMissing);   // else by begin_child: this is the parent's header
+}
+
 void begin_keeper() {
   // A program with an allocator of its own shows us nothing to keep, and Chromium's zygote refuses to run beside a second thread.
   if (heap::foreign() && base::header().origin != uint32_t(Origin::kLaunched)) return;
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kStopped || *base::session_word == base::kInert) return;
   base::InternalScope scope;
   keeper_process = getpid();
+  heap::grace_end_ns = 0;
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
   if (make_thread(thread, keeper_main, nullptr)) wait_until_begun();
-  else __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
+  else no_keeper();
 }
 
 void end_keeper() {

@@ -63,14 +63,20 @@ void count(MarkRecord& r, uint64_t live) {
 }
 }  // namespace
 
-void mark(const char* name) {
-  if (*base::session_word == base::kFrozen) base::wait_while_frozen();   // a snapshot is being taken
-  if (!recording() || !name || !*name) return;
+namespace {
+void mark_now(const char* name) {
   int64_t live = heap::total_live();
   base::SpinGuard guard(lock);
   MarkRecord* r = find(name);
   if (r) count(*r, live > 0 ? uint64_t(live) : 0);
   else base::count(kMarksLost);
+}
+}  // namespace
+
+void mark(const char* name) {
+  if (*base::session_word == base::kFrozen) base::wait_while_frozen();   // a snapshot is being taken
+  if (!recording() || !name || !*name) return;
+  if (!base::as_hook([&] { mark_now(name); })) base::count(kMarksLost);   // a handler inside the allocator, which may hold these locks
 }
 
 void reset_marks() {

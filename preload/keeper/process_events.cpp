@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -22,6 +23,7 @@
 #include "preload/keeper/keeper.h"
 #include "preload/keeper/marks.h"
 #include "preload/keeper/monitor.h"
+#include "preload/keeper/own_thread.h"
 #include "preload/keeper/run.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/libunwind.h"
@@ -97,6 +99,7 @@ void begin(bool malloc_is_elsewhere) {
 
 void start(bool malloc_is_elsewhere) {
   base::InternalScope scope;
+  learn_static_tls();
   begin(malloc_is_elsewhere);
   // jemalloc's first call maps its tables and takes 8 KiB of stack: now, before the program has limited its memory, and while the stack is large. After the
   // options, some of which are jemalloc's.
@@ -127,13 +130,36 @@ void note_exec() {
   errno = saved;
 }
 
-void note_exec_failed() {
-  if (Header* h = own_header()) __atomic_store_n(&h->ending, uint32_t(Ending::kNone), __ATOMIC_RELEASE);
+namespace {
+// Not what another thread has noted meanwhile.
+void take_back(Ending noted) {
+  auto expected = uint32_t(noted);
+  if (Header* h = own_header()) __atomic_compare_exchange_n(&h->ending, &expected, uint32_t(Ending::kNone), false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
+}  // namespace
 
-// Locks in the order in which they nest. Signals stay as they are: what their handlers ask of the allocator meanwhile comes from the nested heap, as it
-// does inside of it. Who moves the region holds the session's lock and waits until nobody is busy: it comes first.
+void note_exec_failed() { take_back(Ending::kReplaced); }
+void note_exit_failed() { take_back(Ending::kExited); }
+
+namespace {
+// A handler that runs inside fork() finds our locks held; and glibc's own, since there is the keeper: natively a process of one thread has that one free, so that
+// its handlers may exit, fork or jump away there. So signals wait until all is as it was. glibc's own stay open.
+void hold_signals() {
+  sigset_t all, before{};
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  memcpy(&base::thread_state.signals, &before, sizeof(base::thread_state.signals));
+}
+void let_signals_go() {
+  sigset_t before{};
+  memcpy(&before, &base::thread_state.signals, sizeof(base::thread_state.signals));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+}  // namespace
+
+// Locks in the order in which they nest. Who moves the region holds the session's lock and waits until nobody is busy: it comes first.
 void before_fork() {
+  hold_signals();
   base::thread_state.forking = 1;
   lock_session();
   base::thread_state.busy = base::kBusy;
@@ -155,13 +181,14 @@ void after_fork_parent() {
   base::thread_state.busy = 0;
   unlock_session();
   base::thread_state.forking = 0;
+  let_signals_go();
 }
 
 bool inside_allocator() { return base::thread_state.busy && !base::thread_state.forking; }
 
-void after_fork_child() {
-  if (base::thread_state.forking) base::thread_state.busy = 0;
-  base::thread_state.forking = 0;
+namespace {
+void begin_as_child() {
+  base::main_thread = &base::thread_state;
   base::reset_ranges_lock();
   heap::reset_mappings_lock();
   heap::reset_nested_lock();
@@ -174,6 +201,15 @@ void after_fork_child() {
   stacks::reset_rules_lock();
   stacks::reset_modules_lock();
   if (!monitor_is_confined()) start_keeper();   // a filter may kill who makes a thread
+}
+}  // namespace
+
+void after_fork_child() {
+  bool forking = base::thread_state.forking;   // else a handler's fork, inside the allocator
+  if (forking) base::thread_state.busy = 0;
+  base::thread_state.forking = 0;
+  begin_as_child();
+  if (forking) let_signals_go();
 }
 
 namespace {

@@ -10,6 +10,7 @@ void before_user_change();       // setuid and its like are about to be called
 void note_exit(int status);      // exit, _exit, quick_exit with this status. No-op in a vfork child
 void note_exec();                // about to execve. No-op in a vfork child
 void note_exec_failed();         // execve returned
+void note_exit_failed();         // what was to end the process did not
 
 // pthread_atfork handlers. None of them touches the parent's region; what a child needs is done at its first allocation.
 bool inside_allocator();         // the calling thread was interrupted there by a signal
@@ -27,6 +28,8 @@ bool keeper_has_same_capabilities();
 void note_deepbind_stripped();
 // The process is about to see other folders under the names it knows.
 void before_chroot();
+// The process has put one on itself: it may kill who makes a system call that the program itself doesn't make.
+bool monitor_is_confined();
 // A seccomp filter is about to be put on this process, or on one of its threads.
 void note_seccomp();
 

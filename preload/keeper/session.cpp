@@ -338,6 +338,7 @@ TIDEMARK_COLD void start_early() {
   int saved = errno;
   base::SpinGuard guard(start_lock);
   if (*base::session_word != base::kUnstarted) return;
+  base::main_thread = &base::thread_state;
   heap::set_foreign(platform::main_executable_defines("malloc"));
   set_defaults(options);
   const char* error = nullptr;
@@ -396,6 +397,7 @@ TIDEMARK_COLD void begin_child() {
   base::header().origin = uint32_t(Origin::kForked);
   base::header().coverage[kInheritedUnknownBytes] = forgotten;
   stacks::copy_modules(parent_start);
+  if (heap::grace_end_ns) base::count(kKeeperMissing);
   open_session(base::kGrace);
   errno = saved;
 }

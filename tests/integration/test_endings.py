@@ -73,6 +73,16 @@ class OtherEndings(EndingsCase):
         self.assertEqual("killed", preloaded.report().process["ending"])
         self.assert_ten_blocks(preloaded.report())
 
+    def test_daemon(self):
+        """Its parent's end is seen, and the child's region is its own."""
+        without = support.plain([VICTIM, "daemon"])
+        run = self.preloaded([VICTIM, "daemon"], {"child_grace_allocations": "1"}, env={"TIDEMARK_TEST_FOLDER": self.folder})
+        self.assert_same_behaviour(without, run)
+        self.assertTrue(support.wait_until(lambda: not support.processes_of(self.folder)))
+        (parent,) = [report for report in run.reports() if report.pid == run.pid]
+        self.assertEqual(("exited", 0), (parent.process["ending"], parent.process["exit_status"]))
+        self.assert_ten_blocks(parent)
+
     def test_execve(self):
         for run in self.end("execve"):
             reports = sorted(run.reports(), key=lambda r: (r.process["ending"] != "replaced", r.path))

@@ -275,6 +275,37 @@ class Surroundings(support.TestCase):
         for run in self.assert_as_without("child", victim="small_stack", options={"child_grace_allocations": "20"}):
             self.assertEqual(2, len(run.files()))
 
+    def test_large_thread_local_storage(self):
+        for run in [run([support.victim("large_tls")], {"sample_interval": "100ms"}) for run in (self.preloaded, self.tracked)]:
+            self.assertEqual((0, b"", b""), (run.status, run.out, run.err))
+            self.assertLess(0, len(run.report().raw["series"]))
+
+    @unittest.skipUnless(os.geteuid() == 0, "root is not limited itself, and can become another user")
+    def test_no_thread_can_be_made(self):
+        """Recorded all the same, a child too; the report says what it lacks."""
+        folder = self.new_folder()
+        os.chmod(self.folder, 0o755)
+        os.chmod(folder, 0o777)
+        # As many processes and threads as there are, and one: the child itself.
+        script = """if True:
+            import os, resource, time
+            time.sleep(0.5)
+            most = len(os.listdir("/proc/self/task")) + 1
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+            child = os.fork()
+            end = time.monotonic() + 1
+            while not child and time.monotonic() < end: bytearray(1000)
+            if not child: os._exit(5)
+            print(os.waitpid(child, 0)[1])"""
+        command = ["setpriv", "--reuid=65533", "--clear-groups", "/usr/bin/python3", "-c", script]
+        without = support.plain(command)
+        if without.out != b"1280\n":
+            self.skipTest("not possible here")
+        run = self.preloaded(command, {"child_grace": "100ms", "child_grace_allocations": "1000000000"}, folder=folder)
+        self.assertEqual((0, without.out), (run.status, run.out))
+        missing = {report.process["origin"]: report.coverage["keeper_missing"] for report in run.reports()}
+        self.assertEqual((0, 1), (missing["launched"], missing["forked"]))
+
     @unittest.skipUnless(os.geteuid() == 0, "only root can change a file's owner")
     def test_files_of_others_in_the_folder(self):
         """Whoever owns a file can cut it, or hold up who opens it: a child that looks for its parent's region leaves those of other users alone."""

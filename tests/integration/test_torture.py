@@ -33,8 +33,21 @@ class Torture(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assert_consistent(run.report())
 
+    def test_a_handler_that_interrupted_a_question(self):
+        for what in ("allocate", "fork"):
+            with self.subTest(what):
+                run = self.tracked([support.victim("asked_in_handlers"), what], {"follow": "none"}, timeout=60)
+                self.assertEqual((0, b""), (run.status, run.err))
+                self.assert_consistent(run.report())
+
+    def test_a_handler_that_jumps_to_a_coroutine(self):
+        report = self.tracked([support.victim("jump_on_coroutine")]).report()
+        site = report.site("site_later")
+        self.assertEqual((1010, 10), (site.allocated_count, site.live_count))
+        self.assert_consistent(report)
+
     def test_a_handler_that_interrupted_fork_ends_the_process(self):
-        for what, ending in (("exit", "exited"), ("exec", "replaced"), ("allocate", "exited")):
+        for what, ending in (("exit", "exited"), ("exec", "replaced"), *((other, "exited") for other in ("allocate", "leave", "fork", "jump"))):
             for moment in range(10_000, 20_000, 1_000):
                 with self.subTest(what, microseconds=moment):
                     run = self.preloaded([support.victim("fork_interrupted"), what, str(moment)], {"follow": "none"}, timeout=30)

@@ -72,6 +72,11 @@ int main(int argc, char** argv) {
     fflush(stdout);
     execl("/proc/self/exe", argv[0], "after_exec", nullptr);
   }
+  if (strcmp(how, "daemon") == 0) {   // its parent ends inside libc
+    fflush(stdout);
+    if (daemon(1, 0) != 0) return 77;
+    return 13;
+  }
   if (strcmp(how, "failed_execve") == 0) {   // is not replaced, goes on, ends in its own way
     execl("/does/not/exist", "x", nullptr);
     return 8;
