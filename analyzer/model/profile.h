@@ -44,6 +44,11 @@ struct Damage {
   bool any() const { return missing_pages != 0 || stacks_without_frames != 0; }
 };
 
+// Stacks that begin outside of all modules.
+struct UnknownCallers {
+  uint64_t stacks = 0, allocated_count = 0, live_bytes = 0;
+};
+
 struct Age {
   double seconds;
   bool is_bound;  // nothing live is older, but the oldest may be younger
@@ -78,6 +83,7 @@ struct Profile {
   Totals totals;
   std::array<uint64_t, format::kCoverageCount> coverage{};
   Damage damage;
+  UnknownCallers unknown_callers;
   Timeline timeline;
   format::RunLedger ledger{};  // of the first region of a run without `tidemark run`; else zero
   ModuleMap modules;

@@ -58,6 +58,8 @@ StackPaths::Reached StackPaths::appended(Reached caller, const Node& node) const
     uint64_t offset = instance ? pc - instance->bias : pc;
     caller.first = absl::HashOf(caller.first, module, offset);
     caller.second = absl::HashOf(module, offset, uint64_t(caller.second));
+    if (!caller.begun) caller.begins_outside = instance == nullptr && StackEnd(caller.end) == StackEnd::kWhole;
+    caller.begun = 1;
   });
   caller.stops = 0;
   return caller;
@@ -87,7 +89,7 @@ StackPaths::Path StackPaths::add(uint32_t leaf) {
     caller.stops = leads_back && step == steps_.rbegin();
     of_node_[index_of(step->id)] = caller;
   }
-  return {{caller.first, caller.second}, StackEnd(caller.end)};
+  return {{caller.first, caller.second}, StackEnd(caller.end), bool(caller.begins_outside)};
 }
 
 std::vector<Frame> StackPaths::frames(uint32_t leaf) const {

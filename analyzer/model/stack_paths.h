@@ -19,7 +19,7 @@ enum class StackEnd : uint8_t {
   kLost,  // a node could not be read
 };
 
-// 122 bits of absl::Hash: that two of ten million different paths have the same is a chance of 2^-77. Another one in each run of this program.
+// 120 bits of absl::Hash: that two of ten million different paths have the same is a chance of 2^-74. Another one in each run of this program.
 struct PathHash {
   uint64_t first = 0, second = 0;
   bool operator==(const PathHash&) const = default;
@@ -37,6 +37,7 @@ class StackPaths {
   struct Path {
     PathHash hash;
     StackEnd end;
+    bool begins_outside = false;  // of all modules: every thread begins in one, so the callers of that code (a JIT compiler's) are not known
   };
   // The stack that ends in region node `leaf`, without the shim's own frames.
   Path add(uint32_t leaf);
@@ -49,10 +50,12 @@ class StackPaths {
   // A path as far as a node has it.
   struct Reached {
     uint64_t first = 0;
-    uint64_t second : 58 = 0;
+    uint64_t second : 56 = 0;
     uint64_t state : 2 = kNotYet;
     uint64_t end : 2 = 0;          // StackEnd
     uint64_t inside_shim : 1 = 0;  // one of the shim's own frames lies further in, and was left out
+    uint64_t begun : 1 = 0;        // there is a frame
+    uint64_t begins_outside : 1 = 0;
     uint64_t stops : 1 = 0;        // the node's caller is not followed, for it leads back here
   };
 

@@ -150,6 +150,7 @@ class SiteWriter {
     json["overflow"] = stack.overflow;
     json["truncated"] = stack.truncated;
     json["damaged"] = stack.damaged;
+    if (stack.begins_outside) json["callers_unknown"] = true;
   }
 
   Json mapping_json(const MappingSite& site) {
@@ -229,6 +230,10 @@ class SiteWriter {
   symbolize::Symbolizer& symbols_;
 };
 
+Json unknown_callers_json(const UnknownCallers& unknown) {
+  return {{"stacks", unknown.stacks}, {"allocated_count", unknown.allocated_count}, {"live_bytes", unknown.live_bytes}};
+}
+
 Json cache_json(const CacheTotals& cache) {
   Json json = {{"name", cache.name}, {"ttl_s", cache.ttl_s}, {"entries", cache.entries}, {"bytes", cache.bytes},
                {"expired_entries", cache.expired_entries}, {"expired_bytes", cache.expired_bytes}, {"stacks", cache.stacks}};
@@ -282,6 +287,7 @@ void write_json(std::ostream& out, const Report& report, const ReportOptions& op
     }
     out << "]";
   };
+  out << ",\n\"callers_unknown\":" << dump(unknown_callers_json(profile.unknown_callers));
   out << ",\n\"sites_total\":" << profile.sites.size();
   write_sites("sites", profile.sites);
   out << ",\n\"mapping_sites_total\":" << profile.mappings.size();

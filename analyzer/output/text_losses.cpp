@@ -53,6 +53,14 @@ std::vector<std::string> loss_sentences(const model::Profile& profile) {
   return sentences;
 }
 
+std::string unknown_callers_sentence(const model::Profile& profile) {
+  const model::UnknownCallers& unknown = profile.unknown_callers;
+  const model::Counters& all = profile.totals.counters;
+  return fmt::format("{} in generated code that keeps no frame pointer, with {} of all allocations and {} of the live bytes: its callers are not known",
+                     plural(unknown.stacks, "call stack begins", "call stacks begin"), human_share(unknown.allocated_count, all.allocated_count),
+                     human_share(unknown.live_bytes, all.live_bytes()));
+}
+
 std::vector<std::string> damage_sentences(const model::Damage& damage) {
   std::vector<std::string> sentences;
   if (damage.missing_pages != 0)
@@ -105,6 +113,7 @@ void write_larger_region(std::ostream& out, const model::Profile& profile) {
 void write_losses(std::ostream& out, const model::Profile& profile) {
   std::vector<std::string> sentences = damage_sentences(profile.damage);
   for (auto& sentence : loss_sentences(profile)) sentences.push_back(sentence);
+  if (profile.unknown_callers.stacks != 0) sentences.push_back(unknown_callers_sentence(profile));
   for (auto& sentence : refusal_sentences(profile.ledger)) sentences.push_back(sentence);
   if (sentences.empty()) return;
   fmt::print(out, "\nWhat this report lacks\n");

@@ -14,7 +14,7 @@ namespace tidemark::format {
   X(kUntrackedAllocations, untracked_allocations, "% {allocation|allocations} found no memory for metadata and {is|are} not counted")       \
   X(kUntrackedBytes, untracked_bytes, "% {byte|bytes} in those")                                                                            \
   X(kCutStacks, cut_stacks, "% {stack is|stacks are} cut, by depth or at a frame that could not be followed: the outermost frames are missing") \
-  X(kHardFrames, hard_frames, "% {place|places} in the frame tree where unwind data could not be followed (or a frame has 256 KiB or more)") \
+  X(kHardFrames, hard_frames, "% {place|places} in the frame tree where unwind data could not be followed (or a frame has 512 KiB or more)") \
   X(kGuessedFrames, guessed_frames, "% {frame|frames} without unwind data {was|were} passed by following the frame pointer or code")        \
   X(kDetailsDenied, details_denied, "% {stack|stacks} found no room for lifetimes and ages")                                                \
   X(kDetailDeathsLost, detail_deaths_lost, "% {death of an old block is|deaths of old blocks are} missing from lifetimes")                  \
@@ -26,6 +26,7 @@ namespace tidemark::format {
   X(kChildrenUnrecorded, children_unrecorded, "% child {process|processes} ran unrecorded: no region could be made")                        \
   X(kChildrenOverLimit, children_over_limit, "% child {process|processes} ran unrecorded: regions_max was reached")                         \
   X(kChildrenOtherUser, children_other_user, "% {process|processes} changed user and could not write to the region folder")                 \
+  X(kChildrenSecure, children_secure, "% {program was|programs were} executed with another effective than real user or group: the loader drops preloaded libraries there, so {it ran|they ran} unrecorded") \
   X(kChildrenNotFollowed, children_not_followed, "% started {program was|programs were} not followed (option follow)")                      \
   X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited {byte|bytes} could not be put to a stack")                                \
   X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made (a limit on processes, or unshare): from then on there are no ages, samples, purges or warnings") \

@@ -24,6 +24,8 @@ enum State : uint32_t { kIdle = 0, kWanted = 1, kEnd = 2 };
 using Work = void (*)();
 constinit std::atomic<bool> exists{false}, starting{false};
 constinit pthread_t thread{};
+constinit bool has_own_table = false;   // the keeper
+constinit bool does_errands = false;    // it does them itself, and keeps files
 constinit uint32_t state = kIdle;   // a futex
 constinit Work errand = nullptr, idle_call = nullptr;
 
@@ -75,20 +77,22 @@ void set_idle_call(void (*when_idle)()) { idle_call = when_idle; }
 bool start_errand(void (*work)()) {
   starting = true;
   errand = work;
-  bool inline_only = !exists && monitor_is_confined();   // a seccomp filter may kill who makes a thread
-  if (!exists && !inline_only) {
+  bool may_make = !exists && !monitor_is_confined();   // a seccomp filter may kill who makes a thread
+  if (may_make) {
     state = kIdle;
     exists = make_thread(thread, errand_main, nullptr);
   }
+  bool here = !exists && (!may_make || has_own_table);   // a limit on processes may let nobody make one
   if (exists) become(kWanted);
   starting = false;
-  if (inline_only) work();
-  return exists || inline_only;
+  if (here && may_make && !does_errands) platform::begin_kept_files(does_errands = true);
+  if (here) work();
+  return exists || here;
 }
 
 void leave_program_table() {
   starting = true;   // as in start_errand
-  if (!monitor_is_confined()) take_own_table();
+  if (!monitor_is_confined()) has_own_table = take_own_table();
   starting = false;
 }
 
@@ -102,8 +106,9 @@ void end_errands() {
   pthread_join(thread, nullptr);
   exists = false;
 }
+void forget_own_table() { has_own_table = does_errands = false; }
 
-void forget_errands() { exists = starting = false; }
+void forget_errands() { exists = starting = has_own_table = does_errands = false; }
 
 void run_in_own_table(void (*work)(void*), void* argument) {
   Call call{work, argument};

@@ -7,12 +7,13 @@ namespace tidemark::keeper {
 
 // For the keeper thread alone. `when_idle` is called by the thread each time it has nothing to do any more.
 void set_idle_call(void (*when_idle)());
-bool start_errand(void (*work)());   // makes the thread the first time; false: it could not be made. Where it may not be
-                                     // made any more (monitor_is_confined), `work` is done at once, in this thread
+bool start_errand(void (*work)());   // makes the thread the first time. Where it may not be made any more (monitor_is_confined), or cannot (RLIMIT_NPROC),
+                                     // `work` is done at once, in this thread; false: it cannot, for the keeper has no table of its own
 bool errand_under_way();             // any thread may ask
 bool errand_thread_exists();         // any thread may ask
 void end_errands();                  // waits for the one under way, and for the end of the thread
 void forget_errands();               // child of fork: it is not there
+void forget_own_table();             // a new keeper: it begins with the program's
 
 // For the keeper thread alone: it too gets a table of its own, an empty one, unless it is confined. A table that two threads share makes each of the
 // program's system calls on a descriptor count its references by atomic operations (fs/file.c, __fget_light).

@@ -22,6 +22,7 @@
 #include "preload/keeper/mail.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/own_thread.h"
+#include "preload/keeper/run.h"
 #include "preload/keeper/process_events.h"
 #include "preload/keeper/rss_ledger.h"
 #include "preload/keeper/session.h"
@@ -170,7 +171,9 @@ void* keeper_main(void*) {
   base::be_internal();
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   syscall(SYS_futex, &keeper_tid, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  keep_name();
   prctl(PR_SET_NAME, "tidemark");
+  forget_own_table();
   heap::learn_thread_layout();
   note_own_stack(0);
   set_idle_call(ring);   // a request may have come meanwhile
@@ -181,12 +184,12 @@ void* keeper_main(void*) {
     next += kTickNs;
     int64_t now = platform::monotonic_ns();
     if (next < now) next = now;   // suspended: no burst of ticks afterwards
+    // Not before: exit handlers that the keeper may have to run need the program's table. From now on there is a thread that will stop it.
+    if (!in_own_table && threads_known()) leave_program_table(), in_own_table = true;
     do {
       sleep_until(next);
       if (mail_can_be_served()) serve_mail();
     } while (!stopping() && platform::monotonic_ns() < next);
-    // Not before: exit handlers that the keeper may have to run need the program's table. From now on there is a thread that will stop it.
-    if (!in_own_table && threads_known()) leave_program_table(), in_own_table = true;
     tick(platform::monotonic_ns(), beat);
     if (alone()) {
       stop_monitor();

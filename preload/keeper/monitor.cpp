@@ -218,7 +218,7 @@ void monitor(int64_t now) {
   if (!purge_wanted && now < due.sample && !first) return;
   if (at_interval) due.purge = following(due.purge, int64_t(options.cleanup_interval) * kMs, now);
   if (now >= due.sample) due.sample = following(due.sample, int64_t(options.sample_interval) * kMs, now);
-  if (!start_errand(run_errand)) base::count(kSamplesLost);
+  if (!start_errand(run_errand)) base::count(kKeeperMissing);
 }
 
 uint64_t latest_rss() { return rss_of_sample; }

@@ -77,10 +77,12 @@ bool folder_writable_after_exec() {
 // is the parent's in a fork child that has not begun a session: it is the right one to tell, too.
 void note_changed_user() {
   if (!base::store.start || *base::session_word == base::kInert) return;
-  if (geteuid() == base::header().uid || folder_writable_after_exec()) return;
+  bool secure = getuid() != geteuid() || getgid() != getegid();   // to the kernel, AT_SECURE
+  if (!secure && (geteuid() == base::header().uid || folder_writable_after_exec())) return;
   base::InternalScope scope;
-  if (*base::session_word == base::kGrace) note_in_parent(kChildrenOtherUser, region_folder());
-  else base::count(kChildrenOtherUser);
+  Coverage loss = secure ? kChildrenSecure : kChildrenOtherUser;
+  if (*base::session_word == base::kGrace) note_in_parent(loss, region_folder());
+  else base::count(loss);
 }
 
 void begin(bool malloc_is_elsewhere) {
@@ -110,7 +112,7 @@ void before_user_change() {
   base::NoCancellation guard;
   base::InternalScope scope;
   int saved = errno;
-  if (*base::session_word == base::kGrace && base::header().pid == int32_t(syscall(SYS_getpid))) keep_parent_header(region_folder());
+  if (*base::session_word == base::kGrace && base::header().pid == int32_t(syscall(SYS_getpid))) keep_what_tells(region_folder());
   errno = saved;
 }
 

@@ -28,6 +28,7 @@ namespace {
 constinit RunLedger* ledger = nullptr;
 constexpr uint32_t kAncestors = 8;
 constinit Header* kept = nullptr;      // of the nearest recorded ancestor
+constinit char kept_name[16]{};        // TASK_COMM_LEN
 constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
 
 // Whose owner may be another user could be cut while it is mapped, or be held up by a lease.
@@ -165,6 +166,8 @@ void unbook_region(uint64_t bytes) {
   __atomic_sub_fetch(&l->regions, 1, __ATOMIC_RELAXED);
 }
 
+void keep_name() { prctl(PR_GET_NAME, kept_name); }
+
 void note_refusal(Refusal reason, int error, const char* detail) {
   RunLedger* l = open_ledger();
   if (!l) return;
@@ -175,6 +178,7 @@ void note_refusal(Refusal reason, int error, const char* detail) {
   note.error = error;
   static_assert(sizeof(note.name) >= 16);   // TASK_COMM_LEN
   prctl(PR_GET_NAME, note.name);   // of /proc behind a chroot there may be nothing
+  if (strcmp(note.name, "tidemark") == 0) strcpy(note.name, kept_name);   // a thread of ours
   if (detail) strncpy(note.detail, detail, sizeof(note.detail) - 1);
   __atomic_store_n(&note.reason, uint32_t(reason), __ATOMIC_RELEASE);
 }
@@ -186,6 +190,11 @@ void keep_parent_header(const char* dir) {
   kept = parent && memcmp(parent->magic, kMagic, sizeof(kMagic)) == 0 && parent->name.length ? parent : nullptr;
   int32_t pid = int32_t(getppid());
   for (uint32_t i = 0; !kept && i < kAncestors && pid > 1; i++, pid = platform::process_parent(pid)) kept = find_region(dir, pid);
+}
+
+void keep_what_tells(const char* dir) {
+  keep_parent_header(dir);
+  open_ledger();
 }
 
 void note_in_parent(Coverage what, const char* dir) {

@@ -28,6 +28,8 @@ void use_ledger(format::RunLedger* ledger);   // of this process's own header
 // Books `bytes` for one more region; false: regions_max would be passed. Where the run's ledger cannot be opened, its regions' files are counted.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
+// By a thread of ours that is about to take a name of its own: the program's, for note_refusal.
+void keep_name();
 void note_refusal(format::Refusal reason, int error, const char* detail);
 
 // Tells the nearest recorded ancestor: adds 1 to one of its coverage counters. `dir`: the region folder. Not inside malloc.
@@ -35,6 +37,7 @@ void note_in_parent(format::Coverage what, const char* dir);
 
 // Finds that ancestor now and keeps its header at hand: after a change of user its region may not be opened any more. Not inside malloc.
 void keep_parent_header(const char* dir);
+void keep_what_tells(const char* dir);   // and the ledger: before the process becomes a user who may not open them
 
 // Puts TIDEMARK_RUN with the present ledger into the environment that exec will hand down.
 void export_run();

@@ -238,10 +238,11 @@ Rule encode(const Row& row) {
   if (row.ret == Saved::kUndefined) return kRuleEnd;
   int64_t words = row.offset / 8;
   if (row.sp != Saved::kSame || row.ret != Saved::kAtCfa || row.ret_offset != -8 || row.cfa == Row::Cfa::kOther || row.rbp == Saved::kOther ||
-      row.offset % 8 || words > 32767 || words < -32768)
+      row.offset % 8)
     return kRuleHard;
   uint64_t kind = row.cfa == Row::Cfa::kDeref ? kRuleDeref : row.reg == kRsp ? kRuleRsp : row.reg == kRbp ? kRuleRbp : kRuleHard;
-  if (kind == kRuleHard || (kind == kRuleRsp && words < 1)) return kRuleHard;
+  bool fits = kind == kRuleRsp ? words >= 1 && words <= UINT16_MAX : words >= INT16_MIN && words <= INT16_MAX;
+  if (kind == kRuleHard || !fits) return kRuleHard;
   uint64_t save = 0;
   if (row.rbp == Saved::kAtRbp) save = kRbpAtRbp;
   if (row.rbp == Saved::kAtCfa) {

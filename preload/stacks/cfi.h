@@ -8,7 +8,7 @@
 
 namespace tidemark::stacks {
 
-// offset (16 bits, in 8-byte words) << 48 | rbp save (8 bits) << 8 | format::RuleKind
+// offset (16 bits, in 8-byte words; from rsp unsigned, else signed) << 48 | rbp save (8 bits) << 8 | format::RuleKind
 // rbp save: 0 rbp untouched; 127 saved at [rbp]; else, as a signed byte, in words from the CFA.
 using Rule = uint64_t;
 inline constexpr uint8_t kRbpAtRbp = 127;

@@ -69,9 +69,11 @@ static bool follows_call(address pc) {
   if (!readable(pc - 1)) return false;
   address reach = (pc - 1) & 4095;   // bytes before the last one on its page
   if (reach < kLongest - 1 && readable(pc - kLongest)) reach = kLongest - 1;
-  if (reach >= 4 && at(5) == 0xe8) return true;
+  constexpr uint8_t kBreakpoint = 0xcc;   // instead of the instruction's first byte; a row of them is what linkers put between functions
+  auto is = [&](address back, uint8_t byte) { return at(back) == byte || (at(back) == kBreakpoint && at(back - 1) != kBreakpoint); };
+  if (reach >= 4 && is(5, 0xe8)) return true;
   for (address back = 2; back <= kLongest && back <= reach + 1; back++)
-    if (at(back) == 0xff && (at(back - 1) >> 3 & 7) == 2) return true;
+    if (is(back, 0xff) && (at(back - 1) >> 3 & 7) == 2) return true;
   return false;
 }
 

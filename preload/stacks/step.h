@@ -37,13 +37,15 @@ inline bool step_by_size(int64_t bytes, address& pc, address& sp) {
   return true;
 }
 
+inline address rsp_offset(Rule rule) { return (rule >> 48) * 8; }
+
 // false: the stack ends here. After a signal trampoline (`signal`), pc is the interrupted instruction, not a return address.
 TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
   int64_t offset = (int64_t(rule) >> 48) * 8;
   address cfa;
   signal = false;
   if (TIDEMARK_LIKELY(kind_of(rule) == format::kRuleRsp)) {
-    cfa = sp + address(offset);
+    cfa = sp + rsp_offset(rule);
   } else {
     switch (kind_of(rule)) {
       case format::kRuleRbp: cfa = rbp + address(offset); break;
@@ -72,7 +74,7 @@ TIDEMARK_INLINE bool step_checked(Rule rule, address& pc, address& sp, address& 
   int64_t offset = (int64_t(rule) >> 48) * 8;
   address cfa = 0;
   switch (kind_of(rule)) {
-    case format::kRuleRsp: cfa = sp + address(offset); break;
+    case format::kRuleRsp: cfa = sp + rsp_offset(rule); break;
     case format::kRuleRbp: cfa = rbp + address(offset); break;
     case format::kRuleDeref:
       if (!may_read(rbp + address(offset), sp)) return false;

@@ -306,6 +306,49 @@ class Surroundings(support.TestCase):
         missing = {report.process["origin"]: report.coverage["keeper_missing"] for report in run.reports()}
         self.assertEqual((0, 1), (missing["launched"], missing["forked"]))
 
+    @unittest.skipUnless(os.geteuid() == 0, "root is not limited itself, and can become another user")
+    def test_no_thread_may_be_made_any_more(self):
+        """As haproxy does it: samples go on, and `tidemark stats` is answered."""
+        folder = self.new_folder()
+        os.chmod(self.folder, 0o755)
+        os.chmod(folder, 0o777)
+        script = "import os, resource; os.setresuid(65533, 65533, 65533); resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)); print(os.getpid(), flush=True); input()"
+        process = subprocess.Popen(["/usr/bin/python3", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env=support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={folder}:sample_interval=100ms"}))
+        self.addCleanup(process.kill)
+        pid = process.stdout.readline().decode().strip()
+        done = support.execute([support.TIDEMARK, "stats", pid], env=support.clean_environment())
+        self.assertEqual((0, b""), (done.status, done.err))
+        process.communicate(b"\n", timeout=support.PATIENCE)
+        self.assertEqual(0, process.returncode)
+        (path,) = support.Tracked(support.Outcome(0, b"", b"", 0), folder).files()
+        report = support.read_report(path)
+        self.assertEqual((0, 0), (report.coverage["samples_lost"], report.coverage["keeper_missing"]))
+        self.assertGreater(sum(point["samples"] for point in report.raw["series"]), 0)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_refused_after_a_change_of_user(self):
+        """The reason reaches the launcher, with the program's name: the ledger is opened before, and tidemark's own thread is who finds out."""
+        os.chmod(self.folder, 0o755)
+        folder = self.new_folder()
+        os.chmod(folder, 0o777)
+        for become in ("", "os.setresuid(65533, 65533, 65533);"):
+            script = f"import os, resource, time; resource.setrlimit(resource.RLIMIT_FSIZE, (1000000, 1000000)); {become} time.sleep(0.6)"
+            run = self.tracked(["sh", "-c", f"/usr/bin/python3 -c '{script}'; true"], {"child_grace": "100ms"}, folder=folder)
+            self.assertEqual(0, run.status)
+            (said,) = own_lines(run.err)
+            self.assertRegex(said, r"python3\.\d+: the file size limit|python3\b.*file size limit", said)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can have two users")
+    def test_another_effective_user(self):
+        """The loader drops what is preloaded: what is executed then runs unrecorded, and is counted."""
+        script = "import os; os.setresuid(65533, 0, 0); os.execv('/bin/true', ['true'])"
+        run = self.preloaded(["/usr/bin/python3", "-c", script])
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(1, run.report().coverage["children_secure"])
+        run = self.preloaded(["sh", "-c", f'/usr/bin/python3 -c "{script}"; true'], {"child_grace": "1h"})
+        self.assertEqual(1, run.report().coverage["children_secure"])
+
     @unittest.skipUnless(os.geteuid() == 0, "only root can change a file's owner")
     def test_files_of_others_in_the_folder(self):
         """Whoever owns a file can cut it, or hold up who opens it: a child that looks for its parent's region leaves those of other users alone."""
