@@ -162,6 +162,8 @@ class Builder {
 
   void add_own(Site& site, const StackEntry& entry, const Counters& counters) {
     site.counters.add(counters);
+    // Of several records each had its peak at another moment, or all at the same: it is between the highest and their sum.
+    accumulate(site.peak_error_bytes, std::min(site.peak_live_bytes, entry.peak_live_bytes));
     site.peak_live_bytes = std::max(site.peak_live_bytes, entry.peak_live_bytes);
     accumulate(site.peak_error_bytes, format::missed_peak(entry.max_request_shared, other_threads_at(entry)));
     if (entry.allocated_count != 0) {

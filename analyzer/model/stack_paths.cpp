@@ -38,7 +38,7 @@ StackPaths::Reached StackPaths::from(StackEnd end) {
   Reached reached;
   reached.state = kKnown;
   reached.end = uint64_t(end);
-  reached.first = reached.second = uint64_t(end);
+  reached.first = reached.second = uint64_t(end) + 1;   // none is PathHash{}
   return reached;
 }
 

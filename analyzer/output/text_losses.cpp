@@ -113,7 +113,8 @@ void write_larger_region(std::ostream& out, const model::Profile& profile) {
 void write_losses(std::ostream& out, const model::Profile& profile) {
   std::vector<std::string> sentences = damage_sentences(profile.damage);
   for (auto& sentence : loss_sentences(profile)) sentences.push_back(sentence);
-  if (profile.unknown_callers.stacks != 0) sentences.push_back(unknown_callers_sentence(profile));
+  bool modules_known = profile.coverage[kModulesDropped] == 0 && !profile.modules.files().empty();
+  if (profile.unknown_callers.stacks != 0 && modules_known) sentences.push_back(unknown_callers_sentence(profile));
   for (auto& sentence : refusal_sentences(profile.ledger)) sentences.push_back(sentence);
   if (sentences.empty()) return;
   fmt::print(out, "\nWhat this report lacks\n");

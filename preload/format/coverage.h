@@ -29,7 +29,7 @@ namespace tidemark::format {
   X(kChildrenSecure, children_secure, "% {program was|programs were} executed with another effective than real user or group: the loader drops preloaded libraries there, so {it ran|they ran} unrecorded") \
   X(kChildrenNotFollowed, children_not_followed, "% started {program was|programs were} not followed (option follow)")                      \
   X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited {byte|bytes} could not be put to a stack")                                \
-  X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made (a limit on processes, or unshare): from then on there are no ages, samples, purges or warnings") \
+  X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made, or kept (a limit on processes, unshare, a change of user behind a filter): from then on there are no ages, samples, purges or warnings") \
   X(kSamplesLost, samples_lost, "% {sample|samples} of the process's memory found no room")                                                 \
   X(kSamplesConfined, samples_confined, "% {sample was|samples were} not taken, since the process put itself under a seccomp filter")         \
   X(kAllocatorUnread, allocator_unread, "% {time|times} jemalloc's own figures were taken as they were before: a thread ended by a bare system call, or killed alone, and to read them might end the process") \

@@ -15,7 +15,10 @@ namespace {
 
 template <typename Call>
 int change_user(Call call) {
-  if (keeper::monitor_is_confined()) return call();   // a filter may kill who asks for more
+  if (keeper::monitor_is_confined()) {   // a filter may kill who asks for capabilities, or makes a thread again
+    if (keeper::keeper_is_running()) keeper::stop_keeper_for_good();
+    return call();
+  }
   keeper::before_user_change();
   if (!keeper::keeper_is_running() || keeper::keeper_has_same_capabilities()) return call();
   return keeper::without_keeper([](void* argument) { return (*static_cast<Call*>(argument))(); }, &call);

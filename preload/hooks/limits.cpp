@@ -1,4 +1,4 @@
-// RLIMIT_AS and RLIMIT_DATA count what we map for ourselves, some hundred MB of it never touched. A program that limits itself means its own memory: what is
+// RLIMIT_AS counts what we map for ourselves, some hundred MB of it never touched. A program that limits itself means its own memory: what is
 // ours comes on top, and it reads back what it asked for.
 #include <sys/resource.h>
 #include <unistd.h>
@@ -17,20 +17,20 @@ namespace real = tidemark::hooks::real;
 namespace {
 
 constexpr rlim_t kGrowth = 64 << 20;   // of our tables, later
-constinit std::atomic<rlim_t> added_to_all{0}, added_to_data{0};   // 0: the program has not set that limit
-
-std::atomic<rlim_t>* added_to(int resource) {
-  return resource == RLIMIT_AS ? &added_to_all : resource == RLIMIT_DATA ? &added_to_data : nullptr;
-}
+constinit std::atomic<rlim_t> added{0};
 
 rlim_t plus(rlim_t limit, rlim_t bytes) { return limit == RLIM_INFINITY || limit > RLIM_INFINITY - bytes ? limit : limit + bytes; }
 rlim_t minus(rlim_t limit, rlim_t bytes) { return limit == RLIM_INFINITY || limit < bytes ? limit : limit - bytes; }
 
 // Not beyond the hard limit, but where the program asks for that itself: it may not be allowed to.
-rlimit with_ours(__rlimit_resource resource, std::atomic<rlim_t>& added, const rlimit& asked) {
+// before: what its limits had on top until now.
+rlimit with_ours(const rlimit& asked, rlim_t before) {
   rlimit present{RLIM_INFINITY, RLIM_INFINITY};
   if (!added) added = base::bytes_of(base::Owner::kTidemark) + kGrowth;
-  real::prlimit()(0, resource, nullptr, &present);
+  real::prlimit()(0, RLIMIT_AS, nullptr, &present);
+  rlim_t read_back = minus(present.rlim_max, before);
+  if (asked.rlim_cur > asked.rlim_max) return asked;   // the kernel says what is wrong
+  if (asked.rlim_max > read_back) return {plus(asked.rlim_cur, added), plus(asked.rlim_max, added)};   // and whether that is allowed
   rlim_t most = std::max(asked.rlim_max, present.rlim_max);
   return {std::min(plus(asked.rlim_cur, added), most), std::min(plus(asked.rlim_max, added), most)};
 }
@@ -38,11 +38,10 @@ rlimit with_ours(__rlimit_resource resource, std::atomic<rlim_t>& added, const r
 // As glibc's getrlimit and setrlimit, which are prlimit of the calling process.
 int change(pid_t pid, int number, const rlimit* limit, rlimit* old) {
   auto resource = __rlimit_resource(number);
-  std::atomic<rlim_t>* added = added_to(number);
-  bool ours = added && (pid == 0 || pid == getpid()) && *base::session_word != base::kInert;
+  bool ours = resource == RLIMIT_AS && (pid == 0 || pid == getpid()) && *base::session_word != base::kInert;
   if (!ours) return real::prlimit()(pid, resource, limit, old);
-  rlim_t before = *added;
-  rlimit wanted = limit ? with_ours(resource, *added, *limit) : rlimit{};
+  rlim_t before = added;
+  rlimit wanted = limit ? with_ours(*limit, before) : rlimit{};
   int result = real::prlimit()(pid, resource, limit ? &wanted : nullptr, old);
   if (result == 0 && old) *old = {minus(old->rlim_cur, before), minus(old->rlim_max, before)};
   return result;

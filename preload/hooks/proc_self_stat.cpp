@@ -1,18 +1,18 @@
 // CPython 3.12 and later counts the process's threads in /proc/self/stat at os.fork() and warns on standard error when there are
 // several. The keeper and its helper are none of the program's: they are taken off the number that the program reads there.
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "preload/base/memory.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/real.h"
 #include "preload/keeper/process_events.h"
 
-namespace base = tidemark::base;
 namespace keeper = tidemark::keeper;
 namespace real = tidemark::hooks::real;
 
@@ -37,62 +37,35 @@ size_t without_threads(long ours, const char* line, size_t length, char* result)
   return static_cast<size_t>(head) + tail;
 }
 
-// A stream that reads the file as stdio does, by the same system calls, each time it is at the beginning. It has no descriptor for the program to ask for.
-struct Stream {
-  int file;
-  size_t at, length;
-  char line[kLine], changed[kLine];
-
-  void read_anew() {
-    lseek(file, 0, SEEK_SET);
-    const ssize_t size = read(file, line, sizeof(line) - 1);
-    line[size > 0 ? size : 0] = '\0';
-    length = size > 0 ? without_threads(keeper::own_threads(), line, static_cast<size_t>(size), changed) : 0;
-    if (length == 0 && size > 0) memcpy(changed, line, length = static_cast<size_t>(size));
-  }
-};
-
-ssize_t read_stream(void* cookie, char* to, size_t size) {
-  auto& stream = *static_cast<Stream*>(cookie);
-  if (stream.at == 0) stream.read_anew();
-  if (stream.at >= stream.length) return 0;
-  if (size > stream.length - stream.at) size = stream.length - stream.at;
-  memcpy(to, stream.changed + stream.at, size);
-  stream.at += size;
-  return static_cast<ssize_t>(size);
-}
-
-int seek_stream(void* cookie, off64_t* offset, int whence) {
-  auto& stream = *static_cast<Stream*>(cookie);
-  const off64_t at = *offset + (whence == SEEK_CUR ? static_cast<off64_t>(stream.at) : whence == SEEK_END ? static_cast<off64_t>(stream.length) : 0);
-  if (at < 0) return -1;
-  *offset = at;
-  stream.at = static_cast<size_t>(at);
-  return 0;
-}
-
-int close_stream(void* cookie) {
-  const int result = close(static_cast<Stream*>(cookie)->file);
-  base::unmap(cookie, sizeof(Stream));
-  return result;
-}
-
-// Null: let the real open go on.
+// A file of its own behind the stream, so that the program may also use its descriptor. Null: let the real open go on.
 FILE* open_without_keeper(const char* mode) {
-  auto* stream = static_cast<Stream*>(base::map_private(sizeof(Stream)));
-  if (stream == nullptr) return nullptr;
-  stream->file = open("/proc/self/stat", O_RDONLY | (strchr(mode, 'e') != nullptr ? O_CLOEXEC : 0));
-  if (stream->file >= 0) {
-    if (FILE* opened = fopencookie(stream, "r", {read_stream, nullptr, seek_stream, close_stream})) return opened;
-    close(stream->file);
-  }
-  base::unmap(stream, sizeof(Stream));
-  return nullptr;
+  char line[kLine], changed[kLine];
+  const int stat = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (stat < 0) return nullptr;
+  const ssize_t length = read(stat, line, sizeof(line) - 1);
+  close(stat);
+  if (length <= 0) return nullptr;
+  line[length] = '\0';
+  const size_t size = without_threads(keeper::own_threads(), line, static_cast<size_t>(length), changed);
+  if (size == 0) return nullptr;
+
+  const int file = memfd_create("stat", strchr(mode, 'e') != nullptr ? MFD_CLOEXEC : 0);
+  if (file < 0) return nullptr;
+  FILE* stream = nullptr;
+  if (write(file, changed, size) == static_cast<ssize_t>(size) && lseek(file, 0, SEEK_SET) == 0) stream = fdopen(file, mode);
+  if (stream == nullptr) close(file);
+  return stream;
+}
+
+// A filter may kill who makes a file, and a limit of nothing who writes to one.
+bool may_copy() {
+  rlimit size{};
+  return !keeper::monitor_is_confined() && getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur >= kLine;
 }
 
 inline bool counts_the_keeper(const char* path, const char* mode) {
-  return path != nullptr && mode != nullptr && mode[0] == 'r' && strchr(mode, '+') == nullptr && strcmp(path, "/proc/self/stat") == 0 &&
-         keeper::keeper_is_running();
+  return path != nullptr && mode != nullptr && mode[0] == 'r' && strcmp(path, "/proc/self/stat") == 0 &&
+         keeper::keeper_is_running() && may_copy();
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "preload/base/thread_state.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/own_thread.h"
+#include "preload/keeper/rss_ledger.h"
 #include "preload/platform/kept_file.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
@@ -49,6 +50,7 @@ bool begin() {
 
 void* errand_main(void*) {
   platform::begin_kept_files(begin());
+  note_own_stack(1);
   for (;;) {
     wait_while(kIdle);
     if (present_state() == kEnd) return nullptr;
@@ -84,9 +86,9 @@ bool start_errand(void (*work)()) {
   }
   bool here = !exists && (!may_make || has_own_table);   // a limit on processes may let nobody make one
   if (exists) become(kWanted);
-  starting = false;
   if (here && may_make && !does_errands) platform::begin_kept_files(does_errands = true);
-  if (here) work();
+  if (here) work();   // it is under way until it is done
+  starting = false;
   return exists || here;
 }
 

@@ -108,6 +108,30 @@ bool alone() {
   return platform::main_thread_has_ended();
 }
 
+// glibc's struct pthread has the thread's number, which the kernel sets to 0 when that ends (nptl/descr.h, set_tid_address(2)). Where, its versions differ: it is
+// looked for in the main thread, before that may end, and must be there in the keeper, too.
+constinit uint32_t tid_at = 0;   // bytes from the thread pointer; 0: not known
+int32_t number_at(address thread, uint32_t at) { return __atomic_load_n(reinterpret_cast<const int32_t*>(thread + at), __ATOMIC_RELAXED); }
+address own_thread_pointer() { return reinterpret_cast<address>(__builtin_thread_pointer()); }
+address main_thread_pointer() {
+  const base::ThreadState* own = &base::thread_state;
+  asm("" : "+r"(own));   // else its place is taken from the thread pointer in a way that linkers don't relax
+  return own_thread_pointer() + (reinterpret_cast<address>(base::main_thread) - reinterpret_cast<address>(own));
+}
+void look_for_tid(int32_t own) {
+  constexpr uint32_t kFrom = 0x200, kTo = 0x600;
+  for (uint32_t at = kFrom; at < kTo && !tid_at; at += sizeof(own))
+    if (number_at(own_thread_pointer(), at) == own) tid_at = at;
+}
+void confirm_tid(int32_t own) {
+  if (tid_at && number_at(own_thread_pointer(), tid_at) != own) tid_at = 0;
+}
+
+// The last thread that is known is the main one, which ended without a word: by a bare exit(2), or killed alone, by a filter that may kill who asks the kernel.
+bool main_thread_vanished() {
+  return tid_at && threads_known() == 1 && base::main_thread->slot && number_at(main_thread_pointer(), tid_at) == 0;
+}
+
 // Whether there are threads besides the calling one and the main one's zombie; the keeper is not there.
 bool others_live() {
   struct stat s;
@@ -117,9 +141,7 @@ bool others_live() {
 
 // The main thread was killed alone (SECCOMP_RET_KILL_THREAD), or left by a bare exit(2): without us that would have been the process's status. What the last
 // thread ends with is.
-void end_with_status_of_main_thread() {
-  int status = platform::main_thread_status();
-  if (!status) return;
+void end_with_status(int status) {
   if (int number = WTERMSIG(status)) {
     sigset_t only;
     sigemptyset(&only);
@@ -133,7 +155,7 @@ void end_with_status_of_main_thread() {
 
 // As the program's last thread would: the exit handlers that follow are the program's.
 void* end_as_last_thread() {
-  end_with_status_of_main_thread();
+  if (int status = platform::main_thread_status()) end_with_status(status);
   base::ThreadState& t = base::thread_state;
   t.busy = 0;
   t.internal = 0;
@@ -175,6 +197,7 @@ void* keeper_main(void*) {
   prctl(PR_SET_NAME, "tidemark");
   forget_own_table();
   heap::learn_thread_layout();
+  confirm_tid(keeper_tid);
   note_own_stack(0);
   set_idle_call(ring);   // a request may have come meanwhile
   if (run_grace()) return end_as_last_thread();
@@ -191,6 +214,10 @@ void* keeper_main(void*) {
       if (mail_can_be_served()) serve_mail();
     } while (!stopping() && platform::monotonic_ns() < next);
     tick(platform::monotonic_ns(), beat);
+    if (main_thread_vanished()) {
+      stop_monitor();
+      end_with_status(platform::main_thread_status());   // no exit handler would run without us; and whom a filter may kill is of no use any more
+    }
     if (alone()) {
       stop_monitor();
       return end_as_last_thread();
@@ -247,6 +274,7 @@ void begin_keeper() {
   if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != kStopped || *base::session_word == base::kInert) return;
   base::InternalScope scope;
   keeper_process = getpid();
+  if (base::is_main_thread()) look_for_tid(keeper_process);
   heap::grace_end_ns = 0;
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
@@ -273,6 +301,12 @@ void start_keeper() {
 void stop_keeper() {
   LifecycleGuard guard;
   end_keeper();
+}
+
+void stop_keeper_for_good() {
+  LifecycleGuard guard;
+  end_keeper();
+  base::count(kKeeperMissing);
 }
 
 int without_keeper(int (*call)(void*), void* argument) {

@@ -164,7 +164,6 @@ void prepare() {
   pss(usage.rss);
   uint64_t gauges[kGauges], counters[kCounters];
   put_cgroup(gauges, counters);
-  note_own_stack(1);
   measure_ledger_now_and_then(platform::monotonic_ns(), usage.rss);
   read_rules();
 }

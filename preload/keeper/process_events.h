@@ -20,6 +20,7 @@ void after_fork_child();
 
 // Stops the keeper thread, runs the call, starts it again: for what the kernel allows to single-threaded processes only.
 int without_keeper(int (*call)(void*), void* argument);
+void stop_keeper_for_good();   // where it may not be made again; counted
 bool keeper_is_running();   // in this process; false in a vfork child
 bool keeper_of_another_process();   // true in a vfork child
 uint32_t own_threads();     // the keeper and what helps it, while it runs

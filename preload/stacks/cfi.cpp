@@ -1,6 +1,9 @@
 #include "preload/stacks/cfi.h"
 
+#include <atomic>
 #include <cstring>
+
+#include "preload/base/memory.h"
 
 namespace tidemark::stacks {
 using namespace format;
@@ -8,12 +11,62 @@ namespace {
 
 constexpr uint64_t kRbp = 6, kRsp = 7, kReturnAddress = 16;
 
-struct Cursor {
-  const uint8_t* p;
+// Pages of modules that were there when the kernel was asked: a module may have holes.
+constexpr uint64_t kPages = 1024;
+constinit std::atomic<address> readable_pages[kPages]{};
 
+bool is_readable(address page) {
+  std::atomic<address>& known = readable_pages[page % kPages];
+  if (known.load(std::memory_order_relaxed) == page) return true;
+  if (!base::readable(reinterpret_cast<const void*>(page << 12))) return false;
+  known.store(page, std::memory_order_relaxed);
+  return true;
+}
+
+// What may be read: pages of the module, as far as they are there. Unwind data may be damaged, or lie, and lead anywhere.
+class Memory {
+ public:
+  Memory(const void* start, const void* end) : start_(reinterpret_cast<address>(start)), end_(reinterpret_cast<address>(end)) {}
+  bool has(const void* p, size_t bytes) {
+    auto first = reinterpret_cast<address>(p), last = first + bytes - 1;
+    if (first < start_ || last >= end_ || last < first) return false;
+    for (address page = first >> 12; page <= last >> 12; page++)
+      if (!is_readable(page)) return false;
+    return true;
+  }
+
+ private:
+  address start_, end_;
+};
+
+// Reads on, up to `end`. Beyond it, or where nothing can be read, all is 0 and the cursor is lost, for good.
+struct Cursor {
+  Memory& memory;
+  const uint8_t* p;
+  address end;   // wherever it may be: no pointer
+  bool lost = false;
+
+  Cursor(Memory& m, const uint8_t* begin, address behind) : memory(m), p(begin), end(behind) {}
+
+  address at() const { return reinterpret_cast<address>(p); }
+  bool more() const { return !lost && at() < end; }
+  void end_after(uint64_t bytes) {
+    if (__builtin_add_overflow(at(), bytes, &end)) lost = true;
+  }
+  bool has(uint64_t bytes) {
+    if (!lost && at() <= end && end - at() >= bytes && memory.has(p, bytes)) return true;
+    lost = true;
+    return false;
+  }
+  void skip(uint64_t bytes) {
+    if (lost || at() > end || end - at() < bytes) lost = true;
+    else p += bytes;
+  }
+  uint8_t byte() { return has(1) ? *p++ : uint8_t{0}; }
   template <class T>
   T fixed() {
-    T v;
+    T v{};
+    if (!has(sizeof v)) return v;
     memcpy(&v, p, sizeof v);
     p += sizeof v;
     return v;
@@ -23,7 +76,7 @@ struct Cursor {
     uint32_t shift = 0;
     uint8_t b;
     do {
-      b = *p++;
+      b = byte();
       if (shift < 64) v |= uint64_t(b & 127) << shift;
       shift += 7;
     } while (b & 128);
@@ -34,7 +87,7 @@ struct Cursor {
     uint32_t shift = 0;
     uint8_t b;
     do {
-      b = *p++;
+      b = byte();
       if (shift < 64) v |= int64_t(uint64_t(b & 127) << shift);
       shift += 7;
     } while (b & 128);
@@ -56,7 +109,9 @@ struct Cursor {
     if (!v) return 0;
     if ((encoding & 0x70) == 0x10) v += at;
     if ((encoding & 0x70) == 0x30) v += data_base;
-    return encoding & 0x80 ? base::load(v) : v;
+    if (!(encoding & 0x80)) return v;
+    if (!memory.has(reinterpret_cast<const void*>(v), sizeof(v))) return lost = true, 0;
+    return base::load(v);
   }
 };
 
@@ -88,30 +143,30 @@ struct Cie {
   int64_t data_align;
   uint8_t pointer_encoding = 0;
   bool signal = false, has_augmentation = false, understood = false;
-  const uint8_t *instructions, *end;
+  const uint8_t* instructions;
+  address end;
 };
 
 // DW_CFA_def_cfa_expression: two forms are followed. `breg6 n; deref` is the frame of a function that realigned its stack. The
 // other is what linkers write for a PLT: rsp + 8, and 8 more from byte k of each 16-byte entry on; a signal may interrupt it there.
 void cfa_expression(Cursor& c, Row& row, address pc) {
   uint64_t n = c.uleb();
-  const uint8_t* end = c.p + n;
   row.cfa = Row::Cfa::kOther;
+  const uint8_t* begin = c.p;
+  c.skip(n);
+  if (c.lost || n > 16 || !c.memory.has(begin, n)) return;
   // breg7 8; breg16 0; lit15; and; lit<k>; ge; lit3; shl; plus
-  if (n == 11 && memcmp(c.p, "\x77\x08\x80\x00\x3f\x1a", 6) == 0 && c.p[6] >= 0x30 && c.p[6] <= 0x4f &&
-      memcmp(c.p + 7, "\x2a\x33\x24\x22", 4) == 0) {
+  if (n == 11 && memcmp(begin, "\x77\x08\x80\x00\x3f\x1a", 6) == 0 && begin[6] >= 0x30 && begin[6] <= 0x4f &&
+      memcmp(begin + 7, "\x2a\x33\x24\x22", 4) == 0) {
     row.cfa = Row::Cfa::kRegister;
     row.reg = kRsp;
-    row.offset = 8 + ((pc & 15) >= address(c.p[6] - 0x30) ? 8 : 0);
-    c.p = end;
+    row.offset = 8 + ((pc & 15) >= address(begin[6] - 0x30) ? 8 : 0);
     return;
   }
-  if (n > 2 && *c.p == 0x76) {   // DW_OP_breg6
-    c.p++;
-    int64_t offset = c.sleb();
-    if (c.p + 1 == end && *c.p == 6) row.cfa = Row::Cfa::kDeref, row.offset = offset;   // DW_OP_deref
-  }
-  c.p = end;
+  if (n <= 2 || *begin != 0x76) return;   // DW_OP_breg6
+  Cursor inside(c.memory, begin + 1, reinterpret_cast<address>(begin) + n);
+  int64_t offset = inside.sleb();
+  if (!inside.lost && inside.at() + 1 == inside.end && *inside.p == 6) row.cfa = Row::Cfa::kDeref, row.offset = offset;   // DW_OP_deref
 }
 
 // One instruction with a low opcode; false: not understood.
@@ -131,8 +186,8 @@ bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const
     case 0x10: {   // expression: `breg6 0` is what gcc writes for rbp saved at [rbp] in a realigned frame
       r = c.uleb();
       uint64_t n = c.uleb();
-      bool at_rbp = n == 2 && c.p[0] == 0x76 && c.p[1] == 0;
-      c.p += n;
+      bool at_rbp = n == 2 && c.has(n) && c.p[0] == 0x76 && c.p[1] == 0;
+      c.skip(n);
       row.set(r, r == kRbp && at_rbp ? Saved::kAtRbp : Saved::kOther, 0);
       return true;
     }
@@ -140,20 +195,19 @@ bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const
     case 0x12: row.cfa = Row::Cfa::kRegister; row.reg = c.uleb(); row.offset = c.sleb() * cie.data_align; return true;
     case 0x13: row.offset = c.sleb() * cie.data_align; return true;
     case 0x15: r = c.uleb(); c.sleb(); row.set(r, Saved::kOther, 0); return true;
-    case 0x16: r = c.uleb(); { uint64_t n = c.uleb(); c.p += n; } row.set(r, Saved::kOther, 0); return true;
+    case 0x16: r = c.uleb(); c.skip(c.uleb()); row.set(r, Saved::kOther, 0); return true;
     case 0x2e: c.uleb(); return true;                                            // GNU_args_size
     case 0x2f: r = c.uleb(); row.set(r, Saved::kAtCfa, -int64_t(c.uleb()) * cie.data_align); return true;
     default: return false;
   }
 }
 
-// Runs the instructions up to `pc`. false: something was not understood.
-bool run(const uint8_t* begin, const uint8_t* end, address location, address pc, const Cie& cie, Row& row, const Row& initial) {
-  Cursor c{begin};
+// Runs the instructions up to `pc`. false: something was not understood, or cannot be read.
+bool run(Cursor c, address location, address pc, const Cie& cie, Row& row, const Row& initial) {
   Row stack[8];
   uint32_t depth = 0;
-  while (c.p < end) {
-    uint8_t op = *c.p++;
+  while (c.more()) {
+    uint8_t op = c.byte();
     uint64_t low = op & 63;
     switch (op >> 6) {
       case 1: location += low * cie.code_align; break;
@@ -178,60 +232,67 @@ bool run(const uint8_t* begin, const uint8_t* end, address location, address pc,
             continue;
         }
     }
-    if (location > pc) return true;   // this row begins behind us
+    if (location > pc) return !c.lost;   // this row begins behind us
   }
-  return true;
+  return !c.lost;
 }
 
-Cie parse_cie(const uint8_t* p) {
+Cie parse_cie(Memory& memory, const uint8_t* p) {
+  constexpr size_t kLongest = 8;   // augmentation
   Cie cie{};
-  Cursor c{p};
+  Cursor c(memory, p, ~address{0});
   uint64_t length = c.fixed<uint32_t>();
-  if (length == 0xffffffff) return cie;
-  cie.end = c.p + length;
+  if (c.lost || length == 0xffffffff) return cie;
+  c.end_after(length);
+  cie.end = c.end;
   c.fixed<uint32_t>();   // CIE id
   c.fixed<uint8_t>();    // version
-  const char* augmentation = reinterpret_cast<const char*>(c.p);
-  c.p += strlen(augmentation) + 1;
+  char augmentation[kLongest + 1] = "";
+  for (size_t i = 0; (augmentation[i] = char(c.byte())); i++)
+    if (i + 1 == kLongest) return cie;
   cie.code_align = c.uleb();
   cie.data_align = c.sleb();
   if (c.uleb() != kReturnAddress) return cie;
   if (*augmentation == 'z') {
     cie.has_augmentation = true;
     uint64_t n = c.uleb();
-    Cursor data{c.p};
-    c.p += n;
+    Cursor data(memory, c.p, c.end);
+    c.skip(n);
     for (const char* a = augmentation + 1; *a; a++) {
       if (*a == 'R') cie.pointer_encoding = data.fixed<uint8_t>();
       else if (*a == 'P') { uint8_t e = data.fixed<uint8_t>(); data.encoded(e & 0x7f, 0); }
       else if (*a == 'L') data.fixed<uint8_t>();
       else if (*a == 'S') cie.signal = true;
     }
+    if (data.lost) return cie;
   } else if (*augmentation) {
     return cie;
   }
   cie.instructions = c.p;
-  cie.understood = true;
+  cie.understood = !c.lost;
   return cie;
 }
 
-// The FDE that .eh_frame_hdr's sorted table gives for pc; nullptr: none. `understood` false: a table form we do not know.
-const uint8_t* find_fde(address pc, const void* eh_frame_hdr, bool& understood) {
+// The FDE that .eh_frame_hdr's sorted table gives for pc; nullptr: none. `understood` false: a table form we do not know, or one that cannot be read.
+const uint8_t* find_fde(Memory& memory, address pc, const void* eh_frame_hdr, bool& understood) {
   const auto* h = static_cast<const uint8_t*>(eh_frame_hdr);
-  understood = h[0] == 1 && h[3] == 0x3b;   // version, table: datarel sdata4
+  understood = memory.has(h, 4) && h[0] == 1 && h[3] == 0x3b;   // version, table: datarel sdata4
   if (!understood) return nullptr;
   address base = reinterpret_cast<address>(h);
-  Cursor c{h + 4};
+  Cursor c(memory, h + 4, ~address{0});
   c.encoded(h[1], base);
   uint32_t n = uint32_t(c.encoded(h[2], base));
   const auto* table = reinterpret_cast<const int32_t*>(c.p);
+  constexpr uint64_t kEntry = 2 * sizeof(int32_t);
+  if (c.lost || (n && !memory.has(table, n * kEntry))) return understood = false, nullptr;
   uint32_t low = 0, high = n;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
-    if (base + address(int64_t(table[2 * middle])) <= pc) low = middle + 1;
+    if (base + address(int64_t(table[2 * uint64_t{middle}])) <= pc) low = middle + 1;
     else high = middle;
   }
-  return low ? reinterpret_cast<const uint8_t*>(base + address(int64_t(table[2 * (low - 1) + 1]))) : nullptr;
+  if (!low) return nullptr;
+  return reinterpret_cast<const uint8_t*>(base + address(int64_t(table[2 * uint64_t{low - 1} + 1])));
 }
 
 Rule encode(const Row& row) {
@@ -254,29 +315,35 @@ Rule encode(const Row& row) {
 
 }  // namespace
 
+void forget_readable_pages() {
+  for (auto& page : readable_pages) page.store(0, std::memory_order_relaxed);
+}
+
 Rule parse_rule(address ret, const dl_find_object& object) {
   address pc = ret - 1;
   if (!object.dlfo_eh_frame) return kRuleGuess;
+  Memory memory(object.dlfo_map_start, object.dlfo_map_end);
   bool understood;
-  const uint8_t* fde = find_fde(pc, object.dlfo_eh_frame, understood);
+  const uint8_t* fde = find_fde(memory, pc, object.dlfo_eh_frame, understood);
   if (!understood) return kRuleHard;
   if (!fde) return kRuleGuess;
-  Cursor c{fde};
+  Cursor c(memory, fde, ~address{0});
   uint64_t length = c.fixed<uint32_t>();
-  if (length == 0xffffffff) return kRuleHard;
-  const uint8_t* end = c.p + length;
-  const uint8_t* cie_at = c.p;
+  if (c.lost || length == 0xffffffff) return kRuleHard;
+  c.end_after(length);
+  address cie_at = c.at();
   cie_at -= c.fixed<uint32_t>();
-  Cie cie = parse_cie(cie_at);
+  Cie cie = parse_cie(memory, reinterpret_cast<const uint8_t*>(cie_at));
   if (!cie.understood) return kRuleHard;
   address begin = c.encoded(cie.pointer_encoding, 0), range = c.encoded(cie.pointer_encoding & 15, 0);
-  if (cie.has_augmentation) { uint64_t n = c.uleb(); c.p += n; }
+  if (cie.has_augmentation) c.skip(c.uleb());
+  if (c.lost) return kRuleHard;
   if (pc < begin || pc >= begin + range) return kRuleGuess;
   if (cie.signal) return kRuleSignal;
   Row row, initial;
-  if (!run(cie.instructions, cie.end, 0, ~address{0}, cie, row, row)) return kRuleHard;
+  if (!run(Cursor(memory, cie.instructions, cie.end), 0, ~address{0}, cie, row, row)) return kRuleHard;
   initial = row;
-  if (!run(c.p, end, begin, pc, cie, row, initial)) return kRuleHard;
+  if (!run(c, begin, pc, cie, row, initial)) return kRuleHard;
   return encode(row);
 }
 

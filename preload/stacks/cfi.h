@@ -16,6 +16,8 @@ inline uint16_t kind_of(Rule r) { return r & 7; }
 inline bool is_frame_pointer_rule(Rule r) { return (r & 0xffff) == (format::kRuleRbp | 0xfe00) && r >> 48 == 2; }
 
 // Rule of the call instruction before return address `ret`. `object` is what _dl_find_object gave for ret - 1.
+// Reads only what is there, whatever the table says: then the rule is kRuleHard.
 Rule parse_rule(address ret, const dl_find_object& object);
+void forget_readable_pages();   // a module was unloaded
 
 }  // namespace tidemark::stacks

@@ -132,6 +132,7 @@ static void free_ends_of_chains(RuleTable* t) {
 }
 
 void drop_rules(address start, address end) {
+  forget_readable_pages();
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   for (uint64_t i = 0; i < t->size(); i++) {

@@ -73,6 +73,16 @@ class OtherEndings(EndingsCase):
         self.assertEqual("killed", preloaded.report().process["ending"])
         self.assert_ten_blocks(preloaded.report())
 
+    def test_main_thread_that_vanishes(self):
+        for how in ("exit", "killed"):
+            with self.subTest(how=how):
+                command = [support.victim("vanished_main"), how]
+                without = support.plain(command)
+                if without.status == 77:
+                    self.skipTest("no filter can be put here")
+                self.assertIn(without.status, (7, -signal.SIGSYS))
+                self.assert_same_behaviour(without, self.preloaded(command, timeout=30))
+
     def test_daemon(self):
         """Its parent's end is seen, and the child's region is its own."""
         without = support.plain([VICTIM, "daemon"])

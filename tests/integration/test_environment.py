@@ -275,6 +275,16 @@ class Surroundings(support.TestCase):
         for run in self.assert_as_without("child", victim="small_stack", options={"child_grace_allocations": "20"}):
             self.assertEqual(2, len(run.files()))
 
+    def test_another_group_behind_a_filter(self):
+        """glibc asks for it in all threads, and ends the process where they differ in what they may."""
+        without = support.plain([support.victim("confined_user")])
+        if without.status == 77:
+            self.skipTest("not possible here")
+        self.assertEqual(3, without.status)
+        run = self.preloaded([support.victim("confined_user")])
+        self.assertEqual((3, b""), (run.status, run.err))
+        self.assertEqual(1, run.report().coverage["keeper_missing"])
+
     def test_large_thread_local_storage(self):
         for run in [run([support.victim("large_tls")], {"sample_interval": "100ms"}) for run in (self.preloaded, self.tracked)]:
             self.assertEqual((0, b"", b""), (run.status, run.out, run.err))

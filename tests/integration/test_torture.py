@@ -1,4 +1,8 @@
 """What strains the shim: stacks that end at once, threads, forks, loads and unloads all at the same time. Counts stay exact."""
+import os
+import subprocess
+from random import Random
+
 import support
 
 
@@ -20,6 +24,37 @@ class Torture(support.TestCase):
         for stack in report.site("site_under_a_liar").stacks:
             self.assertTrue(support.bare(stack["frames"][1]["function"]).startswith("says_"), stack)
         self.assertGreater(report.losses()["hard_frames"], 0)
+
+    def test_damaged_unwind_tables(self):
+        """Whatever bytes are in .eh_frame and its table: nothing is read that is not there, no loop is endless, no block is lost."""
+        with open(support.victim("single_thread"), "rb") as file:
+            sound = file.read()
+        sections = {}
+        for line in subprocess.run(["readelf", "-SW", file.name], capture_output=True, text=True, check=True).stdout.splitlines():
+            words = line.replace("[ ", "[").split()
+            if len(words) > 5 and words[1] in (".eh_frame", ".eh_frame_hdr"):
+                sections[words[1]] = range(int(words[4], 16), int(words[4], 16) + int(words[5], 16))
+        program, random = os.path.join(self.folder, "single_thread"), Random(4)
+        for variant in range(40):
+            damaged = bytearray(sound)
+            where = sections[".eh_frame_hdr" if variant % 4 == 3 else ".eh_frame"]
+            for _ in range(random.choice((1, 5, 50, 500))):
+                damaged[random.choice(where)] = random.choice((random.randrange(256), 0x0e, 0x0f, 0x10, 0x16, 0x80, 0xff))
+            with open(program, "wb") as file:
+                file.write(damaged)
+            os.chmod(program, 0o755)
+            with self.subTest(variant=variant):
+                self.assertEqual(0, support.plain([program]).status)
+                run = self.preloaded([program], timeout=20)
+                self.assertEqual((0, b""), (run.status, run.err))
+                report = run.report()
+                self.assert_consistent(report)
+                self.assertEqual(self.whole_count(), report.totals["allocated_count"])
+
+    def whole_count(self):
+        if not hasattr(self, "count"):
+            self.count = self.preloaded([support.victim("single_thread")]).report().totals["allocated_count"]
+        return self.count
 
     def test_a_first_allocation_inside_glibc(self):
         self.run_victim("first_allocation")

@@ -278,6 +278,20 @@ TEST(AnalyzerProfile, EqualStacksAreOneHoweverManyFramesTheirCallerCalled) {
   for (const model::Site& site : report.profile->sites) EXPECT_EQ(site.records, 2u);
 }
 
+TEST(AnalyzerProfile, PeaksOfMergedRecordsMayHaveBeenAtOnce) {
+  RegionBuilder builder;
+  for (uint64_t peak : {50, 60, 10}) {
+    uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 9, .allocated_bytes = 900, .freed_count = 9, .freed_bytes = 900});
+    builder.at<StackRecord>(id).peak_live_bytes = peak;
+  }
+  builder.header().peak_live_bytes = 500;
+  auto report = report_of(builder);
+  ASSERT_EQ(report.profile->sites.size(), 1u);
+  EXPECT_EQ(report.profile->sites[0].peak_live_bytes, 60u);
+  EXPECT_EQ(report.profile->sites[0].peak_error_bytes, 60u);   // all three at once: 120
+  EXPECT_EQ(report.profile->coverage[kPeakErrorBytes], 60u);
+}
+
 TEST(AnalyzerProfile, PeakIsAtLeastWhatIsLive) {
   RegionBuilder builder;
   builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 800});

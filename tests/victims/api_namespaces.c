@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static void in_child(const char* name, int (*call)(void)) {
@@ -44,13 +43,6 @@ static int threads(const char* mode) {
   char line[4096] = "";
   FILE* stat = fopen("/proc/self/stat", mode);
   const size_t length = fread(line, 1, sizeof(line) - 1, stat);
-  char again[sizeof(line)];
-  const clock_t end = clock() + CLOCKS_PER_SEC;
-  do {   // and what is read again is as of then: its processor time has grown
-    rewind(stat);
-    again[fread(again, 1, sizeof(again) - 1, stat)] = 0;
-  } while (strcmp(line, again) == 0 && clock() < end);
-  if (strcmp(line, again) == 0) puts("the same again");
   fclose(stat);
   const char* field = strrchr(line, ')');
   for (int number = 2; number < 20; number++) field = strchr(field, ' ') + 1;

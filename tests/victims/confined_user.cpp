@@ -1,0 +1,20 @@
+// Gives its capabilities away, puts a filter on itself that lets all pass, and then asks for another group, which is refused. 77: not possible here.
+#include <cerrno>
+#include <cstdlib>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main() {
+  free(malloc(100));
+  __user_cap_header_struct self{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[2]{};
+  if (geteuid() != 0 || syscall(SYS_capset, &self, none) != 0) return 77;
+  sock_filter pass[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  sock_fprog program{1, pass};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return 77;
+  return setgid(5) == -1 && errno == EPERM ? 3 : 4;
+}
