@@ -23,10 +23,19 @@ bool is_readable(address page) {
   return true;
 }
 
-// What may be read: pages of the module, as far as they are there. Unwind data may be damaged, or lie, and lead anywhere.
+// What may be read: pages in and around the module, as far as they are there. Unwind data may be damaged, or lie, and lead anywhere. Of an executable whose segments
+// do not follow each other glibc gives only the one that the pc lies in (node's), and its table is in another.
 class Memory {
  public:
-  Memory(const void* start, const void* end) : start_(reinterpret_cast<address>(start)), end_(reinterpret_cast<address>(end)) {}
+  explicit Memory(const dl_find_object& object) {
+    constexpr address kAround = 64 << 20;
+    auto start = reinterpret_cast<address>(object.dlfo_map_start), end = reinterpret_cast<address>(object.dlfo_map_end);
+    auto table = reinterpret_cast<address>(object.dlfo_eh_frame);
+    if (table < start) start = table;
+    if (table > end) end = table;
+    start_ = start > kAround ? start - kAround : 0;
+    end_ = end + kAround;
+  }
   bool has(const void* p, size_t bytes) {
     auto first = reinterpret_cast<address>(p), last = first + bytes - 1;
     if (first < start_ || last >= end_ || last < first) return false;
@@ -322,7 +331,7 @@ void forget_readable_pages() {
 Rule parse_rule(address ret, const dl_find_object& object) {
   address pc = ret - 1;
   if (!object.dlfo_eh_frame) return kRuleGuess;
-  Memory memory(object.dlfo_map_start, object.dlfo_map_end);
+  Memory memory(object);
   bool understood;
   const uint8_t* fde = find_fde(memory, pc, object.dlfo_eh_frame, understood);
   if (!understood) return kRuleHard;
