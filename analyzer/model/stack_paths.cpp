@@ -42,23 +42,22 @@ StackPaths::Reached StackPaths::from(StackEnd end) {
   return reached;
 }
 
-const ModuleInstance* StackPaths::module_at(uint64_t pc, uint32_t generation) const {
+Frame StackPaths::frame_at(uint64_t pc, uint32_t generation) const {
   // A call may be the last instruction of its module: then only the byte before the return address is covered.
   const ModuleInstance* instance = modules_.resolve(pc, generation);
-  return instance != nullptr ? instance : modules_.resolve(pc - 1, generation);
+  if (instance == nullptr) instance = modules_.resolve(pc - 1, generation);
+  return instance != nullptr ? Frame{instance->file, pc - instance->bias} : Frame{kNoModule, pc};
 }
 
 StackPaths::Reached StackPaths::appended(Reached caller, const Node& node) const {
   for_each_frame(node, [&](uint64_t pc, uint32_t generation, uint16_t) {
-    const ModuleInstance* instance = module_at(pc, generation);
+    Frame frame = frame_at(pc, generation);
     // A hook that was interrupted by a signal handler, or that threw, is on the stack as truly as its caller is; but it is ours.
-    caller.inside_shim = is_shim(instance);
+    caller.inside_shim = is_shim(frame);
     if (caller.inside_shim) return;
-    uint32_t module = instance ? instance->file : kNoModule;
-    uint64_t offset = instance ? pc - instance->bias : pc;
-    caller.first = absl::HashOf(caller.first, module, offset);
-    caller.second = absl::HashOf(module, offset, uint64_t(caller.second));
-    if (!caller.begun) caller.begins_outside = instance == nullptr && StackEnd(caller.end) == StackEnd::kWhole;
+    caller.first = absl::HashOf(caller.first, frame.module, frame.offset);
+    caller.second = absl::HashOf(frame.module, frame.offset, uint64_t(caller.second));
+    if (!caller.begun) caller.begins_outside = frame.module == kNoModule && StackEnd(caller.end) == StackEnd::kWhole;
     caller.begun = 1;
   });
   caller.stops = 0;
@@ -105,14 +104,15 @@ std::vector<Frame> StackPaths::frames(uint32_t leaf) const {
   bool inside_shim = false;
   for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {
     for_each_frame(*node, [&](uint64_t pc, uint32_t generation, uint16_t rule) {
-      const ModuleInstance* instance = module_at(pc, generation);
+      Frame frame = frame_at(pc, generation);
       bool called_inside_shim = inside_shim;
-      inside_shim = is_shim(instance);
+      inside_shim = is_shim(frame);
       if (inside_shim) return;
-      bool signal = rule == kRuleSignal;
+      frame.signal = rule == kRuleSignal;
+      frame.guessed = rule == kRuleGuess;
       // What a signal interrupted is the frame before, unless that was left out.
-      if (signal && !called_inside_shim && !frames.empty()) frames.back().exact = true;
-      frames.push_back({instance ? instance->file : kNoModule, instance ? pc - instance->bias : pc, false, signal, rule == kRuleGuess});
+      if (frame.signal && !called_inside_shim && !frames.empty()) frames.back().exact = true;
+      frames.push_back(frame);
     });
   }
   std::reverse(frames.begin(), frames.end());

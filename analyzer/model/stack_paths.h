@@ -66,8 +66,9 @@ class StackPaths {
 
   size_t index_of(uint32_t node) const { return node - region_.header().first_line; }
   static Reached from(StackEnd end);
-  const ModuleInstance* module_at(uint64_t pc, uint32_t generation) const;
-  bool is_shim(const ModuleInstance* instance) const { return instance != nullptr && is_shim_[instance->file]; }
+  // As far as one pc tells.
+  Frame frame_at(uint64_t pc, uint32_t generation) const;
+  bool is_shim(const Frame& frame) const { return frame.module != kNoModule && is_shim_[frame.module]; }
   Reached appended(Reached caller, const format::Node& node) const;
 
   const region::Region& region_;

@@ -38,9 +38,9 @@ bool make_slots();
 // Gives the calling thread a slot in the present session. Without room it goes on without one (counted).
 void attach_thread();
 // The calling thread ends, or leaves the session: its share goes into the total, its stacks may have another owner.
+void detach_thread();
 // Where these addresses are in use as the calling thread's stack, it is from now on one of which nobody knows what can be read.
 void lose_own_stack(uintptr_t start, size_t bytes);
-void detach_thread();
 
 // A thread that ended by a bare system call, or was killed alone, told nobody: its stack may be gone, and its thread-local storage with it.
 TIDEMARK_OWN std::atomic<bool> threads_vanished;   // one was noticed

@@ -293,10 +293,11 @@ const uint8_t* find_fde(Memory& memory, address pc, const void* eh_frame_hdr, bo
   uint32_t n = uint32_t(c.encoded(h[2], base));
   const auto* table = reinterpret_cast<const int32_t*>(c.p);
   constexpr uint64_t kEntry = 2 * sizeof(int32_t);
-  if (c.lost || (n && !memory.has(table, n * kEntry))) return understood = false, nullptr;
+  if (c.lost) return understood = false, nullptr;
   uint32_t low = 0, high = n;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
+    if (!memory.has(table + 2 * uint64_t{middle}, kEntry)) return understood = false, nullptr;
     if (base + address(int64_t(table[2 * uint64_t{middle}])) <= pc) low = middle + 1;
     else high = middle;
   }

@@ -202,6 +202,10 @@ def read_reports(paths, top=0):
     return [Report(raw, path) for raw, path in zip(json.loads(done.out)["reports"], paths, strict=True)]
 
 
+def regions_in(folder):
+    return sorted(glob.glob(os.path.join(folder, "**", "*.tide"), recursive=True))
+
+
 def used_pages(path):
     with open(path, "rb") as region:   # format/region.h: Header::used_pages
         return struct.unpack_from("<Q", region.read(64), 40)[0]
@@ -215,7 +219,7 @@ class Tracked(Outcome):
         self.folder = folder
 
     def files(self):
-        return sorted(glob.glob(os.path.join(self.folder, "**", "*.tide"), recursive=True))
+        return regions_in(self.folder)
 
     def reports(self):
         return [read_report(path) for path in self.files()]

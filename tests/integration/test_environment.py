@@ -299,7 +299,8 @@ class Surroundings(support.TestCase):
         # As many processes and threads as there are, and one: the child itself.
         script = """if True:
             import os, resource, time
-            time.sleep(0.5)
+            wanted = 3 if "libtidemark" in open("/proc/self/maps").read() else 1   # with the two that come by themselves
+            while len(os.listdir("/proc/self/task")) < wanted: time.sleep(0.01)
             most = len(os.listdir("/proc/self/task")) + 1
             resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
             child = os.fork()
@@ -331,7 +332,7 @@ class Surroundings(support.TestCase):
         self.assertEqual((0, b""), (done.status, done.err))
         process.communicate(b"\n", timeout=support.PATIENCE)
         self.assertEqual(0, process.returncode)
-        (path,) = support.Tracked(support.Outcome(0, b"", b"", 0), folder).files()
+        (path,) = support.regions_in(folder)
         report = support.read_report(path)
         self.assertEqual((0, 0), (report.coverage["samples_lost"], report.coverage["keeper_missing"]))
         self.assertGreater(sum(point["samples"] for point in report.raw["series"]), 0)
@@ -347,7 +348,7 @@ class Surroundings(support.TestCase):
             run = self.tracked(["sh", "-c", f"/usr/bin/python3 -c '{script}'; true"], {"child_grace": "100ms"}, folder=folder)
             self.assertEqual(0, run.status)
             (said,) = own_lines(run.err)
-            self.assertRegex(said, r"python3\.\d+: the file size limit|python3\b.*file size limit", said)
+            self.assertRegex(said, r"python3\b.*file size limit")
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can have two users")
     def test_another_effective_user(self):

@@ -2,29 +2,15 @@
 // and waits for the end of its input.
 //
 //   vanished_thread exit|killed
-#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-static bool killed;
+#include "killed_thread.h"
 
-static void confine() {
-  sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_THREAD),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program{sizeof(steps) / sizeof(*steps), steps};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) exit(77);
-}
+static bool killed;
 
 static void* vanish(void*) {
   for (int i = 0; i < 100; i++) {
@@ -32,7 +18,7 @@ static void* vanish(void*) {
     block[0] = 1;
     free(block);
   }
-  if (killed) confine();
+  if (killed && !be_killed_by_getppid()) exit(77);
   killed ? syscall(SYS_getppid) : syscall(SYS_exit, 0);
   exit(3);
 }
