@@ -30,7 +30,7 @@ struct Scratch {
 };
 constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
 constinit Scratch scratch{};
-constinit Budget budget(200);
+constinit Budget budget(400);
 constinit std::atomic<uint64_t> expired{0};
 
 template <class Visit>

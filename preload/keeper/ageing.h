@@ -4,7 +4,7 @@
 
 namespace tidemark::keeper {
 
-// Once a second. Walks the blocks when the last walk is long enough ago for its cost: at most about half a percent of one processor.
+// Once a second. Walks the blocks when the last walk is long enough ago for its cost: at most about a quarter of a percent of one processor.
 void age_blocks();
 
 // Requested bytes of blocks that were older than Options::cache_duration at the last walk.

@@ -29,6 +29,7 @@ class Budget {
     return result;
   }
   void note(int64_t now, uint64_t size, int64_t cost) { last_ = now, size_ = size, cost_ = cost; }
+  int64_t cost() const { return cost_; }   // of the last work
   void forget() { note(0, 0, 0); }
 
  private:

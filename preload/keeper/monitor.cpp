@@ -98,8 +98,15 @@ void put_allocator(uint64_t (&gauges)[kGauges]) {
   gauges[kResident] = figures.resident;
 }
 
+// The ledger comes with PSS: the kernel need not go through all pages once more, and not soon again.
+uint64_t pss_with_ledger(uint64_t rss) {
+  pss_budget.note(platform::monotonic_ns(), rss, cost_of_ledger());
+  return pss_of_ledger();
+}
+
 void put_ledger(uint64_t (&gauges)[kGauges], bool at_once) {
   bool measured = at_once ? measure_ledger() : measure_ledger_now_and_then(platform::monotonic_ns(), gauges[kRss]);
+  gauges[kPss] = measured ? pss_with_ledger(gauges[kRss]) : pss(gauges[kRss]);
   const RssLedger& ledger = base::header().rss_ledger;
   gauges[kLedgerLive] = measured ? ledger.live : kUnknown;
   gauges[kLedgerUntouched] = measured ? ledger.live_untouched : kUnknown;
@@ -131,7 +138,6 @@ void sample() {
   platform::read_usage(usage);
   put_usage(usage, gauges, counters);
   if (usage.rss != kUnknown) rss_of_sample = usage.rss;
-  gauges[kPss] = pss(usage.rss);
   gauges[kLive] = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   put_allocator(gauges);
   put_cgroup(gauges, counters);

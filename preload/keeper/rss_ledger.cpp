@@ -28,9 +28,11 @@ constexpr int64_t kInterval = 10'000'000'000;
 constexpr uint64_t kFar = 16;   // a sixteenth of RSS
 constinit Budget budget(400);
 constinit int64_t next = 0;   // CLOCK_MONOTONIC
+constinit uint64_t pss = 0;     // as of the latest one
 constinit heap::StackBounds own_stacks[2]{};
 
 struct Sums {
+  uint64_t pss;
   uint64_t region, library, main_stack;
   uint64_t files;       // of files, and what the loader maps behind them (.bss)
   uint64_t own;         // anonymous, by the program's own calls
@@ -73,6 +75,7 @@ void sort_in_others(Sums& s, const platform::Mapping& m) {
 
 void sort_in(void* sums, const platform::Mapping& m) {
   auto& s = *static_cast<Sums*>(sums);
+  s.pss += m.pss;
   auto region = reinterpret_cast<uintptr_t>(base::store.start);
   if (m.start >= region && m.end <= region + base::store.bytes) s.region += m.rss;
   else if (std::string_view(m.path).ends_with("/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
@@ -121,6 +124,7 @@ bool measure(const platform::Usage& usage) {
   bool readable = platform::read_pagemap(reinterpret_cast<uintptr_t>(&entry), 1, &entry);
   if (usage.rss == platform::kNotKnown || !readable || !platform::for_each_mapping(sort_in, &sums)) return false;
   heap::Residency heap = heap::measure_heap();
+  pss = sums.pss;
   uint64_t tables = own_tables();
   for (const heap::StackBounds& own : own_stacks) tables += own.top ? heap::resident_in(own.low, own.top) : 0;
   uint64_t stacks = stacks_of_threads(sums);
@@ -158,6 +162,8 @@ bool measure_at(int64_t now) {
 }  // namespace
 
 bool measure_ledger() { return measure_at(platform::monotonic_ns()); }
+uint64_t pss_of_ledger() { return pss; }
+int64_t cost_of_ledger() { return budget.cost(); }
 
 // Whether RSS is far from that of the latest ledger.
 static bool is_far(uint64_t rss) {

@@ -19,7 +19,7 @@ bool parse_head(char* line, Mapping& m) {
   if (*rest != ' ') return false;
   for (int field = 0; field < 4 && rest; field++) rest = strchr(rest + 1, ' ');
   m.path = rest ? rest + strspn(rest, " ") : "";
-  m.rss = 0;
+  m.rss = m.pss = 0;
   return true;
 }
 }  // namespace
@@ -33,6 +33,8 @@ bool for_each_mapping(void (*visit)(void*, const Mapping&), void* argument) {
   while (reader.next(line, sizeof(line))) {
     if (strncmp(line, "Rss:", 4) == 0) {
       if (have) m.rss = strtoull(line + 4, nullptr, 10) * 1024;
+    } else if (strncmp(line, "Pss:", 4) == 0) {
+      if (have) m.pss = strtoull(line + 4, nullptr, 10) * 1024;
     } else if (line[0] >= 'a' || (line[0] >= '0' && line[0] <= '9')) {   // keys begin with a capital letter
       if (have) visit(argument, m);
       have = parse_head(line, m);

@@ -6,7 +6,7 @@ namespace tidemark::platform {
 
 struct Mapping {
   uintptr_t start, end;
-  uint64_t rss;
+  uint64_t rss, pss;   // whole KiB
   const char* path;   // "", a file, or a name in brackets such as [stack]; valid during the call
 };
 // Calls visit for each; false: they cannot be read.

@@ -437,9 +437,11 @@ class Ledger(support.TestCase):
         measured = [point for point in report.raw["series"] if point["ledger_live"] is not None]
         self.assertGreater(len(measured), 0)
         self.assertGreater(measured[0]["ledger_tidemark"], 0)
+        for point in measured:   # it comes with the ledger
+            self.assertGreaterEqual(point["pss"], point["ledger_live"] + point["ledger_allocator"])
+            self.assertLessEqual(point["pss"], point.get("rss_max", point["rss"]))
         text = support.execute([support.TIDEMARK, "report", grower.path()], env=support.clean_environment()).out.decode()
         self.assertRegex(text, r"(?s)of RSS \d.*live blocks.*mappings \(code, files, mmap\).*not explained")
-
 
     def test_what_nobody_noted_is_not_explained(self):
         grower = Grower(self, **FAST)
