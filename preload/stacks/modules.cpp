@@ -45,28 +45,43 @@ uint32_t take_record() {
   return id ? (id - base::store.first_line) / 2 : 0;
 }
 
-// The build-id note of a mapped ELF image whose header lies at `start`.
+// A module's headers may be damaged, or lead anywhere.
+bool all_readable(address at, uint64_t bytes) {
+  constexpr uint64_t kMost = 64 << 10;
+  if (bytes > kMost || at + bytes < at) return false;
+  for (address page = at & ~address{kPageBytes - 1}; page < at + bytes; page += kPageBytes)
+    if (!base::readable(reinterpret_cast<const void*>(page))) return false;
+  return true;
+}
+
+// The build-id among the notes from p to end.
+bool find_build_id(address p, address end, Module& m) {
+  ElfW(Nhdr) note;
+  while (p + sizeof(note) <= end) {
+    memcpy(&note, reinterpret_cast<const void*>(p), sizeof(note));
+    address name = p + sizeof(note), desc = name + ((uint64_t{note.n_namesz} + 3) & ~uint64_t{3});
+    p = desc + ((uint64_t{note.n_descsz} + 3) & ~uint64_t{3});
+    if (desc > end || note.n_descsz > end - desc) return false;
+    if (note.n_type != NT_GNU_BUILD_ID || note.n_namesz != 4 || memcmp(reinterpret_cast<const void*>(name), "GNU", 4) != 0) continue;
+    if (note.n_descsz > sizeof(m.build_id)) continue;
+    memcpy(m.build_id, reinterpret_cast<const void*>(desc), note.n_descsz);
+    m.build_id_bytes = note.n_descsz;
+    return true;
+  }
+  return false;
+}
+
+// Of a mapped ELF image whose header lies at `start`.
 void read_build_id(const char* start, address bias, Module& m) {
-  if (memcmp(start, ELFMAG, SELFMAG) != 0) return;
+  auto at = reinterpret_cast<address>(start);
+  if (!all_readable(at, kPageBytes) || memcmp(start, ELFMAG, SELFMAG) != 0) return;
   const auto* ehdr = reinterpret_cast<const ElfW(Ehdr)*>(start);
-  if (ehdr->e_phentsize != sizeof(ElfW(Phdr)) || ehdr->e_phoff + ehdr->e_phnum * sizeof(ElfW(Phdr)) > 4096) return;
+  if (ehdr->e_phentsize != sizeof(ElfW(Phdr)) || ehdr->e_phoff > kPageBytes) return;
+  if (ehdr->e_phoff + ehdr->e_phnum * sizeof(ElfW(Phdr)) > kPageBytes) return;
   const auto* phdr = reinterpret_cast<const ElfW(Phdr)*>(start + ehdr->e_phoff);
   for (uint32_t i = 0; i < ehdr->e_phnum; i++) {
-    if (phdr[i].p_type != PT_NOTE) continue;
-    const char* p = reinterpret_cast<const char*>(bias + phdr[i].p_vaddr);
-    const char* end = p + phdr[i].p_memsz;
-    while (p + sizeof(ElfW(Nhdr)) <= end) {
-      const auto* note = reinterpret_cast<const ElfW(Nhdr)*>(p);
-      const char* name = p + sizeof(*note);
-      const char* desc = name + ((note->n_namesz + 3) & ~3u);
-      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(name, "GNU", 4) == 0 &&
-          note->n_descsz <= sizeof(m.build_id)) {
-        memcpy(m.build_id, desc, note->n_descsz);
-        m.build_id_bytes = note->n_descsz;
-        return;
-      }
-      p = desc + ((note->n_descsz + 3) & ~3u);
-    }
+    address notes = bias + phdr[i].p_vaddr;
+    if (phdr[i].p_type == PT_NOTE && all_readable(notes, phdr[i].p_memsz) && find_build_id(notes, notes + phdr[i].p_memsz, m)) return;
   }
 }
 

@@ -1,5 +1,6 @@
 """What strains the shim: stacks that end at once, threads, forks, loads and unloads all at the same time. Counts stay exact."""
 import os
+import struct
 import subprocess
 from random import Random
 
@@ -51,6 +52,38 @@ class Torture(support.TestCase):
                 report = run.report()
                 self.assert_consistent(report)
                 self.assertEqual(count, report.totals["allocated_count"])
+
+    def test_damaged_notes(self):
+        """Where a module's build-id should be: nothing is read that is not there."""
+        with open(support.victim("single_thread"), "rb") as file:
+            sound = file.read()
+        program = os.path.join(self.folder, "single_thread")
+        headers, size, count = struct.unpack_from("<32xQ14xHH", sound)
+        notes = [at for at in range(headers, headers + size * count, size) if struct.unpack_from("<I", sound, at)[0] == 4]   # PT_NOTE
+        self.assertGreater(len(notes), 0)
+
+        def build_id(damage):
+            damaged = bytearray(sound)
+            for at in notes:
+                damage(damaged, at)
+                struct.pack_into("<Q", damaged, at + 48, 1)   # p_align: such notes glibc itself does not read
+            with open(program, "wb") as file:
+                file.write(damaged)
+            os.chmod(program, 0o755)
+            self.assertEqual(0, support.plain([program]).status)
+            run = self.preloaded([program], timeout=20)
+            self.assertEqual((0, b""), (run.status, run.err))
+            return next(module.get("build_id") for module in run.report().raw["modules"] if module["path"] == program)
+
+        def set_header(offset, value):   # of Elf64_Phdr
+            return lambda image, at: struct.pack_into("<Q", image, at + offset, value)
+
+        def set_name_size(image, at):
+            where, = struct.unpack_from("<Q", image, at + 8)
+            struct.pack_into("<I", image, where, 0xfffffff0)
+        self.assertTrue(build_id(lambda image, at: None))
+        for damage in (set_header(40, 1 << 40), set_header(40, 0xffff), set_header(16, 0x7fffffff), set_header(16, (1 << 64) - 4096), set_name_size):
+            self.assertFalse(build_id(damage))
 
     def test_a_first_allocation_inside_glibc(self):
         self.run_victim("first_allocation")
