@@ -8,6 +8,7 @@
 //   surroundings lie             a function whose unwind data lead above a coroutine's stack, where zeros were, and nothing is later
 //   surroundings guard           runs a coroutine on a part of its own stack, with a page behind it that can't be read
 #include <alloca.h>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -29,7 +30,12 @@ static int environment(char** arguments) {
   return *last > arguments[0] && *last - arguments[0] < (1 << 20) ? 0 : 1;
 }
 
+// What the kernel refuses.
+static bool refused(const struct rlimit* limit, int error) { return setrlimit(RLIMIT_AS, limit) != 0 && errno == error; }
+
 static int limit() {
+  struct rlimit upside_down{300 << 20, 200 << 20};
+  if (!refused(&upside_down, EINVAL) || !refused(reinterpret_cast<struct rlimit*>(8), EFAULT)) return 5;
   constexpr size_t kLimit = 200 << 20;
   struct rlimit wanted{kLimit, RLIM_INFINITY}, found;
   if (setrlimit(RLIMIT_AS, &wanted) || getrlimit(RLIMIT_AS, &found)) return 77;
@@ -48,7 +54,9 @@ static int hard() {
   struct rlimit limit;
   if (syscall(SYS_capset, &self, capabilities) || getrlimit(RLIMIT_AS, &limit) || limit.rlim_max == RLIM_INFINITY) return 77;
   limit.rlim_cur = limit.rlim_max -= 100 << 20;
-  return setrlimit(RLIMIT_AS, &limit) || !keep(malloc(50 << 20));
+  if (setrlimit(RLIMIT_AS, &limit)) return 1;
+  struct rlimit higher{limit.rlim_cur, limit.rlim_max + (1 << 20)};
+  return !refused(&higher, EPERM) || !keep(malloc(50 << 20));
 }
 
 static int status_of(pid_t child) {
