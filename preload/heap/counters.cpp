@@ -7,11 +7,6 @@ using namespace format;
 namespace {
 
 void add(uint64_t& word, uint64_t n) { __atomic_fetch_add(&word, n, __ATOMIC_RELAXED); }
-template <class T>
-void raise(T& word, T value) {
-  T old = __atomic_load_n(&word, __ATOMIC_RELAXED);
-  while (value > old && !__atomic_compare_exchange_n(&word, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
-}
 
 // Nobody owns these counters, or their owner has ended: the calling thread takes over.
 bool take_over(uint32_t& word) {

@@ -88,7 +88,7 @@ TIDEMARK_INLINE bool count_free_quickly(uint32_t id, uint64_t bytes, uint32_t bi
   auto is_other = [&] { return s->owner != t.owner || (age_ticks && (age_ticks >= format::kDetailAgeTicks || s->detail)); };
   if (TIDEMARK_LIKELY(!many_threads)) {
     if (TIDEMARK_UNLIKELY(is_other())) return false;
-    h.live_bytes -= bytes;
+    take_live_alone(h, int64_t(bytes));
   } else if (has_noted_stripes(t, h) || is_other() || !hold_back(t, -int64_t(bytes))) {
     return false;
   }

@@ -134,11 +134,6 @@ base::ThreadState* thread_in(uint32_t slot) {
   threads_vanished.store(true, std::memory_order_relaxed);
   return nullptr;
 }
-
-void raise(uint64_t& peak, uint64_t value) {
-  uint64_t old = __atomic_load_n(&peak, __ATOMIC_RELAXED);
-  while (value > old && !__atomic_compare_exchange_n(&peak, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
-}
 }  // namespace
 
 TIDEMARK_COLD void attach_thread() {

@@ -32,6 +32,13 @@ inline bool owner_alive(uint32_t owner) {
   return __atomic_load_n(&slots[slot_number(owner)].generation, __ATOMIC_ACQUIRE) == owner >> 16;
 }
 
+// To at least `value`, whoever else does so.
+template <class T>
+void raise(T& word, T value) {
+  T old = __atomic_load_n(&word, __ATOMIC_RELAXED);
+  while (value > old && !__atomic_compare_exchange_n(&word, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+
 // Once; false: no memory.
 bool make_slots();
 
@@ -56,12 +63,14 @@ TIDEMARK_INLINE bool hold_back(base::ThreadState& t, int64_t bytes) {
   t.slot->live_bytes = share;
   return true;
 }
-// The same as long as there is one thread.
+// The same as long as there is one thread. Each of these is one instruction: a second one may begin to count while this one stands still in between.
 TIDEMARK_INLINE void add_live_alone(format::Header& h, int64_t bytes) {
-  int64_t live = h.live_bytes + bytes;
-  h.live_bytes = live;
-  if (live > int64_t(h.peak_live_bytes)) h.peak_live_bytes = uint64_t(live);
+  asm volatile("addq %1, %0" : "+m"(h.live_bytes) : "er"(bytes) : "cc");
+  int64_t live = h.live_bytes;
+  auto peak = int64_t(h.peak_live_bytes);
+  while (TIDEMARK_UNLIKELY(live > peak)) asm volatile("cmpxchgq %2, %0" : "+m"(h.peak_live_bytes), "+a"(peak) : "r"(live) : "cc");
 }
+TIDEMARK_INLINE void take_live_alone(format::Header& h, int64_t bytes) { asm volatile("subq %1, %0" : "+m"(h.live_bytes) : "er"(bytes) : "cc"); }
 
 // h: the header, which the caller has at hand.
 TIDEMARK_INLINE void add_live(format::Header& h, int64_t bytes) {

@@ -35,8 +35,9 @@ namespace {
 
 constexpr int64_t kRetryMoveNs = 100'000'000;
 
-enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2 };
-constinit uint32_t state = kStopped;
+enum State : uint32_t { kStopped = 0, kRunning = 1, kStopping = 2, kEnded = 3 };   // ended: not joined yet
+constinit uint32_t state = kStopped;   // a futex
+constinit int64_t grace_end = 0;       // CLOCK_MONOTONIC; 0: no keeper was wanted yet
 constinit pthread_t thread{};
 constinit pid_t keeper_process = 0, keeper_tid = 0;
 
@@ -80,9 +81,8 @@ void advance_time(int64_t now) {
 }
 
 void raise_total_peak() {
-  Header& h = base::header();
   int64_t live = heap::total_live();
-  if (live > int64_t(h.peak_live_bytes)) __atomic_store_n(&h.peak_live_bytes, uint64_t(live), __ATOMIC_RELAXED);
+  if (live > 0) heap::raise(base::header().peak_live_bytes, uint64_t(live));
 }
 
 void tick(int64_t now, uint64_t beat) {
@@ -99,14 +99,15 @@ void tick(int64_t now, uint64_t beat) {
 // Threads that have allocated in this session. A child of fork that never did has none to tell of.
 uint32_t threads_known() { return *base::session_word == base::kWiped ? 0 : base::header().threads_now; }
 
+// Whether no thread of the program lives but the main one, or its zombie.
+bool only_ours_live() {
+  struct stat s;
+  return stat("/proc/self/task", &s) == 0 && s.st_nlink == (errand_thread_exists() ? 5 : 4);   // 2 + threads
+}
+
 // Whether the program's threads are all gone, without the last one having told of it, for it never allocated in this process: the main one has left by
 // pthread_exit and is a zombie that waits for us. glibc ends the process when its last thread returns: then we must not be that one for ever.
-bool alone() {
-  if (threads_known()) return false;
-  struct stat s;
-  if (stat("/proc/self/task", &s) != 0 || s.st_nlink != (errand_thread_exists() ? 5 : 4)) return false;   // 2 + threads
-  return platform::main_thread_has_ended();
-}
+bool alone() { return !threads_known() && only_ours_live() && platform::main_thread_has_ended(); }
 
 // glibc's struct pthread has the thread's number, which the kernel sets to 0 when that ends (nptl/descr.h, set_tid_address(2)). Where, its versions differ: it is
 // looked for in the main thread, before that may end, and must be there in the keeper, too.
@@ -173,7 +174,7 @@ bool move_in_own_table() {
 
 // true: the program's threads are all gone.
 bool run_grace() {
-  int64_t end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
+  int64_t end = grace_end;
   auto in_grace = [] {   // allocations may end it before; frozen: that is being tried
     uint32_t word = *base::session_word;
     return word == base::kGrace || word == base::kWiped || word == base::kFrozen;
@@ -189,8 +190,16 @@ bool run_grace() {
   return false;
 }
 
-void* keeper_main(void*) {
-  base::be_internal();
+// What is behind this takes no lock of ours and asks nobody.
+void tell_end() {
+  uint32_t was = kRunning;
+  __atomic_compare_exchange_n(&state, &was, kEnded, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);   // by itself
+  if (was == kStopping) __atomic_store_n(&state, kEnded, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+}
+
+// True: as the last thread of all.
+bool keep() {
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   syscall(SYS_futex, &keeper_tid, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   keep_name();
@@ -200,7 +209,7 @@ void* keeper_main(void*) {
   confirm_tid(keeper_tid);
   note_own_stack(0);
   set_idle_call(ring);   // a request may have come meanwhile
-  if (run_grace()) return end_as_last_thread();
+  if (run_grace()) return true;
   int64_t next = platform::monotonic_ns();
   bool in_own_table = false;
   for (uint64_t beat = 0; !stopping() && active(); beat++) {
@@ -216,15 +225,23 @@ void* keeper_main(void*) {
     tick(platform::monotonic_ns(), beat);
     if (main_thread_vanished()) {
       stop_monitor();
-      end_with_status(platform::main_thread_status());   // no exit handler would run without us; and whom a filter may kill is of no use any more
+      // No exit handler would run without us; and whom a filter may kill for asking is of no use any more.
+      if (only_ours_live()) end_with_status(platform::main_thread_status());
     }
     if (alone()) {
       stop_monitor();
-      return end_as_last_thread();
+      return true;
     }
   }
   stop_monitor();
-  return nullptr;
+  return false;
+}
+
+void* keeper_main(void*) {
+  base::be_internal();
+  bool last = keep();
+  if (!last || stopping()) tell_end();
+  return last ? end_as_last_thread() : nullptr;
 }
 }  // namespace
 
@@ -264,7 +281,7 @@ void wait_until_begun() {
 // No thread may be made: by a limit, or behind unshare(CLONE_NEWPID).
 void no_keeper() {
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
-  heap::grace_end_ns = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
+  heap::grace_end_ns = grace_end;
   if (*base::session_word != base::kWiped) base::count(kKeeperMissing);   // else by begin_child: this is the parent's header
 }
 
@@ -276,16 +293,24 @@ void begin_keeper() {
   keeper_process = getpid();
   if (base::is_main_thread()) look_for_tid(keeper_process);
   heap::grace_end_ns = 0;
+  if (!grace_end) grace_end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;   // however often it is started
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
   if (make_thread(thread, keeper_main, nullptr)) wait_until_begun();
   else no_keeper();
 }
 
+// Who waits is not inside of the shim: the keeper may have to wait itself until nobody is.
+void wait_until_ended() {
+  uint32_t now;
+  while ((now = __atomic_load_n(&state, __ATOMIC_ACQUIRE)) == kStopping) syscall(SYS_futex, &state, FUTEX_WAIT_PRIVATE, now, nullptr, nullptr, 0);
+}
+
 void end_keeper() {
-  if (!keeper_is_running()) return;
-  __atomic_store_n(&state, kStopping, __ATOMIC_RELEASE);
-  ring();
+  if (keeper_process != getpid() || __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopped) return;
+  uint32_t was = kRunning;
+  if (__atomic_compare_exchange_n(&state, &was, kStopping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) ring();
+  wait_until_ended();
   base::InternalScope scope;
   pthread_join(thread, nullptr);
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
@@ -336,6 +361,7 @@ void forget_keeper() {
   suspensions = 0;
   wanted_again = false;
   state = kStopped;
+  grace_end = 0;
   forget_monitor();
 }
 bool keeper_of_another_process() { return keeper_process && keeper_process != getpid(); }

@@ -17,7 +17,9 @@ namespace {
 
 constexpr char kLibrary[] = "libtidemark-log.so";
 
-TidemarkLogLine load() {
+constinit TidemarkLogLine log_line = nullptr;
+
+TidemarkLogLine find_line() {
   Dl_info self;
   char path[1024];
   if (!dladdr(reinterpret_cast<const void*>(&log_event), &self) || !self.dli_fname) return nullptr;
@@ -31,11 +33,14 @@ TidemarkLogLine load() {
 }
 }  // namespace
 
+void load_log() {
+  if (options.log.value[0] && !log_line) log_line = find_line();
+}
+
 void log_event(const format::Event& event) {
   if (!options.log.value[0]) return;
   if (!platform::may_open() || monitor_is_confined()) return base::count(format::kLogFailures);
-  static TidemarkLogLine log_line = nullptr;
-  if (!log_line) log_line = load();
+  load_log();   // asked for later
   char text[256], name[32];
   format::warning_text(event, text, sizeof(text));
   name[platform::read_file("/proc/self/comm", name, sizeof(name) - 1)] = 0;

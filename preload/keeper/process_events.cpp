@@ -21,6 +21,7 @@
 #include "preload/keeper/errand.h"
 #include "preload/keeper/follow.h"
 #include "preload/keeper/keeper.h"
+#include "preload/keeper/log.h"
 #include "preload/keeper/marks.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/own_thread.h"
@@ -95,6 +96,7 @@ void begin(bool malloc_is_elsewhere) {
   }
   if (is_root(int32_t(syscall(SYS_getpid)))) export_run();
   if (options.check) stacks::set_checker(platform::load_libunwind(), uint32_t(options.check));
+  load_log();   // here: later the loader's lock may be held by who waits for the keeper
   start_keeper();
 }
 }  // namespace
@@ -116,9 +118,15 @@ void before_user_change() {
   errno = saved;
 }
 
+namespace {
+// A vfork child runs in its parent's memory, and once a filter may kill who asks, is_own_process() cannot tell: then nothing is noted.
+bool may_be_parents() { return keeper_of_another_process() && monitor_is_confined(); }
+}  // namespace
+
 void note_exit(int status) {
   base::NoCancellation guard;
   int saved = errno;
+  if (may_be_parents()) return;
   note_ending(Ending::kExited, status & 0xff);
   errno = saved;
 }
@@ -126,7 +134,7 @@ void note_exit(int status) {
 void note_exec() {
   base::NoCancellation guard;
   int saved = errno;
-  if (keeper_of_another_process() && monitor_is_confined()) return;   // see is_own_process
+  if (may_be_parents()) return;
   note_changed_user();
   note_ending(Ending::kReplaced, 0);
   errno = saved;
@@ -136,6 +144,7 @@ namespace {
 // Not what another thread has noted meanwhile.
 void take_back(Ending noted) {
   auto expected = uint32_t(noted);
+  if (may_be_parents()) return;
   if (Header* h = own_header()) __atomic_compare_exchange_n(&h->ending, &expected, uint32_t(Ending::kNone), false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 }  // namespace
@@ -215,21 +224,27 @@ void after_fork_child() {
 }
 
 namespace {
-// A child in its grace gets its region now: later no file may be opened. Not in a vfork child, where all of this is its parent's.
+bool move_to_region_here() {
+  base::InternalScope scope;
+  return move_to_region();
+}
+
+// A child in its grace gets its region now: later no file may be opened. Not in a vfork child, where all of this is its parent's. Where another thread does
+// the same, it waits until nobody is inside of the shim, and makes system calls of its own: it is done when it gives the lock back.
 void end_grace() {
-  constexpr int kPatience = 1000;   // milliseconds: the keeper may be about to do the same
+  constexpr int kPatience = 1000;   // milliseconds
   for (int i = 0; i < kPatience; i++) {
     uint32_t word = *base::session_word;
-    bool ours = word == base::kWiped || (word == base::kGrace && base::header().pid == int32_t(syscall(SYS_getpid)));
-    if (!ours || move_to_region()) return;
+    bool ours = word == base::kWiped || ((word == base::kGrace || word == base::kFrozen) && base::header().pid == int32_t(syscall(SYS_getpid)));
+    if (!ours || move_to_region_here()) break;
     usleep(1000);
   }
+  if (lock_session_within(kPatience)) unlock_session();
 }
 }  // namespace
 
 void before_chroot() {
   base::NoCancellation guard;
-  base::InternalScope scope;
   int saved = errno;
   if (base::store.start && !keeper_of_another_process()) end_grace();   // in a vfork child it would be the parent's
   errno = saved;
@@ -238,7 +253,6 @@ void before_chroot() {
 void note_seccomp() {
   constexpr int kPatience = 10'000;   // tenths of a millisecond
   base::NoCancellation guard;
-  base::InternalScope scope;
   int saved = errno;
   if (base::store.start) end_grace();
   heap::confine_mappings();

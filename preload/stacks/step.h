@@ -39,6 +39,13 @@ inline bool step_by_size(int64_t bytes, address& pc, address& sp) {
 
 inline address rsp_offset(Rule rule) { return (rule >> 48) * 8; }
 
+// Over a frame whose start is known.
+TIDEMARK_INLINE void step_to(address cfa, Rule rule, address& pc, address& sp, address& rbp) {
+  if (int8_t save = int8_t(rule >> 8)) rbp = base::load(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save));
+  pc = base::load(cfa - 8);
+  sp = cfa;
+}
+
 // false: the stack ends here. After a signal trampoline (`signal`), pc is the interrupted instruction, not a return address.
 TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
   int64_t offset = (int64_t(rule) >> 48) * 8;
@@ -62,14 +69,12 @@ TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, boo
       default: return false;
     }
   }
-  if (int8_t save = int8_t(rule >> 8)) rbp = base::load(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save));
-  pc = base::load(cfa - 8);
-  sp = cfa;
+  step_to(cfa, rule, pc, sp, rbp);
   return true;
 }
 
 // The same for a frame that may never have been proved: refuses what would leave the stack, so that wrong unwind data cannot
-// make us read unmapped memory.
+// make us read unmapped memory. What was checked is what is used: wrong data may lead to words of our own frames, which change meanwhile.
 TIDEMARK_INLINE bool step_checked(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
   int64_t offset = (int64_t(rule) >> 48) * 8;
   address cfa = 0;
@@ -88,7 +93,9 @@ TIDEMARK_INLINE bool step_checked(Rule rule, address& pc, address& sp, address& 
   if (cfa <= sp || !may_read(cfa - 8, sp)) return false;
   if (int8_t save = int8_t(rule >> 8))
     if (!may_read(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save), sp)) return false;
-  return step(rule, pc, sp, rbp, signal);
+  signal = false;
+  step_to(cfa, rule, pc, sp, rbp);
+  return true;
 }
 
 // The same for a group's frames: whether their words, from `sp` on, can be read.

@@ -74,13 +74,13 @@ class OtherEndings(EndingsCase):
         self.assert_ten_blocks(preloaded.report())
 
     def test_main_thread_that_vanishes(self):
-        for how in ("exit", "killed"):
+        for how in (["exit"], ["killed"], ["exit", "worker"], ["killed", "worker"]):
             with self.subTest(how=how):
-                command = [support.victim("vanished_main"), how]
+                command = [support.victim("vanished_main"), *how]
                 without = support.plain(command)
                 if without.status == 77:
                     self.skipTest("no filter can be put here")
-                self.assertIn(without.status, (7, -signal.SIGSYS))
+                self.assertEqual(5 if "worker" in how else 7 if how == ["exit"] else -signal.SIGSYS, without.status)
                 self.assert_same_behaviour(without, self.preloaded(command, timeout=30))
 
     def test_daemon(self):

@@ -254,6 +254,26 @@ class Surroundings(support.TestCase):
             resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
         self.assert_as_without("hard", preexec_fn=limit)
 
+    def test_a_program_that_changes_its_rights_all_the_time(self):
+        """The keeper is started anew each time; the grace of what another program executes is not."""
+        command = [support.victim("surroundings"), "restless"]
+        without = support.plain(command, timeout=30)
+        if without.status == 77:
+            self.skipTest("not possible here")
+        run = self.preloaded(["/bin/sh", "-c", 'exec "$@"', "sh", *command], timeout=30)
+        self.assertEqual((0, b"", b""), (run.status, run.out, run.err))
+        self.assertIn("exited", [report.process["ending"] for report in run.reports()])
+
+    def test_a_vfork_child_behind_a_filter(self):
+        """Whose memory is the parent's: its end is not the parent's."""
+        command = [support.victim("surroundings"), "vfork"]
+        without = support.plain(command, timeout=30)
+        if without.status == 77:
+            self.skipTest("not possible here")
+        run = self.preloaded(command, timeout=30)
+        self.assert_same_behaviour(without, run)
+        self.assertEqual("killed", run.report().process["ending"])
+
     def test_a_child_that_forks(self):
         for options in (None, {"enable": "0"}):
             self.assert_as_without("twice", options=options)

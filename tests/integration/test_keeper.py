@@ -117,6 +117,8 @@ class Warnings(support.TestCase):
     def test_the_log(self):
         log = os.path.join(self.folder, "warnings.log")
         grower = Grower(self, **FAST, log=log)
+        with open(f"/proc/{grower.report().pid}/maps") as file:
+            self.assertIn("libtidemark-log.so", file.read(), "later a constructor may hold the loader's lock, and wait for the keeper")
         grower.wait_for_baseline()
         grower.tell(f"leak {12 * MIB}")
         grower.wait_for(lambda raw: raw["warnings"], "a warning")

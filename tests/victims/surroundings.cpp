@@ -4,6 +4,8 @@
 //   surroundings hard            lowers its limits on address space a little, as root in a container, who may not raise them
 //   surroundings limit           limits its address space before its first allocation, reads that back, then allocates and maps
 //   surroundings twice           forks, and its child does
+//   surroundings restless        changes its user's rights and back, again and again, for half a second
+//   surroundings vfork           puts a filter on itself; a vfork child finds nothing to execute; waits for its end
 //   surroundings chroot FOLDER   forks; the child goes there, and allocates
 //   surroundings lie             a function whose unwind data lead above a coroutine's stack, where zeros were, and nothing is later
 //   surroundings guard           runs a coroutine on a part of its own stack, with a page behind it that can't be read
@@ -13,8 +15,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <csignal>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -69,6 +75,29 @@ static int twice() {
   if (child) return status_of(child);
   pid_t grandchild = fork();
   _exit(grandchild ? status_of(grandchild) : 0);
+}
+
+static int restless() {
+  for (int i = 0; i < 25; i++) {
+    if (prctl(PR_SET_KEEPCAPS, i % 2) || seteuid(geteuid())) return 77;
+    if (!keep(malloc(100))) return 1;
+    usleep(20'000);
+  }
+  return 0;
+}
+
+static int vfork_behind_filter() {
+  sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  sock_fprog program{1, &allow};
+  if (!keep(malloc(100)) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 77;
+  pid_t child = vfork();
+  if (child == 0) {
+    execl("/nothing/there", "nothing", nullptr);
+    _exit(66);
+  }
+  if (status_of(child) != 66) return 1;
+  raise(SIGKILL);
+  return 2;
 }
 
 static int go_to(const char* folder) {
@@ -162,6 +191,8 @@ int main(int count, char** arguments) {
   if (!strcmp(what, "limit")) return limit();
   if (!strcmp(what, "twice")) return twice();
   if (!strcmp(what, "guard")) return guard();
+  if (!strcmp(what, "restless")) return restless();
+  if (!strcmp(what, "vfork")) return vfork_behind_filter();
   if (!strcmp(what, "lie")) return lie();
   if (!strcmp(what, "chroot") && count == 3) return go_to(arguments[2]);
   void* (*volatile allocate)(size_t) = malloc;   // where the executable is at fixed addresses, its code says malloc's address: in its own PLT
