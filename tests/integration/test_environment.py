@@ -260,9 +260,9 @@ class Surroundings(support.TestCase):
         without = support.plain(command, timeout=30)
         if without.status == 77:
             self.skipTest("not possible here")
-        run = self.preloaded(["/bin/sh", "-c", 'exec "$@"', "sh", *command], timeout=30)
+        run = self.preloaded(["/bin/sh", "-c", '"$@"; exit $?', "sh", *command], timeout=30)
         self.assertEqual((0, b"", b""), (run.status, run.out, run.err))
-        self.assertIn("exited", [report.process["ending"] for report in run.reports()])
+        self.assertEqual(["exited"] * 2, [report.process["ending"] for report in run.reports()])
 
     def test_a_vfork_child_behind_a_filter(self):
         """Whose memory is the parent's: its end is not the parent's."""
