@@ -54,6 +54,7 @@ void take_room(base::ThreadState& t) {
   Room* room = free_rooms;
   free_rooms = room->next_free;
   t.path = &room->path;
+  t.path->many = base::is_main_thread() ? stacks::recent_of_main : nullptr;
   t.stripes = room->stripes;
   lay_out_magazines(room->rounds);
   t.magazines = &room->rounds.magazines;

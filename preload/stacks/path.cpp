@@ -3,6 +3,9 @@
 #include <atomic>
 
 namespace tidemark::stacks {
+
+constinit Recent recent_of_main[kRecent]{};
+
 namespace {
 constinit std::atomic<uint32_t> epoch{1};
 

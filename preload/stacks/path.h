@@ -30,10 +30,10 @@ struct alignas(64) Frame {
 };
 static_assert(sizeof(Frame) == 64);
 
-inline constexpr uint32_t kMostPathFrames = 255;
+inline constexpr uint32_t kMostPathFrames = 253;
 inline constexpr uint64_t kLookCloser = uint64_t{1} << 63;   // no bit of a pc
 
-inline constexpr uint32_t kRecent = 256, kMaxDepth = 512, kMostWalkedFrames = kMaxDepth + kMostPathFrames;
+inline constexpr uint32_t kRecent = 256, kFewRecent = 64, kMaxDepth = 512, kMostWalkedFrames = kMaxDepth + kMostPathFrames;
 struct Recent {
   uint64_t hash;
   uint32_t stack, epoch;
@@ -43,20 +43,25 @@ struct Return {
   uint64_t pc;   // | kLookCloser: the next one inwards reads more than that word
 };
 
-// Where in a page a path begins, behind what else a thread has: so that what is touched where stacks are of ordinary depth lies in four pages.
+// Where in a page a path begins, behind what else a thread has: so that what is touched where stacks are of ordinary depth lies in three pages.
 inline constexpr uint32_t kPathBegins = 3072;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
 struct alignas(64) Path {
   uint32_t count, epoch;
   address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
   uint32_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
-  Recent recent[kRecent];              // stacks found of late, by the hash of their innermost frame
+  Recent* many;         // [kRecent] instead of `few`; nullptr: none
+  Recent few[kFewRecent];              // stacks found of late, by the hash of their innermost frame
   Return returns[kMostPathFrames];     // of each frame
-  char unused[3 * format::kPageBytes - kPathBegins - 24 - sizeof(recent) - sizeof(returns)];
-  Frame frames[kMostPathFrames + 1];   // one more, so that the next array begins with a page, too
+  char unused[2 * format::kPageBytes - kPathBegins - 32 - sizeof(few) - sizeof(returns)];
+  Frame frames[256];                   // more than there may be, so that the next array begins with a page, too
   Frame walked[kMostWalkedFrames];     // the walk under way, from its innermost frame on; the path's that share a node with them behind
 };
+static_assert(sizeof(Path::frames) / sizeof(Frame) > kMostPathFrames);
 static_assert((kPathBegins + offsetof(Path, frames)) % format::kPageBytes == 0 && (kPathBegins + offsetof(Path, walked)) % format::kPageBytes == 0);
+inline Recent& recent_of(Path& path, uint64_t hash) { return path.many ? path.many[hash >> 32 & (kRecent - 1)] : path.few[hash >> 32 & (kFewRecent - 1)]; }
+// Of the main thread, which mostly does most: others are many, and have less memory.
+TIDEMARK_OWN Recent recent_of_main[kRecent];
 
 // How many frames of the path, from the outermost on, the present stack still has if it comes to them. sp: the hook's caller's, within the thread's
 // own stack.

@@ -1,6 +1,7 @@
 #include "preload/stacks/walk.h"
 
 #include <sched.h>
+#include <sys/rseq.h>
 
 #include <atomic>
 
@@ -360,18 +361,26 @@ void remember_nodes(const Walked& w) {
     if (innermost - i < p.count) p.frames[innermost - i].generation = w.frames[i].generation;
 }
 
-// A walk needs 48 KiB at most: too much for small stacks. A thread that has no path borrows one of a few static buffers; who finds its own one taken
-// was jumped out of by a signal handler.
-struct Buffer {
+// A walk needs 48 KiB at most: too much for small stacks, and for each of many threads. So all but the main one borrow one of some static buffers, near to the
+// processor they run on, where there is a free one; who has none of its own waits for it. Who finds its own one taken was jumped out of by a signal handler.
+struct alignas(64) Buffer {
   std::atomic<const base::ThreadState*> taken;
-  Frame frames[kMostWalkedFrames];
+  alignas(64) Frame frames[kMostWalkedFrames];
 };
-constexpr uint32_t kBuffers = 8;
+constexpr uint32_t kBuffers = 64, kNear = 4;
 constinit Buffer buffers[kBuffers]{};
+
+// The processor, as the kernel tells each thread of glibc (rseq(2); glibc 2.35). Where that is switched off, some number.
+uint32_t present_processor() { return *reinterpret_cast<const volatile uint32_t*>(static_cast<const char*>(__builtin_thread_pointer()) + __rseq_offset + offsetof(struct rseq, cpu_id)); }
+
+bool take(Buffer& b) {
+  const base::ThreadState *self = &base::thread_state, *owner = b.taken.load(std::memory_order_relaxed);
+  return owner == self || (!owner && b.taken.compare_exchange_strong(owner, self, std::memory_order_acquire));
+}
 
 class WalkBuffer {
  public:
-  WalkBuffer() : borrowed_(base::thread_state.path ? nullptr : &borrow()) {}
+  WalkBuffer() : borrowed_(base::is_main_thread() && base::thread_state.path ? nullptr : borrow()) {}
   ~WalkBuffer() {
     if (borrowed_) borrowed_->taken.store(nullptr, std::memory_order_release);
   }
@@ -380,12 +389,13 @@ class WalkBuffer {
   Frame* frames() { return borrowed_ ? borrowed_->frames : base::thread_state.path->walked; }
 
  private:
-  static Buffer& borrow() {
-    const base::ThreadState* self = &base::thread_state;
+  static Buffer* borrow() {
+    uint32_t first = present_processor() * kNear;
+    for (uint32_t i = 0; i < kNear; i++)
+      if (Buffer& b = buffers[(first + i) % kBuffers]; take(b)) return &b;
+    if (base::thread_state.path) return nullptr;
     for (uint32_t i = 0;; i++) {
-      Buffer& b = buffers[i % kBuffers];
-      const base::ThreadState* owner = b.taken.load(std::memory_order_relaxed);
-      if (owner == self || (!owner && b.taken.compare_exchange_strong(owner, self, std::memory_order_acquire))) return b;
+      if (Buffer& b = buffers[i % kBuffers]; take(b)) return &b;
       if (i % kBuffers == kBuffers - 1) sched_yield();
     }
   }
@@ -425,7 +435,7 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
   sight = Sight::kKnown;
   hash_frames(w);
   uint64_t hash = hash_of_sum(w.count ? w.frames[0].sum : w.path->frames[w.left - 1].sum);
-  auto& recent = w.path->recent[hash >> 32 & (kRecent - 1)];
+  auto& recent = recent_of(*w.path, hash);
   bool is_recent = recent.hash == hash && recent.epoch == path_epoch();
   if (is_recent) __builtin_prefetch(base::line<StackRecord>(recent.stack), 1);
   else prefetch_known_stack(hash);
