@@ -4,6 +4,7 @@
 #include <map>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 namespace tidemark::model {
 
@@ -61,18 +62,44 @@ ModuleMap::ModuleMap(const region::Region& region) {
   }
   std::stable_sort(instances_.begin(), instances_.end(),
                    [](const ModuleInstance& a, const ModuleInstance& b) { return a.start < b.start; });
-  uint64_t highest = 0;
-  for (const ModuleInstance& instance : instances_) highest_end_.push_back(highest = std::max(highest, instance.end));
+  index();
+}
+
+void ModuleMap::add_extent(uint64_t start, uint64_t end, uint32_t instance) {
+  if (start < end) extents_.push_back({instances_[instance].generation, start, end, instance});
+}
+
+// Members by start. On the stack lie those that began before, the last one on top: it answers until it ends or another begins.
+void ModuleMap::index_generation(const std::vector<uint32_t>& members) {
+  std::vector<uint32_t> open;
+  uint64_t done = 0;
+  auto close_until = [&](uint64_t limit) {
+    for (; !open.empty() && instances_[open.back()].end <= limit; open.pop_back()) {
+      add_extent(done, instances_[open.back()].end, open.back());
+      done = std::max(done, instances_[open.back()].end);
+    }
+    if (!open.empty()) add_extent(done, limit, open.back());
+    done = limit;
+  };
+  for (uint32_t member : members) {
+    close_until(instances_[member].start);
+    open.push_back(member);
+  }
+  close_until(UINT64_MAX);
+}
+
+void ModuleMap::index() {
+  std::map<uint32_t, std::vector<uint32_t>> generations;
+  for (uint32_t i = 0; i < instances_.size(); ++i) generations[instances_[i].generation].push_back(i);
+  for (const auto& [generation, members] : generations) index_generation(members);
 }
 
 const ModuleInstance* ModuleMap::resolve(uint64_t pc, uint32_t generation) const {
-  auto after = std::upper_bound(instances_.begin(), instances_.end(), pc,
-                                [](uint64_t value, const ModuleInstance& instance) { return value < instance.start; });
-  for (size_t i = size_t(after - instances_.begin()); i-- > 0 && highest_end_[i] > pc;) {
-    const ModuleInstance& instance = instances_[i];
-    if (pc < instance.end && instance.generation == generation) return &instance;
-  }
-  return nullptr;
+  auto after = std::upper_bound(extents_.begin(), extents_.end(), std::pair(generation, pc),
+                                [](const auto& value, const Extent& extent) { return value < std::pair(extent.generation, extent.start); });
+  if (after == extents_.begin()) return nullptr;
+  const Extent& extent = *--after;
+  return extent.generation == generation && pc < extent.end ? &instances_[extent.instance] : nullptr;
 }
 
 }  // namespace tidemark::model

@@ -42,9 +42,19 @@ class ModuleMap {
   const ModuleInstance* resolve(uint64_t pc, uint32_t generation) const;
 
  private:
+  // Where one instance answers for a generation: of those that overlap, which a damaged region may hold in any number, the one that starts last.
+  struct Extent {
+    uint32_t generation;
+    uint64_t start, end;
+    uint32_t instance;
+  };
+  void index_generation(const std::vector<uint32_t>& members);
+  void add_extent(uint64_t start, uint64_t end, uint32_t instance);
+  void index();
+
   std::vector<ModuleFile> files_;
   std::vector<ModuleInstance> instances_;
-  std::vector<uint64_t> highest_end_;  // of instances_[0..i]: where a search may stop
+  std::vector<Extent> extents_;        // of all generations, in order; those of one do not overlap
 };
 
 }  // namespace tidemark::model

@@ -1,7 +1,9 @@
 // From records to sites: which stacks are one, whose the blocks are, and what odd records do.
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <map>
+#include <random>
 
 #include "tests/unit/support/parsed.h"
 
@@ -100,6 +102,44 @@ TEST(AnalyzerFrames, AModuleIsTheOneOfTheFramesGeneration) {
   }
   EXPECT_EQ(modules.resolve(0x20000, 0), nullptr);
   EXPECT_EQ(modules.resolve(0xffff, 0), nullptr);
+}
+
+// Of those that cover a pc the one that starts last, and of equal ones the last: as if each were looked at.
+TEST(AnalyzerFrames, ModulesThatOverlap) {
+  RegionBuilder builder;
+  std::mt19937 random(1);
+  std::vector<ModuleRow> rows;
+  for (int i = 0; i < 60; ++i) {
+    uint64_t start = random() % 100, end = i % 10 ? start + random() % 50 : start - random() % 20;
+    rows.push_back({start, end, uint64_t(i), "/lib/" + std::to_string(i) + ".so", "", uint32_t(random() % 3)});
+    builder.module(rows.back());
+  }
+  auto report = report_of(builder);
+  model::ModuleMap modules(*report.region);
+  for (uint32_t generation = 0; generation < 4; ++generation)
+    for (uint64_t pc = 0; pc < 200; ++pc) {
+      const ModuleRow* expected = nullptr;
+      for (const ModuleRow& row : rows)
+        if (row.generation == generation && row.start <= pc && pc < row.end && (!expected || row.start >= expected->start)) expected = &row;
+      auto* instance = modules.resolve(pc, generation);
+      ASSERT_EQ(instance != nullptr, expected != nullptr) << generation << ' ' << pc;
+      if (instance) {
+        EXPECT_EQ(instance->bias, expected->bias) << generation << ' ' << pc;
+      }
+    }
+}
+
+TEST(AnalyzerFrames, ThousandsOfModulesThatCoverAllTakeNoTime) {
+  constexpr int kModules = 20'000, kQuestions = 400'000;
+  RegionBuilder builder(64 << 20);
+  for (int i = 0; i < kModules; ++i) builder.module({0x1000, uint64_t{1} << 47, 0, "/lib/all.so", "", 7});
+  auto report = report_of(builder);
+  model::ModuleMap modules(*report.region);
+  int found = 0;
+  clock_t start = clock();   // of this process: the machine may be busy
+  for (int i = 0; i < kQuestions; ++i) found += modules.resolve(0x400000 + uint64_t(i) * 8, i % 2 ? 7 : 8) != nullptr;
+  EXPECT_LT(double(clock() - start) / CLOCKS_PER_SEC, 2);
+  EXPECT_EQ(kQuestions / 2, found);
 }
 
 TEST(AnalyzerFrames, ACallAtTheVeryEndOfAModule) {
