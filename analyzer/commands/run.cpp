@@ -38,6 +38,7 @@ constexpr int kCalmSweepMillis = 5000, kBusySweepMillis = 250, kLookMillis = 100
 // One write, so that a line stays whole beside the program's own. Names in it are anybody's: that of a script's interpreter is in its bytes.
 void say(const std::string& text) {
   std::string line = "tidemark: " + output::printable(text) + '\n';
+  SurvivesFileSizeLimit scope;  // standard error may be a file
   ssize_t written = write(STDERR_FILENO, line.data(), line.size());
   (void)written;  // nobody to tell
 }
@@ -131,9 +132,14 @@ void finish(const Plan& plan, const Child& child, uint64_t start, int wait_statu
     if (watched || note.trouble) say(note.text);
 }
 
+std::string no_ledger(int error) {
+  if (error == EFBIG) return "the file size limit (RLIMIT_FSIZE, ulimit -f) leaves no room for the run's ledger; raise it";
+  return std::string("no memory file for the run's ledger (") + strerror(error) + ")";
+}
+
 int run_recorded(const Plan& plan) {
   auto ledger = LedgerFile::create(new_run_id(), *parse_size(plan.line.options.get("regions_max")));
-  if (!ledger) return run_unrecorded(plan.line, std::string("no memory file for the run's ledger (") + strerror(errno) + ")");
+  if (!ledger) return run_unrecorded(plan.line, no_ledger(errno));
   RegionFolder regions(plan.folder, *ledger);
   SignalGate gate;
   Child child(plan.line.command, plan.environment, run_prefix(ledger->run_id()), ',' + ledger->path(), gate);

@@ -6,10 +6,12 @@
 #include <cstring>
 
 #include "analyzer/launch/process.h"
+#include "analyzer/launch/signals.h"
 
 namespace tidemark::launch {
 
 std::unique_ptr<LedgerFile> LedgerFile::create(uint64_t run_id, uint64_t limit_bytes) {
+  SurvivesFileSizeLimit scope;
   Descriptor file(memfd_create("tidemark-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file || ftruncate(file.get(), sizeof(format::RunLedger)) != 0) return nullptr;
   // Others map it: nobody may cut it under them.

@@ -116,6 +116,18 @@ int SignalGate::wait_for(pid_t child, int first_millis, const std::function<int(
   return status;
 }
 
+SurvivesFileSizeLimit::SurvivesFileSizeLimit() {
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &ignore, &before_);
+}
+
+SurvivesFileSizeLimit::~SurvivesFileSizeLimit() {
+  int error = errno;
+  sigaction(SIGXFSZ, &before_, nullptr);
+  errno = error;
+}
+
 void end_like(int wait_status) {
   if (!WIFSIGNALED(wait_status)) _exit(WEXITSTATUS(wait_status));
   int signal = WTERMSIG(wait_status);

@@ -23,6 +23,18 @@ class SignalGate {
   struct sigaction sigchld_before_;
 };
 
+// Where a file may not grow (RLIMIT_FSIZE), that is an error meanwhile and not the end. Afterwards SIGXFSZ is as the program is to find it.
+class SurvivesFileSizeLimit {
+ public:
+  SurvivesFileSizeLimit();
+  ~SurvivesFileSizeLimit();
+  SurvivesFileSizeLimit(const SurvivesFileSizeLimit&) = delete;
+  SurvivesFileSizeLimit& operator=(const SurvivesFileSizeLimit&) = delete;
+
+ private:
+  struct sigaction before_;
+};
+
 // Ends this process so that its parent sees `wait_status`: the same exit status, or death by the same signal (without a core
 // file of ours).
 [[noreturn]] void end_like(int wait_status);

@@ -163,6 +163,25 @@ class Surroundings(support.TestCase):
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         self.unrecorded(self.new_folder(), "limit", preexec_fn=limit)
 
+    def test_a_file_size_limit_below_the_ledger(self):
+        """The launcher itself can't make its files, nor write what it says to one: the program runs, with SIGXFSZ as it would have it."""
+        show = ["grep", "-E", "SigIgn|SigBlk|SigCgt", "/proc/self/status"]
+        for size in (0, 512, 1024):
+            for disposition in (signal.SIG_DFL, signal.SIG_IGN):
+                with self.subTest(size=size, disposition=disposition):
+                    def surroundings():
+                        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+                        signal.signal(signal.SIGXFSZ, disposition)
+                    how = {"preexec_fn": surroundings, "stdout": subprocess.PIPE, "env": support.clean_environment(), "restore_signals": False}
+                    without = subprocess.run(show, stderr=subprocess.PIPE, **how)
+                    under = subprocess.run([support.TIDEMARK, "run", "-o", self.folder, "--", *show], stderr=subprocess.PIPE, **how)
+                    self.assertEqual((without.returncode, without.stdout), (under.returncode, under.stdout), under.stderr)
+                    self.assertRegex(own_lines(under.stderr)[0], "RLIMIT_FSIZE")
+                    with open(os.path.join(self.folder, "said"), "wb") as said:
+                        under = subprocess.run([support.TIDEMARK, "run", "-o", self.folder, "--", *show], stderr=said, **how)
+                    self.assertEqual((without.returncode, without.stdout), (under.returncode, under.stdout))
+        self.assertEqual([], support.regions_in(self.folder))
+
     def test_address_space_limit(self):
         """Room for the program, none for a region of 1 GiB."""
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
