@@ -21,7 +21,8 @@ inline constexpr char kLedgerMagic[8] = {'T', 'I', 'D', 'E', 'L', 'E', 'D', 'G'}
   X(kNoMemory, "no memory for tidemark's own tables")                                                     \
   X(kOtherUser, "the process changed its user and cannot write to the region folder")                     \
   X(kUnsupported, "this C library or processor is not supported")                                         \
-  X(kCopyOnWrite, "the region folder is on btrfs, where a full disk would end the program (before Linux 6.16)")
+  X(kCopyOnWrite, "the region folder is on btrfs, where a full disk would end the program (before Linux 6.16)")                 \
+  X(kNoProc, "/proc is not mounted, by which the region file gets its name")
 
 enum class Refusal : uint32_t {
 #define X(enumerator, text) enumerator,

@@ -138,11 +138,26 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
   return file;
 }
 
+namespace {
+constexpr char kOwnFiles[] = "/proc/thread-self/fd/";   // not /proc/self: its fd folder is empty once the main thread has ended
+bool proc_is_there() { return access(kOwnFiles, F_OK) == 0; }
+
+// Gives what is open there the name. Without /proc, as behind a chroot, by the descriptor itself, for which the process must have the credentials
+// it was opened with (since Linux 6.10), or CAP_DAC_READ_SEARCH.
+bool link_open_file(int fd, const char* path) {
+  char self[48]{};
+  memcpy(self, kOwnFiles, sizeof(kOwnFiles));
+  platform::put_number(self + sizeof(kOwnFiles) - 1, uint64_t(fd));
+  if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) return true;
+  int error = errno;
+  if (error == ENOENT && !proc_is_there() && linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH) == 0) return true;
+  if (errno != EEXIST) errno = error;   // the folder is there: the file was made in it
+  return false;
+}
+}  // namespace
+
 bool publish_region_file(RegionFile& f) {
   if (f.fd < 0) return true;
-  // Not /proc/self: its fd folder is empty once the main thread has ended.
-  char self[48] = "/proc/thread-self/fd/";
-  platform::put_number(self + 21, uint64_t(f.fd));
   if (inode_of(f.fd) != f.inode) {   // the program closed it, and may have opened something else there
     f.reason = Refusal::kCreateFile;
     f.error = EBADF;
@@ -153,11 +168,11 @@ bool publish_region_file(RegionFile& f) {
   bool done = false;
   for (uint32_t k = 1; k <= kMaxTaken && !done; k++) {
     put_path(f.dir, f.name, f.pid, k);
-    done = linkat(AT_FDCWD, self, AT_FDCWD, f.path, AT_SYMLINK_FOLLOW) == 0;
+    done = link_open_file(f.fd, f.path);
     if (!done && errno != EEXIST) break;
   }
   f.error = done ? 0 : errno;
-  if (!done) f.reason = Refusal::kCreateFile;
+  if (!done) f.reason = f.error == ENOENT && !proc_is_there() ? Refusal::kNoProc : Refusal::kCreateFile;
   close(f.fd);   // a daemon that closes all its descriptors can't take it from us
   f.fd = -1;
   return done;

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -454,6 +455,58 @@ class Surroundings(support.TestCase):
                 command = without_proc(launcher, "run", "-o", self.folder, *options, "--", VICTIM)
                 run = support.execute(command, env=support.clean_environment(), cwd=folder)
                 self.assertEqual((0, table_only(without.out), said), (run.status, table_only(run.out), own_lines(run.err)))
+
+    def jail(self, *files):
+        """A folder to chroot to, with these files and the libraries that they need, and without /proc."""
+        jail = self.new_folder()
+        os.chmod(self.folder, 0o755)
+        os.chmod(jail, 0o755)
+        libraries = [word for file in files for word in support.plain(["ldd", file]).out.decode().split() if word.startswith("/")]
+        for path in {*files, *libraries}:
+            os.makedirs(jail + os.path.dirname(path), exist_ok=True)
+            shutil.copy(path, jail + path)
+        os.makedirs(jail + "/regions")
+        os.chmod(jail + "/regions", 0o1777)
+        return jail
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_a_program_behind_a_chroot_without_proc(self):
+        """Its region gets its name without /proc: as root always, as another user since Linux 6.10."""
+        jail = self.jail(VICTIM, support.LIBRARY)
+        for user in (0, 65534):
+            def enter():
+                os.chroot(jail)
+                os.chdir("/")
+                os.setgroups([])
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
+            with self.subTest(user=user):
+                if user and tuple(int(n) for n in os.uname().release.split(".")[:2]) < (6, 10):
+                    self.skipTest("this kernel lets only root do so")
+                folder = "/regions"
+                run = self.preloaded([VICTIM], folder=folder, preexec_fn=enter)
+                self.assertEqual((0, b""), (run.status, run.err))
+                run.folder = jail + folder
+                report = run.report()
+                self.assert_consistent(report)
+                self.assertLess(10_000, report.totals["allocated_count"])
+                os.unlink(report.path)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_a_child_that_finds_no_proc_and_may_not_do_without(self):
+        """The reason is in the report of the first process, whose region holds the run's ledger."""
+        source, library = os.path.join(self.folder, "no_links.c"), os.path.join(self.folder, "libno_links.so")
+        with open(source, "w") as file:
+            file.write("#include <errno.h>\nint linkat() { errno = ENOENT; return -1; }\n")
+        subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
+        hide = f"unshare -m sh -c 'umount -l /proc && LD_PRELOAD=$LD_PRELOAD:{library} exec {VICTIM}'; exit $?"
+        run = self.preloaded(["sh", "-c", hide], {"child_grace": "1h"})
+        if run.status in (1, 32):
+            self.skipTest("/proc cannot be unmounted here")
+        self.assertEqual((0, b""), (run.status, run.err))
+        report = run.report()
+        self.assertEqual(["/proc is not mounted, by which the region file gets its name"], [note["reason"] for note in report.raw["refusals"]])
+        self.assertEqual(1, report.coverage["children_unrecorded"])
 
     def test_command_that_is_not_there(self):
         self.assertEqual(127, self.tracked(["/does/not/exist"]).status)
