@@ -3,6 +3,8 @@
 // exit and the return from main are seen by an on_exit function (startup.cpp). libc ends the process by internal calls that no
 // hook sees, and its own exec functions call each other internally: each is interposed by itself.
 #include <alloca.h>
+#include <fcntl.h>
+#include <spawn.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -48,21 +50,21 @@ namespace {
 
 // An exec function comes back only when it failed.
 template <typename Call>
-int exec(Call call) {
-  keeper::note_exec();
+int exec(const char* path, char* const envp[], Call call) {
+  const keeper::Loss counted = keeper::note_exec(path, envp);
   call();
   const int error = errno;
-  keeper::note_exec_failed();
+  keeper::note_exec_failed(counted);
   errno = error;
   return -1;
 }
 
 int exec_path(const char* path, char* const argv[], char* const envp[]) {
-  return exec([&] { real::execve()(path, argv, envp); });
+  return exec(path, envp, [&] { real::execve()(path, argv, envp); });
 }
 
 int exec_searched(const char* file, char* const argv[], char* const envp[]) {
-  return exec([&] { real::execvpe()(file, argv, envp); });
+  return exec(file, envp, [&] { real::execvpe()(file, argv, envp); });
 }
 
 }  // namespace
@@ -73,11 +75,34 @@ TIDEMARK_HOOK int execvp(const char* file, char* const argv[]) { return exec_sea
 TIDEMARK_HOOK int execvpe(const char* file, char* const argv[], char* const envp[]) { return exec_searched(file, argv, envp); }
 
 TIDEMARK_HOOK int fexecve(int fd, char* const argv[], char* const envp[]) {
-  return exec([&] { real::fexecve()(fd, argv, envp); });
+  return exec(nullptr, envp, [&] { real::fexecve()(fd, argv, envp); });
 }
 
 TIDEMARK_HOOK int execveat(int dirfd, const char* path, char* const argv[], char* const envp[], int flags) {
-  return exec([&] { real::execveat()(dirfd, path, argv, envp, flags); });
+  return exec(flags & AT_EMPTY_PATH ? nullptr : path, envp, [&] { real::execveat()(dirfd, path, argv, envp, flags); });
+}
+
+// glibc's child executes by a call inside libc.
+namespace {
+
+template <typename Call>
+int spawn(const char* path, char* const envp[], Call call) {
+  const keeper::Loss counted = keeper::note_spawn(path, envp);
+  const int error = call();
+  if (error != 0) keeper::note_spawn_failed(counted);
+  return error;
+}
+
+}  // namespace
+
+TIDEMARK_HOOK int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+                              char* const argv[], char* const envp[]) {
+  return spawn(path, envp, [&] { return real::posix_spawn()(pid, path, actions, attributes, argv, envp); });
+}
+
+TIDEMARK_HOOK int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+                               char* const argv[], char* const envp[]) {
+  return spawn(file, envp, [&] { return real::posix_spawnp()(pid, file, actions, attributes, argv, envp); });
 }
 
 // The list forms may be called in a vfork child: the array lies on the stack, as it does in libc.

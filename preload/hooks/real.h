@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <grp.h>
 #include <sched.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -19,6 +20,8 @@
   X(execvpe)                       \
   X(fexecve)                       \
   X(execveat)                      \
+  X(posix_spawn)                   \
+  X(posix_spawnp)                  \
   X(unshare)                       \
   X(setuid)                        \
   X(setgid)                        \

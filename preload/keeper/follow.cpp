@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "preload/base/memory.h"
 #include "preload/keeper/region_file.h"
 #include "preload/keeper/run.h"
 #include "preload/keeper/session.h"
@@ -33,12 +34,24 @@ bool matches(const char* list, const char* name) {
   return false;
 }
 
+namespace {
+bool follows_all(const char* follow) { return !*follow || strcmp(follow, "all") == 0; }
+bool follows_none(const char* follow) { return strcmp(follow, "none") == 0; }
+}  // namespace
+
 bool followed(const char* follow) {
-  if (!*follow || strcmp(follow, "all") == 0) return true;
-  if (strcmp(follow, "none") == 0) return false;
+  if (follows_all(follow)) return true;
+  if (follows_none(follow)) return false;
   char name[64];
   region_name(name);
   return matches(follow, name);
+}
+
+bool follows(const char* follow, const char* path) {
+  if (follows_all(follow) || follows_none(follow)) return follows_all(follow);
+  if (!base::readable(path)) return !path;
+  const char* slash = strrchr(path, '/');
+  return matches(follow, slash ? slash + 1 : path);
 }
 
 void note_not_followed() { not_followed = true; }

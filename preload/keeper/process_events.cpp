@@ -20,6 +20,7 @@
 #include "preload/heap/tracker.h"
 #include "preload/keeper/errand.h"
 #include "preload/keeper/follow.h"
+#include "preload/keeper/handed_down.h"
 #include "preload/keeper/keeper.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/marks.h"
@@ -74,16 +75,43 @@ bool folder_writable_after_exec() {
   return still;
 }
 
-// The process changed its user since its region was made, and what it is about to execute cannot make one of its own. The header
-// is the parent's in a fork child that has not begun a session: it is the right one to tell, too.
-void note_changed_user() {
-  if (!base::store.start || *base::session_word == base::kInert) return;
-  bool secure = getuid() != geteuid() || getgid() != getegid();   // to the kernel, AT_SECURE
-  if (!secure && (geteuid() == base::header().uid || folder_writable_after_exec())) return;
+// Who is told of a program that is not going to be recorded. The header is the parent's in a fork child that has not begun a session: it is the right
+// one to tell, too, unless that is in its grace.
+Header* whom_to_tell(bool may_open_files) {
+  uint32_t word = *base::session_word;
+  bool in_file = word != base::kGrace && (word != base::kWiped || base::header().name.length);
+  if (in_file) return &base::header();
+  return may_open_files ? recorded_ancestor(region_folder()) : nullptr;
+}
+
+Loss tell(Coverage loss) {
+  bool inside_a_call_of_ours = base::thread_state.busy;   // a signal handler is: locks may be held
   base::InternalScope scope;
-  Coverage loss = secure ? kChildrenSecure : kChildrenOtherUser;
-  if (*base::session_word == base::kGrace) note_in_parent(loss, region_folder());
-  else base::count(loss);
+  Header* h = whom_to_tell(!inside_a_call_of_ours && !monitor_is_confined());
+  if (!h) return nullptr;
+  __atomic_fetch_add(&h->coverage[loss], 1, __ATOMIC_RELAXED);
+  return &h->coverage[loss];
+}
+void take_back(Loss counted) {
+  uint64_t n = counted ? *counted : 0;   // 0, too, where the records were moved into their file just when it was counted
+  while (n && !__atomic_compare_exchange_n(counted, &n, n - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+bool is_recorded() { return base::store.start && *base::session_word != base::kInert; }
+
+// The process changed its user since its region was made, and what it is about to execute cannot make one of its own.
+Loss note_changed_user() {
+  bool secure = getuid() != geteuid() || getgid() != getegid();   // to the kernel, AT_SECURE
+  if (!secure && (geteuid() == base::header().uid || folder_writable_after_exec())) return nullptr;
+  return tell(secure ? kChildrenSecure : kChildrenOtherUser);
+}
+
+// What takes the place of the launched program is recorded whatever its name.
+Loss note_lost_preload(const char* path, char* const* environment, bool takes_our_place) {
+  if (!loses_preload(environment)) return nullptr;
+  bool launched = takes_our_place && is_own_process() && is_root(base::header().pid);
+  return launched || follows(options.follow.value, path) ? tell(kChildrenWithoutPreload) : nullptr;
 }
 
 void begin(bool malloc_is_elsewhere) {
@@ -104,6 +132,7 @@ void begin(bool malloc_is_elsewhere) {
 void start(bool malloc_is_elsewhere) {
   base::InternalScope scope;
   learn_static_tls();
+  learn_how_we_came();
   begin(malloc_is_elsewhere);
   // jemalloc's first call maps its tables and takes 8 KiB of stack: now, before the program has limited its memory, and while the stack is large. After the
   // options, some of which are jemalloc's.
@@ -131,13 +160,24 @@ void note_exit(int status) {
   errno = saved;
 }
 
-void note_exec() {
+Loss note_exec(const char* path, char* const* environment) {
   base::NoCancellation guard;
   int saved = errno;
-  if (may_be_parents()) return;
-  note_changed_user();
+  if (may_be_parents()) return nullptr;
+  Loss counted = is_recorded() ? note_changed_user() : nullptr;
+  if (!counted && is_recorded()) counted = note_lost_preload(path, environment, true);
   note_ending(Ending::kReplaced, 0);
   errno = saved;
+  return counted;
+}
+
+Loss note_spawn(const char* path, char* const* environment) {
+  base::NoCancellation guard;
+  int saved = errno;
+  if (!is_recorded() || may_be_parents()) return nullptr;
+  Loss counted = note_lost_preload(path, environment, false);
+  errno = saved;
+  return counted;
 }
 
 namespace {
@@ -149,7 +189,11 @@ void take_back(Ending noted) {
 }
 }  // namespace
 
-void note_exec_failed() { take_back(Ending::kReplaced); }
+void note_exec_failed(Loss counted) {
+  take_back(counted);
+  take_back(Ending::kReplaced);
+}
+void note_spawn_failed(Loss counted) { take_back(counted); }
 void note_exit_failed() { take_back(Ending::kExited); }
 
 namespace {

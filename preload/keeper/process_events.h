@@ -8,8 +8,14 @@ namespace tidemark::keeper {
 void start(bool malloc_is_elsewhere);
 void before_user_change();       // setuid and its like are about to be called
 void note_exit(int status);      // exit, _exit, quick_exit with this status. No-op in a vfork child
-void note_exec();                // about to execve. No-op in a vfork child
-void note_exec_failed();         // execve returned
+// Where it was counted that a program is not going to be recorded; nullptr: nowhere.
+using Loss = uint64_t*;
+// About to execve; path: nullptr where there is none. In a vfork child, whose memory is its parent's, no ending is noted. What it returns is for
+// the other.
+Loss note_exec(const char* path, char* const* environment);
+void note_exec_failed(Loss counted);   // execve returned
+Loss note_spawn(const char* path, char* const* environment);
+void note_spawn_failed(Loss counted);
 void note_exit_failed();         // what was to end the process did not
 
 // pthread_atfork handlers. None of them touches the parent's region; what a child needs is done at its first allocation.

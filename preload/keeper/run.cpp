@@ -71,21 +71,30 @@ bool names_pid(const char* name, int32_t pid) {
   return at && at != name;
 }
 
-// Calls visit(path, name) for each region's file there.
+template <class Visit>
+void visit_region_file(const char* dir, const char* name, Visit visit) {
+  char path[1400];
+  size_t n = strlen(dir), m = strlen(name);
+  if (m < 6 || strcmp(name + m - 5, ".tide") != 0 || n + m + 2 > sizeof(path)) return;
+  memcpy(path, dir, n);
+  path[n] = '/';
+  memcpy(path + n + 1, name, m + 1);
+  visit(path, path + n + 1);
+}
+
+// Calls visit(path, name) for each region's file there. Not by opendir, which allocates.
 template <class Visit>
 void for_each_region_file(const char* dir, Visit visit) {
-  DIR* d = opendir(dir);
-  if (!d) return;
-  while (const dirent* e = readdir(d)) {
-    char path[1400];
-    size_t n = strlen(dir), m = strlen(e->d_name);
-    if (m < 6 || strcmp(e->d_name + m - 5, ".tide") != 0 || n + m + 2 > sizeof(path)) continue;
-    memcpy(path, dir, n);
-    path[n] = '/';
-    memcpy(path + n + 1, e->d_name, m + 1);
-    visit(path, path + n + 1);
-  }
-  closedir(d);
+  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  alignas(dirent64) char entries[2048];
+  for (ssize_t got; (got = getdents64(fd, entries, sizeof(entries))) > 0;)
+    for (ssize_t at = 0; at < got;) {
+      auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+      visit_region_file(dir, entry->d_name, visit);
+      at += entry->d_reclen;
+    }
+  close(fd);
 }
 
 // The first page of a region of this run, mapped; nullptr: it is none.
@@ -197,9 +206,13 @@ void keep_what_tells(const char* dir) {
   open_ledger();
 }
 
-void note_in_parent(Coverage what, const char* dir) {
+Header* recorded_ancestor(const char* dir) {
   keep_parent_header(dir);
-  if (kept) __atomic_fetch_add(&kept->coverage[what], 1, __ATOMIC_RELAXED);
+  return kept;
+}
+
+void note_in_parent(Coverage what, const char* dir) {
+  if (Header* ancestor = recorded_ancestor(dir)) __atomic_fetch_add(&ancestor->coverage[what], 1, __ATOMIC_RELAXED);
 }
 
 void export_run() {

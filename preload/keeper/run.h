@@ -34,6 +34,8 @@ void note_refusal(format::Refusal reason, int error, const char* detail);
 
 // Tells the nearest recorded ancestor: adds 1 to one of its coverage counters. `dir`: the region folder. Not inside malloc.
 void note_in_parent(format::Coverage what, const char* dir);
+// The header of the one that would be told; nullptr: none is to be found. Allocates nothing: fit for a vfork child.
+format::Header* recorded_ancestor(const char* dir);
 
 // Finds that ancestor now and keeps its header at hand: after a change of user its region may not be opened any more. Not inside malloc.
 void keep_parent_header(const char* dir);

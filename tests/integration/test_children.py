@@ -127,6 +127,56 @@ class Children(support.TestCase):
         both = ["bash", "children", "single_thread"]
         self.assertEqual({"children": both, "chil*": both, "other,chi?dren": both, "other": ["bash", "single_thread"]}, names)
 
+    def lost(self, run):
+        self.assertEqual(0, run.status, run.err)
+        return run.report().coverage["children_without_preload"]
+
+    def test_programs_whose_environment_lacks_the_library(self):
+        """Told to the nearest recorded process, by the shell and its children, and by `env` within its own grace."""
+        calls = "true; env -i true; unset LD_PRELOAD; /bin/true; (/bin/true; /bin/true); exec /bin/true"
+        grace = {"child_grace": "1h"}
+        for how in (self.tracked, self.preloaded):
+            run = how(["bash", "-c", calls], grace)
+            self.assertEqual(5, self.lost(run))
+            text = support.execute([support.TIDEMARK, "report", *run.files()], env=support.clean_environment()).out.decode()
+            self.assertIn("5 programs were executed with an environment whose LD_PRELOAD does not name tidemark's library", text)
+        # What takes the place of the launched program would have been recorded whatever `follow` says.
+        for follow, number in (("none", 1), ("env", 1), ("tru?", 4), ("other,env,t*e", 5)):
+            self.assertEqual(number, self.lost(self.tracked(["bash", "-c", calls], {**grace, "follow": follow})), follow)
+        self.assertEqual(0, self.lost(self.tracked(["bash", "-c", "env true; true"], grace)))
+        nested = f"env -u LD_PRELOAD sh -c 'true; true'; {SHORT} >/dev/null"
+        self.assertEqual(1, self.lost(self.tracked(["sh", "-c", f"sh -c \"{nested}\"; true"], {**grace, "child_grace_allocations": "1000000"})))
+
+    def python(self, script, options=None, command=()):
+        script = f"import ctypes, os, subprocess\nours = {support.LIBRARY!r}\nlibc = ctypes.CDLL(None)\n" + script
+        return self.preloaded([*command, "/usr/bin/python3", "-c", script], {"child_grace": "1h", **(options or {})})
+
+    def test_by_which_ways_the_library_is_lost(self):
+        spawn = "os.waitpid(os.{}('true', ['true'], {}), 0)\n"
+        script = spawn.format("posix_spawnp", "{}") + spawn.format("posix_spawnp", "{'LD_PRELOAD': ''}")
+        script += spawn.format("posix_spawnp", "os.environ") + spawn.format("posix_spawnp", "{'LD_PRELOAD': '/tmp:' + ours + '.other'}")
+        script += "subprocess.run(['true'], env={'PATH': '/nowhere:/etc:' + os.environ['PATH']})\n"   # tried in three folders
+        script += "subprocess.run(['true'], env={'PATH': os.environ['PATH'], 'LD_PRELOAD': 'libdl.so.2 ' + ours}, close_fds=False)\n"
+        self.assertEqual(4, self.lost(self.python(script)))
+
+    def test_an_execution_that_fails_loses_nothing(self):
+        script = "none = (ctypes.c_char_p * 1)()\n"
+        script += "for place in (b'/nowhere', b'/etc/passwd'): assert libc.execve(place, none, none) == -1\n"
+        script += "assert libc.execve(b'/bin/true', none, ctypes.c_void_p(8)) == -1\n"
+        script += "assert libc.execve(ctypes.c_void_p(8), none, none) == -1\n"
+        script += "assert libc.posix_spawn(None, b'/nowhere', None, None, none, none) == 2\n"
+        for follow in ("all", "true"):
+            self.assertEqual(0, self.lost(self.python(script, {"follow": follow})))
+
+    def test_a_library_that_did_not_come_by_the_variable(self):
+        run = self.python("subprocess.run(['/bin/true'], env={})", None, ["/lib64/ld-linux-x86-64.so.2", "--preload", support.LIBRARY])
+        self.assertEqual(1, self.lost(run))   # it is in LD_PRELOAD as well
+        script = "subprocess.run(['/bin/true'], env={})"
+        command = ["/lib64/ld-linux-x86-64.so.2", "--preload", support.LIBRARY, "/usr/bin/python3", "-c", "import os, subprocess; " + script]
+        folder = self.new_folder()
+        done = support.plain(command, {"TIDEMARK_OPTIONS": f"dir={folder}"})
+        self.assertEqual(0, self.lost(support.Tracked(done, folder)))
+
     def test_regions_max(self):
         """64 MiB for the program and 16 MiB for one child fit, a second child's do not: its parent's region says so."""
         run = self.tracked([VICTIM, "two_sleepers"], {**LONG, "regions_max": "84M"})
