@@ -20,7 +20,7 @@ namespace {
 
 // A module of the program, alive or gone. `record` is its line in the region, 0 when there was no room.
 struct Known {
-  const void* link_map;   // nullptr: gone
+  const void* link_map;   // nullptr: gone. The rest is written while it is, all but `dead`
   address start, end;
   uint32_t record;        // byte offset / 128 in the region
   uint32_t dead;          // which unloading was its own, the last one if it came again
@@ -37,6 +37,12 @@ using Gone = void (*)();
 constinit Watch watch = nullptr;
 constinit Gone on_gone = nullptr;
 constinit uint32_t completed = 0;
+// By page: which of `known` was found there last, its index. It is looked at before it is believed, so nobody need take it back. No two
+// loaded modules share a page.
+constexpr uint32_t kHints = 1 << 12;
+static_assert(kMax <= 1 << 16);
+constinit std::atomic<uint16_t> hints[kHints]{};
+std::atomic<uint16_t>& hint_at(address a) { return hints[(a / kPageBytes) * 0x9E3779B97F4A7C15ull >> 52]; }
 
 Module* record_of(uint32_t n) { return reinterpret_cast<Module*>(base::store.start + uint64_t{n} * sizeof(Module)); }
 
@@ -177,8 +183,31 @@ Known* place_for_new() {
   return first;
 }
 
+// Who reads it meanwhile takes it for gone until all of it is there.
+void put(Known& k, const Known& fresh) {
+  k.start = fresh.start, k.end = fresh.end;
+  k.record = fresh.record, k.dead = 0, k.generation = fresh.generation;
+  __atomic_store_n(&k.link_map, fresh.link_map, __ATOMIC_RELEASE);
+  hint_at(fresh.start).store(uint16_t(&k - known), std::memory_order_relaxed);
+}
+
+// Whether pc is in k, which is loaded. Its place may be another module's meanwhile, but not if pc is in it, for then it stays loaded.
+bool is_in(address pc, const Known& k, uint32_t& generation) {
+  const void* map = __atomic_load_n(&k.link_map, __ATOMIC_ACQUIRE);
+  if (!map || pc <= k.start || pc > k.end) return false;
+  generation = k.generation;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return __atomic_load_n(&k.link_map, __ATOMIC_RELAXED) == map;
+}
+
 bool same(const Known& k, const dl_find_object& o) {
-  return k.link_map == o.dlfo_link_map && k.start == reinterpret_cast<address>(o.dlfo_map_start);
+  return __atomic_load_n(&k.link_map, __ATOMIC_ACQUIRE) == o.dlfo_link_map && k.start == reinterpret_cast<address>(o.dlfo_map_start);
+}
+
+bool is_known(const dl_find_object& object, uint32_t from, uint32_t to) {
+  for (uint32_t i = to; i-- > from;)
+    if (same(known[i], object)) return true;
+  return false;
 }
 
 }  // namespace
@@ -190,13 +219,12 @@ void set_module_callbacks(void (*w)(void*), void (*g)()) {
 
 TIDEMARK_COLD void note_module(const dl_find_object& object) {
   const void* map = object.dlfo_link_map;
-  uint32_t n = known_count.load(std::memory_order_acquire);
-  for (uint32_t i = n; i-- > 0;)
-    if (same(known[i], object)) return;
+  auto start = reinterpret_cast<address>(object.dlfo_map_start);
+  uint32_t n = known_count.load(std::memory_order_acquire), hint = hint_at(start).load(std::memory_order_relaxed);
+  if (is_known(object, hint, hint < n ? hint + 1 : hint) || is_known(object, 0, n)) return;
   base::SpinGuard guard(modules_lock);
   if (!known && !(known = static_cast<Known*>(base::map_private(kMax * sizeof(Known))))) return;
-  for (uint32_t i = known_count.load(); i-- > n;)
-    if (same(known[i], object)) return;
+  if (is_known(object, 0, known_count.load())) return;
   // Whatever lay here, or had this link_map, went without our seeing its link_map freed (a block that was never tracked).
   for (uint32_t i = known_count.load(); i-- > 0;) {
     Known& k = known[i];
@@ -223,7 +251,7 @@ TIDEMARK_COLD void note_module(const dl_find_object& object) {
     }
     Known fresh{map, m.start, m.end, 0, 0, m.generation};
     publish(fresh, lm, m);
-    *k = fresh;
+    put(*k, fresh);
     if (k == &known[known_count.load()]) known_count.fetch_add(1, std::memory_order_release);
   }
   if (watch) watch(const_cast<void*>(map));
@@ -239,11 +267,16 @@ bool any_module_gone() { return gone.load(std::memory_order_acquire); }
 
 uint32_t generation_at(address pc) {
   if (TIDEMARK_LIKELY(!any_module_gone())) return 0;
-  uint32_t last = forgotten.load(std::memory_order_acquire);
-  for (uint32_t i = known_count.load(std::memory_order_acquire); i-- > 0;) {
+  uint32_t last = forgotten.load(std::memory_order_acquire), n = known_count.load(std::memory_order_acquire), generation;
+  std::atomic<uint16_t>& hint = hint_at(pc - 1);
+  if (uint32_t i = hint.load(std::memory_order_relaxed); TIDEMARK_LIKELY(i < n && is_in(pc, known[i], generation))) return generation;
+  for (uint32_t i = n; i-- > 0;) {
     const Known& k = known[i];
     if (pc <= k.start || pc > k.end) continue;
-    if (__atomic_load_n(&k.link_map, __ATOMIC_ACQUIRE)) return k.generation;
+    if (is_in(pc, k, generation)) {
+      hint.store(uint16_t(i), std::memory_order_relaxed);
+      return generation;
+    }
     if (k.dead > last) last = k.dead;
   }
   return last;
