@@ -87,6 +87,9 @@ inline uint64_t find_entry_quietly(address block) {
 // may be seen or not.
 template <class Visit>
 void for_each_block(Visit visit);
+// The same, visit(page in which it starts, record, its value, requested bytes).
+template <class Visit>
+void for_each_block_at(Visit visit);
 
 void lock_page_map();   // around fork
 void unlock_page_map();
@@ -96,6 +99,11 @@ inline uint32_t records_per_page(uint32_t size8) { return size8 ? (4096 + 8 * si
 
 template <class Visit>
 void for_each_block(Visit visit) {
+  for_each_block_at([&](address, std::atomic<Record>& at, Record r, uint64_t bytes) { visit(at, r, bytes); });
+}
+
+template <class Visit>
+void for_each_block_at(Visit visit) {
   for (uint32_t t = 0; t < kTopEntries; t++) {
     PageEntry* leaf = page_top[t].load(std::memory_order_acquire);
     if (!leaf) continue;
@@ -114,7 +122,7 @@ void for_each_block(Visit visit) {
         // What was read was a record if the page is still of this class: see install_page.
         if (leaf[i].load(std::memory_order_acquire) != entry) break;
         uint64_t bytes = size8 ? size8 * 8 - (rounding_of_record(r) & 0x1fff) : records[1].load(std::memory_order_relaxed);
-        visit(records[k], r, bytes);
+        visit(address{t} << kLeafShift | address{i} << kPageShift, records[k], r, bytes);
       }
     }
   }

@@ -50,6 +50,21 @@ class Exactness(support.TestCase):
         (stack,) = report.site("site_kept").stacks
         self.assertTrue(stack["frames"][0]["file"].endswith("/removed_functions.cpp"))
 
+    def test_arenas_that_jemalloc_drops(self):
+        command = [support.victim("dropped_arenas")]
+        run = self.tracked(command)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(support.plain(command).out, run.out)
+        self.assertEqual(["0", "0", "0"], [line.split()[-1] for line in run.out.decode().splitlines()[:3]])
+        report = run.report()
+        self.assert_consistent(report)
+        figures = {name: [(s["allocated_count"], s["freed_count"], s["live_bytes"]) for s in report.site("site_" + name).stacks]
+                   for name in ("reset", "after_reset", "by_number", "refused", "elsewhere")}
+        gone = [(110, 110, 0)]
+        self.assertEqual({"reset": gone, "after_reset": gone, "by_number": gone, "refused": [(110, 10, 1_090_000)],
+                          "elsewhere": [(100, 0, 100_000)]}, figures)
+        self.assertLess(report.totals["live_bytes"], 1_300_000)
+
     def test_exchanged_calls(self):
         """Stacks that differ only in the order of two return addresses of one function."""
         for build in BUILDS:
