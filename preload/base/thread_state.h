@@ -45,6 +45,7 @@ struct ThreadState {
   heap::Magazines* magazines;   // never nullptr once the thread has joined a session
   heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
   uint8_t forking;       // a fork() is under way, which holds the shim's locks
+  uint8_t vfork_child;   // see note_vfork_child, keeper/process_events.cpp
   uint8_t stack_lost;    // the thread has made a part of its own stack unreadable
   uint64_t signals;      // while forking: those that were blocked before
 

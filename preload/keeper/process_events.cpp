@@ -148,14 +148,16 @@ void before_user_change() {
 }
 
 namespace {
-// A vfork child runs in its parent's memory, and once a filter may kill who asks, is_own_process() cannot tell: then nothing is noted.
-bool may_be_parents() { return keeper_of_another_process() && monitor_is_confined(); }
+// A vfork child runs in its parent's memory, and once a filter may kill who asks, is_own_process() cannot tell. Who executes may ask, but not who ends.
+bool may_be_parents() { return monitor_is_confined() && keeper_of_another_process(); }
+// This thread is such a child, which has executed in vain: its end is not noted. Where it executes after all, its parent has the thread's state back.
+void note_vfork_child(bool is) { base::thread_state.vfork_child = is; }
 }  // namespace
 
 void note_exit(int status) {
   base::NoCancellation guard;
   int saved = errno;
-  if (may_be_parents()) return;
+  if (base::thread_state.vfork_child) return note_vfork_child(false);
   note_ending(Ending::kExited, status & 0xff);
   errno = saved;
 }
@@ -163,6 +165,7 @@ void note_exit(int status) {
 Loss note_exec(const char* path, char* const* environment) {
   base::NoCancellation guard;
   int saved = errno;
+  note_vfork_child(false);
   if (may_be_parents()) return nullptr;
   Loss counted = is_recorded() ? note_changed_user() : nullptr;
   if (!counted && is_recorded()) counted = note_lost_preload(path, environment, true);
@@ -184,13 +187,13 @@ namespace {
 // Not what another thread has noted meanwhile.
 void take_back(Ending noted) {
   auto expected = uint32_t(noted);
-  if (may_be_parents()) return;
   if (Header* h = own_header()) __atomic_compare_exchange_n(&h->ending, &expected, uint32_t(Ending::kNone), false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 }  // namespace
 
 void note_exec_failed(Loss counted) {
   take_back(counted);
+  if (may_be_parents()) return note_vfork_child(true);
   take_back(Ending::kReplaced);
 }
 void note_spawn_failed(Loss counted) { take_back(counted); }
