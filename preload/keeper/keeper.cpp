@@ -308,6 +308,7 @@ void wait_until_ended() {
 
 void end_keeper() {
   if (keeper_process != getpid() || __atomic_load_n(&state, __ATOMIC_ACQUIRE) == kStopped) return;
+  if (pthread_equal(thread, pthread_self())) return __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);   // it is the program's last thread by now
   uint32_t was = kRunning;
   if (__atomic_compare_exchange_n(&state, &was, kStopping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) ring();
   wait_until_ended();

@@ -9,8 +9,8 @@ import support
 VICTIM = support.victim("endings")
 
 # argument → what the report must say: ending, exit_status, signal
-EXITS = {"return": 2, "exit": 3, "_exit": 4, "_Exit": 14, "quick_exit": 5, "pthread_exit": 0, "quiet_last_thread": 0, "exit_from_thread": 11,
-         "exit_in_atexit": 12, "failed_execve": 8}
+EXITS = {"return": 2, "exit": 3, "_exit": 4, "_Exit": 14, "quick_exit": 5, "pthread_exit": 0, "quiet_last_thread": 0, "restless_last_thread": 0,
+         "exit_from_thread": 11, "exit_in_atexit": 12, "failed_execve": 8}
 SIGNALS = {"abort": signal.SIGABRT, "terminate": signal.SIGABRT, "segv": signal.SIGSEGV, "kill": signal.SIGKILL,
            "term": signal.SIGTERM}
 
