@@ -117,4 +117,12 @@ bool readable(const void* a) {
   return yes;
 }
 
+bool all_readable(const void* start, size_t bytes) {
+  auto at = reinterpret_cast<uintptr_t>(start), end = at + bytes;
+  if (end < at) return false;
+  for (uintptr_t page = at & ~(kPage - 1); page < end; page += kPage)
+    if (!readable(reinterpret_cast<const void*>(page))) return false;
+  return true;
+}
+
 }  // namespace tidemark::base

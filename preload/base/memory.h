@@ -24,5 +24,7 @@ void forget_small_tables();   // child of fork: what it makes from now on has pa
 // Whether 8 bytes at `a` can be read, without a signal: rt_sigprocmask(2) with an invalid `how` copies the set in first and
 // says EFAULT or EINVAL. About 100 ns.
 bool readable(const void* a);
+// The same of each page of a range; false where it wraps around.
+bool all_readable(const void* start, size_t bytes);
 
 }  // namespace tidemark::base

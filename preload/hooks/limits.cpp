@@ -40,7 +40,7 @@ rlimit with_ours(const rlimit& asked, rlim_t before) {
 int change(pid_t pid, int number, const rlimit* limit, rlimit* old) {
   auto resource = __rlimit_resource(number);
   bool ours = resource == RLIMIT_AS && (pid == 0 || pid == getpid()) && *base::session_word != base::kInert;
-  if (!ours || (limit && !(base::readable(limit) && base::readable(&limit->rlim_max)))) return real::prlimit()(pid, resource, limit, old);
+  if (!ours || (limit && !base::all_readable(limit, sizeof(*limit)))) return real::prlimit()(pid, resource, limit, old);
   rlim_t before = added;
   rlimit wanted = limit ? with_ours(*limit, before) : rlimit{};
   int result = real::prlimit()(pid, resource, limit ? &wanted : nullptr, old);

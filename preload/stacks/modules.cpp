@@ -52,12 +52,9 @@ uint32_t take_record() {
 }
 
 // A module's headers may be damaged, or lead anywhere.
-bool all_readable(address at, uint64_t bytes) {
+bool may_hold_notes(address at, uint64_t bytes) {
   constexpr uint64_t kMost = 64 << 10;
-  if (bytes > kMost || at + bytes < at) return false;
-  for (address page = at & ~address{kPageBytes - 1}; page < at + bytes; page += kPageBytes)
-    if (!base::readable(reinterpret_cast<const void*>(page))) return false;
-  return true;
+  return bytes <= kMost && base::all_readable(reinterpret_cast<const void*>(at), bytes);
 }
 
 // The build-id among the notes from p to end.
@@ -79,15 +76,14 @@ bool find_build_id(address p, address end, Module& m) {
 
 // Of a mapped ELF image whose header lies at `start`.
 void read_build_id(const char* start, address bias, Module& m) {
-  auto at = reinterpret_cast<address>(start);
-  if (!all_readable(at, kPageBytes) || memcmp(start, ELFMAG, SELFMAG) != 0) return;
+  if (!base::all_readable(start, kPageBytes) || memcmp(start, ELFMAG, SELFMAG) != 0) return;
   const auto* ehdr = reinterpret_cast<const ElfW(Ehdr)*>(start);
   if (ehdr->e_phentsize != sizeof(ElfW(Phdr)) || ehdr->e_phoff > kPageBytes) return;
   if (ehdr->e_phoff + ehdr->e_phnum * sizeof(ElfW(Phdr)) > kPageBytes) return;
   const auto* phdr = reinterpret_cast<const ElfW(Phdr)*>(start + ehdr->e_phoff);
   for (uint32_t i = 0; i < ehdr->e_phnum; i++) {
     address notes = bias + phdr[i].p_vaddr;
-    if (phdr[i].p_type == PT_NOTE && all_readable(notes, phdr[i].p_memsz) && find_build_id(notes, notes + phdr[i].p_memsz, m)) return;
+    if (phdr[i].p_type == PT_NOTE && may_hold_notes(notes, phdr[i].p_memsz) && find_build_id(notes, notes + phdr[i].p_memsz, m)) return;
   }
 }
 

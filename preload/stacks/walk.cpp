@@ -371,7 +371,10 @@ constexpr uint32_t kBuffers = 64, kNear = 4;
 constinit Buffer buffers[kBuffers]{};
 
 // The processor, as the kernel tells each thread of glibc (rseq(2); glibc 2.35). Where that is switched off, some number.
-uint32_t present_processor() { return *reinterpret_cast<const volatile uint32_t*>(static_cast<const char*>(__builtin_thread_pointer()) + __rseq_offset + offsetof(struct rseq, cpu_id)); }
+uint32_t present_processor() {
+  const auto* area = static_cast<const char*>(__builtin_thread_pointer()) + __rseq_offset;
+  return __atomic_load_n(reinterpret_cast<const uint32_t*>(area + offsetof(struct rseq, cpu_id)), __ATOMIC_RELAXED);
+}
 
 bool take(Buffer& b) {
   const base::ThreadState *self = &base::thread_state, *owner = b.taken.load(std::memory_order_relaxed);
