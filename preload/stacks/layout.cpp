@@ -38,24 +38,23 @@ bool fill_slots(Distances& words, Layout& layout, uint32_t& used) {
 
 bool lay_out(const Caller& caller, Layout& layout) {
   const Path* path = base::thread_state.path;
-  if (!path || !path->count || path->frames[path->count - 1].sp != caller.sp) return false;
+  if (!path || !path->count || path->sp(path->count - 1) != caller.sp) return false;
   Distances returns, chained, values;
   for (uint32_t i = path->count - 1; i--;) {
-    address led = path->returns[i].at;
-    if (TIDEMARK_LIKELY(!(path->returns[i].pc & kLookCloser))) {
+    const auto& [led, pc] = path->returned(i);
+    if (TIDEMARK_LIKELY(!(pc & kLookCloser))) {
       if (!returns.add(led, caller.sp)) return false;
       continue;
     }
-    const Frame &f = path->frames[i + 1], &outer = path->frames[i];
-    address saved = outer.needs_rbp ? f.rbp_at : 0;
+    address saved = path->frame(i).needs_rbp ? path->rbp_saved(i + 1) : 0, start = path->start_kept(i + 1);
     bool in_chain = saved && saved == led - 8;
     if (!(in_chain ? chained : returns).add(led, caller.sp)) return false;
     if (saved && !in_chain && !values.add(saved, caller.sp)) return false;
-    if (f.cfa_at && !values.add(f.cfa_at, caller.sp)) return false;
+    if (start && !values.add(start, caller.sp)) return false;
   }
   if (path->end_at && !returns.add(path->end_at, caller.sp)) return false;
   std::sort(values.at, values.at + values.count);
-  layout.rbp = path->frames[path->count - 1].needs_rbp;
+  layout.rbp = path->frame(path->count - 1).needs_rbp;
   layout.all = 0;
   uint32_t n[3];
   if (!fill_slots(returns, layout, n[0]) || !fill_slots(chained, layout, n[1]) || !fill_slots(values, layout, n[2])) return false;

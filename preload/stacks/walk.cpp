@@ -19,6 +19,7 @@ namespace {
 constexpr uint64_t kLargeFrame = 2048;
 constexpr uint64_t kMostGroupWords = INT16_MAX;   // Node::rbp_save counts them
 constexpr uint32_t kUnknownGeneration = ~0u;
+constexpr address kNowhere = ~address{0};   // further out than all
 
 struct Walked {
   Frame* frames;    // from the innermost on
@@ -26,6 +27,7 @@ struct Walked {
   uint32_t outer = kRootNode;   // node that goes on outside of them
   Path* path = nullptr;         // the thread's, where it can be asked
   uint32_t left = 0;            // its frames that may still be met
+  address left_at = kNowhere;   // Return::at of the innermost one of these
   bool met = false;             // the last of these
   uint32_t generation = any_module_gone() ? kUnknownGeneration : 0;   // of the new frames, until they get nodes
   bool ended = false;           // at the stack's end, and certainly
@@ -65,14 +67,17 @@ void note_words(Frame& f, Rule rule, address cfa) {
   uint16_t kind = kind_of(rule);
   bool guessed = kind == kRuleGuess && !offset;
   f.uses_rbp = kind == kRuleRbp || kind == kRuleDeref || guessed;
-  f.cfa_at = kind == kRuleDeref ? f.rbp + offset : 0;
+  address cfa_at = kind == kRuleDeref ? f.rbp + offset : 0;
   auto save = int8_t(rule >> 8);
-  if (guessed || save == kRbpAtRbp) f.rbp_at = f.rbp;
-  else f.rbp_at = save && kind != kRuleGuess ? cfa + address(int64_t{8} * save) : 0;
+  address rbp_at = 0;
+  if (guessed || save == kRbpAtRbp) rbp_at = f.rbp;
+  else if (save && kind != kRuleGuess) rbp_at = cfa + address(int64_t{8} * save);
+  address saved = rbp_at ? rbp_at - (f.sp - 8) : 0;
+  f.kept.rbp_saved = int32_t(saved);
   if (save == kRbpAtRbp) f.uses_rbp = true;
   address last = base::thread_state.last_word;
   auto within = [&](address a) { return a >= f.sp && a <= last; };
-  f.fixed = kind != kRuleSignal && within(cfa - 8) && (!f.rbp_at || within(f.rbp_at)) && (!f.cfa_at || within(f.cfa_at));
+  f.fixed = kind != kRuleSignal && within(cfa - 8) && (!rbp_at || within(rbp_at)) && is_near(saved) && (!cfa_at || within(cfa_at));
 }
 
 // Where a walk is.
@@ -89,16 +94,16 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   f = {};   // the buffer was another walk's
   f.sp = sp, f.rbp = rbp;
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
-  f.rule = uint16_t(rule & ~kUncalled);
-  f.after_signal = signal;
-  f.generation = w.generation;
+  f.kept.rule = uint16_t(rule & ~kUncalled);
+  f.kept.after_signal = signal;
+  f.kept.generation = w.generation;
   if (kind == kRuleEnd) {
-    f.rule &= 0xff00;
+    f.kept.rule &= 0xff00;
     w.ended = f.fixed = !signal;
     return false;   // outer stays kRootNode
   }
   if (kind == kRuleHard) {
-    f.rule = kRuleHard;
+    f.kept.rule = kRuleHard;
     w.ended = f.fixed = !signal;
     w.outer = kCutNode;
     return false;
@@ -109,16 +114,16 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   Rule next = known ? rule_in(*known) : stepped && pc ? add_rule(pc + signal, !signal) : 0;
   joins = known ? known->joins.load(std::memory_order_relaxed) : kAnyJoin;
   if (!stepped || leads_nowhere(kind, next)) {
-    f.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
+    f.kept.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
     w.outer = kCutNode;
     return false;
   }
   if (w.path) note_words(f, rule, sp);
-  if (!f.after_signal && sp > f.sp && may_group(rule, sp - f.sp, next)) {
-    if (kind == kRuleRsp) f.rule &= 0xff00;
+  if (!f.kept.after_signal && sp > f.sp && may_group(rule, sp - f.sp, next)) {
+    if (kind == kRuleRsp) f.kept.rule &= 0xff00;
     if (is_frame_pointer_rule(rule)) {
       f.word = (f.word & kPcMask) | (sp - f.sp) / 8 << 48;
-      f.rule = kRuleFramePointerGroup;
+      f.kept.rule = kRuleFramePointerGroup;
     }
   }
   if (!pc) {   // how a stack's first function is entered by hand: outer stays kRootNode
@@ -135,14 +140,15 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   return true;
 }
 
-// Whether the frame that is entered like this is one of the path's. Frames themselves, a line each, are looked at only where all else is right.
-TIDEMARK_INLINE bool meets_path(const Path& p, uint32_t& left, address pc, address sp, address rbp) {
-  while (left && p.returns[left - 1].at + 8 < sp) left--;
-  if (!left || p.returns[left - 1].at + 8 != sp || (p.returns[left - 1].pc ^ pc) & (kLookCloser - 1)) return false;
-  const Frame& f = p.frames[left - 1];
-  return !((f.word ^ pc) << 16) && (!f.needs_rbp || f.rbp == rbp);
+inline address at_of(const Path& p, uint32_t left) { return left ? p.returned(left - 1).at : kNowhere; }
+
+// Whether the frame that is entered like this is one of the path's. Frames themselves are looked at only where all else is right.
+TIDEMARK_INLINE bool meets_path(const Path& p, uint32_t& left, address& left_at, address pc, address sp, address rbp) {
+  while (left_at < sp - 8) left_at = at_of(p, --left);
+  if (left_at != sp - 8 || (p.returned(left - 1).pc ^ pc) & (kLookCloser - 1)) return false;
+  return !p.frame(left - 1).needs_rbp || p.rbp(left - 1) == rbp;
 }
-inline bool meets_path(Walked& w, address pc, address sp, address rbp) { return w.met = meets_path(*w.path, w.left, pc, sp, rbp); }
+inline bool meets_path(Walked& w, address pc, address sp, address rbp) { return w.met = meets_path(*w.path, w.left, w.left_at, pc, sp, rbp); }
 
 // A plain rule that is not among the recent ones; 0 and its whole rule: it is not plain. False: there is none, or it is of a pc that nobody called from.
 __attribute__((noinline)) bool find_whole_rule(address pc, uint32_t& plain, Rule& whole) {
@@ -162,9 +168,10 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
   Frame *f = w.frames + w.count, *most = w.frames + kMinDepth;
   const uint32_t generation = w.generation;
   uint32_t left = w.left;
+  address left_at = w.left_at;
   auto end = [&](bool met) {
     if (rule && !met) c.rule = whole_rule(rule);
-    w.count = uint32_t(f - w.frames), w.left = left, w.met = met;
+    w.count = uint32_t(f - w.frames), w.left = left, w.left_at = left_at, w.met = met;
     return met;
   };
   while (rule && f < most) {
@@ -187,12 +194,12 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
     uint32_t next = recent_rule(pc);
     Rule whole = 0;
     if (TIDEMARK_UNLIKELY(!next) && !find_whole_rule(pc, next, whole)) return end(false);
-    *f++ = {.sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48, .sum = 0, .rbp_at = rbp_at, .cfa_at = 0, .node = 0,
-            .generation = generation, .rule = kept, .after_signal = false, .uses_rbp = bool(rule & kPlainByRbp), .needs_rbp = false,
-            .group = 0, .fixed = true};
+    *f++ = {.kept = {.sum = 0, .node = 0, .generation = generation, .rbp_away = 0, .rbp_saved = rbp_at ? int32_t(rbp_at - c.sp + 8) : 0, .words = 0,
+                     .rule = kept, .after_signal = false, .needs_rbp = false},
+            .sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48, .uses_rbp = bool(rule & kPlainByRbp), .fixed = true, .group = 0};
     c = {whole, pc, cfa, rbp};
     rule = next;
-    if (meets_path(path, left, pc, cfa, rbp)) return end(true);
+    if (meets_path(path, left, left_at, pc, cfa, rbp)) return end(true);
   }
   return end(false);
 }
@@ -227,9 +234,9 @@ void collect(Walked& w, const Caller& caller, bool ask_joins) {
   }
 }
 
-bool lone(const Frame& f) { return f.rule & 0xff; }
+bool lone(const Frame& f) { return f.kept.rule & 0xff; }
 bool may_share(const Frame& a, const Frame& b) {
-  return !lone(a) && (a.rule == kRuleFramePointerGroup) == (b.rule == kRuleFramePointerGroup) && a.generation == b.generation;
+  return !lone(a) && (a.kept.rule == kRuleFramePointerGroup) == (b.kept.rule == kRuleFramePointerGroup) && a.kept.generation == b.kept.generation;
 }
 
 // How many of the outermost `i` frames share the next node.
@@ -242,18 +249,18 @@ uint32_t group_size(const Frame* f, uint32_t i) {
 }
 
 void fill(Node& n, const Frame* f, uint32_t k) {
-  n.generation = f[0].generation;
+  n.generation = f[0].kept.generation;
   if (lone(f[0])) {
     n.words[0] = f[0].word;
-    n.rule = f[0].rule;
+    n.rule = f[0].kept.rule;
     return;
   }
   uint64_t words = 0;
   for (uint32_t j = 0; j < k; j++) {
     n.words[kFramesPerNode - k + j] = f[j].word;
     words += f[j].word >> 48;
-    if (f[j].rule == kRuleFramePointerGroup) n.rule |= kRuleFramePointerGroup;
-    else if (int8_t save = int8_t(f[j].rule >> 8)) n.rbp_save = int16_t(int64_t(words) + save);
+    if (f[j].kept.rule == kRuleFramePointerGroup) n.rule |= kRuleFramePointerGroup;
+    else if (int8_t save = int8_t(f[j].kept.rule >> 8)) n.rbp_save = int16_t(int64_t(words) + save);
   }
   for (uint32_t j = 0; j < kFramesPerNode - k; j++) n.words[j] = f[0].word & kPcMask;
 }
@@ -261,11 +268,11 @@ void fill(Node& n, const Frame* f, uint32_t k) {
 // Hashes the frames that are not the path's yet.
 void hash_frames(Walked& w) {
   auto* room = reinterpret_cast<uint32_t*>(w.frames + w.count);
-  PathHash hash = w.met ? PathHash{w.path->frames[w.left - 1].sum, w.left}
+  PathHash hash = w.met ? PathHash{w.path->frame(w.left - 1).sum, w.left}
                         : path_hash(w.outer, room, kMostPathFrames * sizeof(Frame) / sizeof(uint32_t));
   for (uint32_t i = w.count; i--;) {
     hash.add(w.frames[i].word);
-    w.frames[i].sum = hash.sum;
+    w.frames[i].kept.sum = hash.sum;
   }
 }
 
@@ -275,28 +282,35 @@ void group(Frame* frames, uint32_t count) {
     uint32_t k = group_size(frames, i);
     frames[i - 1].group = uint8_t(k);
     i -= k;
-    prefetch_index(hash_of_sum(frames[i].sum));
+    prefetch_index(hash_of_sum(frames[i].kept.sum));
   }
 }
 
 void learn_generations(Frame* frames, uint32_t count) {
   for (Frame* f = frames; f < frames + count; f++)
-    if (f->generation == kUnknownGeneration) f->generation = generation_at((f->word & kPcMask) + f->after_signal);
+    if (f->kept.generation == kUnknownGeneration) f->kept.generation = generation_at((f->word & kPcMask) + f->kept.after_signal);
+}
+
+PathFrame& known_frame(Walked& w, uint32_t outwards) { return w.path->frame(w.left - 1 - outwards); }
+
+// As much of it as a node is made of.
+Frame for_node(const Path& p, uint32_t i) {
+  const PathFrame& known = p.frame(i);
+  return {known, 0, 0, (p.returned(i).pc & kPcMask) | uint64_t{known.words} << 48, false, false, 0};
 }
 
 // Before a path is put into the tree: its frames' generations and nodes. Where the path was met, its frames up to the first one that begins a node go
 // along.
 void prepare(Walked& w) {
-  const Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
   if (w.met) {
     uint32_t id = 0;
-    for (; w.more < w.left && !(id = known[-int64_t(w.more)].node); w.more++) w.frames[w.count + w.more] = known[-int64_t(w.more)];
+    for (; w.more < w.left && !(id = known_frame(w, w.more).node); w.more++) w.frames[w.count + w.more] = for_node(*w.path, w.left - 1 - w.more);
     w.outer = id ? id : w.path->outer;
   }
   uint32_t all = w.count + w.more;
   if (!w.generation && any_module_gone()) {   // the first one of all, noticed by this walk, which has found other code in its place
     w.generation = kUnknownGeneration;
-    for (uint32_t i = 0; i < all; i++) w.frames[i].generation = kUnknownGeneration;
+    for (uint32_t i = 0; i < all; i++) w.frames[i].kept.generation = kUnknownGeneration;
   }
   if (w.generation) learn_generations(w.frames, all);
   group(w.frames, all);
@@ -312,22 +326,21 @@ uint32_t put_path(Frame* frames, uint32_t count, uint32_t id) {
     n.caller = id;
     fill(n, innermost, k);
     i -= k;
-    id = path.put(n, hash_of_sum(innermost->sum));
+    id = path.put(n, hash_of_sum(innermost->kept.sum));
     if (id == kNoNode) return kNoNode;
     bool full = k == kFramesPerNode || lone(*innermost);
-    if (full && !innermost->after_signal) innermost->node = id;
+    if (full && !innermost->kept.after_signal) innermost->kept.node = id;
   }
   return id;
 }
 
 uint32_t insert(Walked& w) {
   prepare(w);
-  for (uint32_t i = w.count + w.more; i;) prefetch_node(hash_of_sum(w.frames[i -= w.frames[i - 1].group].sum));
+  for (uint32_t i = w.count + w.more; i;) prefetch_node(hash_of_sum(w.frames[i -= w.frames[i - 1].group].kept.sum));
   uint32_t leaf = put_path(w.frames, w.count + w.more, w.outer);
-  Frame* known = w.met ? &w.path->frames[w.left - 1] : nullptr;
   for (uint32_t i = 0; i < w.more; i++) {
-    known[-int64_t(i)].node = w.frames[w.count + i].node;
-    known[-int64_t(i)].generation = w.frames[w.count + i].generation;
+    known_frame(w, i).node = w.frames[w.count + i].kept.node;
+    known_frame(w, i).generation = w.frames[w.count + i].kept.generation;
   }
   return leaf;
 }
@@ -354,11 +367,11 @@ void remember_nodes(const Walked& w) {
   uint32_t innermost = (w.met ? w.left : 0) + w.count - 1;
   for (uint32_t i = w.count + w.more; i;) {
     i -= w.frames[i - 1].group;
-    if (i < w.count && innermost - i < p.count) p.frames[innermost - i].node = w.frames[i].node;
+    if (i < w.count && innermost - i < p.count) p.frame(innermost - i).node = w.frames[i].kept.node;
   }
   if (!w.generation) return;
   for (uint32_t i = 0; i < w.count; i++)
-    if (innermost - i < p.count) p.frames[innermost - i].generation = w.frames[i].generation;
+    if (innermost - i < p.count) p.frame(innermost - i).generation = w.frames[i].kept.generation;
 }
 
 // A walk needs 48 KiB at most: too much for small stacks, and for each of many threads. So all but the main one borrow one of some static buffers, near to the
@@ -410,6 +423,7 @@ void use_path(Walked& w, address sp) {
   if (!t.path || !on_own_stack(t, sp)) return;
   w.path = t.path;
   w.left = still_there(*t.path, sp);
+  w.left_at = at_of(*t.path, w.left);
 }
 }  // namespace
 
@@ -422,7 +436,7 @@ uint32_t walk(address pc, address sp, address rbp) {
   uint32_t leaf = insert(w);
   // The tree's lock is free again: the joins' table may have to grow. Of the innermost frame the leaf cache is asked.
   for (uint32_t i = w.count; i-- > 1;)
-    if (w.frames[i].node && !(base::line<Node>(w.frames[i].node)->generation & kNodeCut)) note_join(w.frames[i], w.frames[i].node);
+    if (w.frames[i].kept.node && !(base::line<Node>(w.frames[i].kept.node)->generation & kNodeCut)) note_join(w.frames[i], w.frames[i].kept.node);
   if (whole(w)) remember(w);
   return leaf;
 }
@@ -437,7 +451,7 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
   if (!whole(w)) return 0;
   sight = Sight::kKnown;
   hash_frames(w);
-  uint64_t hash = hash_of_sum(w.count ? w.frames[0].sum : w.path->frames[w.left - 1].sum);
+  uint64_t hash = hash_of_sum(w.count ? w.frames[0].kept.sum : w.path->frame(w.left - 1).sum);
   auto& recent = recent_of(*w.path, hash);
   bool is_recent = recent.hash == hash && recent.epoch == path_epoch();
   if (is_recent) __builtin_prefetch(base::line<StackRecord>(recent.stack), 1);

@@ -98,7 +98,7 @@ TEST_F(CoreTest, APageThatChangesItsClassStartsEmpty) {
   EXPECT_EQ(0u, heap::find_entry(address{0x7000'0000'0000}));
 }
 
-TEST_F(CoreTest, WhatAThreadOfOrdinaryDepthTouchesLiesInThreePages) {
+TEST_F(CoreTest, WhatAThreadTouchesLiesInTwoPagesAndOfTheDeepestStacksInFour) {
   heap::attach_thread();
   const base::ThreadState& t = base::thread_state;
   ASSERT_NE(nullptr, t.path);
@@ -111,9 +111,10 @@ TEST_F(CoreTest, WhatAThreadOfOrdinaryDepthTouchesLiesInThreePages) {
   touch(*magazines, *magazines);
   touch(t.stripes[0], t.stripes[heap::kNotedStripes - 1]);
   touch(t.path->count, t.path->few[stacks::kFewRecent - 1]);
-  touch(t.path->returns[0], t.path->returns[kDeep - 1]);
-  touch(t.path->frames[0], t.path->frames[kDeep - 1]);
-  EXPECT_EQ(3u, pages.size());
+  touch(t.path->returned(0), t.path->frame(kDeep - 1));
+  EXPECT_EQ(2u, pages.size());
+  touch(t.path->frame(0), t.path->frame(stacks::kMostPathFrames - 1));
+  EXPECT_EQ(4u, pages.size());
 }
 
 // As a thread's own stack is known, a hook that was jumped out of is told from one that goes on.

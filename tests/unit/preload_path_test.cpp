@@ -161,7 +161,7 @@ TEST_F(PathTest, IsForgottenWithAModule) {
   Chance chance(1);
   grow(chance, 3);
   ASSERT_GT(own_path().count, 0u);
-  address sp = own_path().frames[own_path().count - 1].sp;
+  address sp = own_path().sp(own_path().count - 1);
   EXPECT_GT(still_there(own_path(), sp), 0u);
   empty_caches();
   EXPECT_EQ(0u, still_there(own_path(), sp));
@@ -186,14 +186,21 @@ class HandMade : public testing::Test {
       f.word = 0x1000 + i;
       f.fixed = true;
       change(f, i);
-      put(f.sp - 8, f.word);
+      put(f.sp - 8, f.word & format::kPcMask);
       ASSERT_TRUE(append_one(path_, f));
     }
+  }
+  // Of a realigned frame, in the word further out than its sp.
+  static void start_is_kept(Frame& f) {
+    f.kept.rule = format::kRuleDeref;
+    f.rbp = f.sp - 8;
+    f.uses_rbp = true;
+    f.word |= uint64_t{2} << 48;
   }
   address sp_of(uint32_t i) { return reinterpret_cast<address>(&words_[kWords]) - 8 * (4 * i + 1); }
   void put(address a, uint64_t value) { *reinterpret_cast<uint64_t*>(a) = value; }
 
-  static constexpr uint32_t kWords = 128, kFrames = 20;
+  static constexpr uint32_t kWords = 640, kFrames = 150;   // more than two parts
   uint64_t words_[kWords] = {};
   Path path_;
 };
@@ -210,7 +217,7 @@ TEST_F(HandMade, EveryReturnAddressIsCompared) {
 TEST_F(HandMade, TheMarkOfACloserLookIsNoPartOfAReturnAddress) {
   for (bool closer : {false, true}) {
     auto realigned = [](Frame& f, uint32_t i) {
-      if (i) f.cfa_at = f.sp + 8;
+      if (i) start_is_kept(f);
     };
     for (uint32_t changed = 0; changed + 1 < kFrames; changed++) {
       if (closer) make(kFrames, realigned);
@@ -234,28 +241,28 @@ TEST_F(HandMade, WhatLiesFurtherInThanTheCallerIsGone) {
 TEST_F(HandMade, SavedRbpCountsOnlyWhereAFrameDependsOnIt) {
   for (bool depends : {false, true}) {
     auto passed_on_by_3 = [](Frame& f, uint32_t i) {
-      f.rbp = 0x77;
-      if (i == 4) f.rbp_at = f.sp;
+      f.rbp = f.sp + 32 * i;   // the same in each
+      if (i == 4) f.kept.rbp_saved = 8;
     };
     auto used_by_2 = [](Frame& f, uint32_t i) {
-      f.rbp = 0x77;
+      f.rbp = f.sp + 32 * i;   // the same in each
       f.uses_rbp = i == 2;
-      if (i == 4) f.rbp_at = f.sp;
+      if (i == 4) f.kept.rbp_saved = 8;
     };
     if (depends) make(6, used_by_2);
     else make(6, passed_on_by_3);
-    put(sp_of(4), 0x77);
+    put(sp_of(4), sp_of(0));
     EXPECT_EQ(6u, still_there(path_, sp_of(5)));
-    put(sp_of(4), 0x78);
+    put(sp_of(4), sp_of(0) + 8);
     EXPECT_EQ(depends ? 4u : 6u, still_there(path_, sp_of(5)));
-    EXPECT_EQ(depends, path_.frames[3].needs_rbp);
-    EXPECT_FALSE(path_.frames[4].needs_rbp);
+    EXPECT_EQ(depends, path_.frame(3).needs_rbp);
+    EXPECT_FALSE(path_.frame(4).needs_rbp);
   }
 }
 
 TEST_F(HandMade, WhereARealignedFrameStartsIsCompared) {
   make(3, [](Frame& f, uint32_t i) {
-    if (i == 2) f.cfa_at = f.sp + 8;
+    if (i == 2) start_is_kept(f);
   });
   put(sp_of(2) + 8, sp_of(1));
   EXPECT_EQ(3u, still_there(path_, sp_of(2)));
@@ -270,6 +277,21 @@ TEST_F(HandMade, ItEndsWhereItsOutermostReturnAddressIsNone) {
   EXPECT_EQ(3u, still_there(path_, sp_of(2)));
   put(path_.end_at, 0x1234);
   EXPECT_EQ(0u, still_there(path_, sp_of(2)));
+}
+
+TEST_F(HandMade, WhatLiesGigabytesAwayIsNotKept) {
+  path_ = {};
+  Frame f{};
+  f.sp = 1 << 20;
+  f.fixed = f.uses_rbp = true;
+  f.rbp = f.sp - 8 + INT32_MAX;
+  EXPECT_TRUE(append_one(path_, f));
+  EXPECT_EQ(f.rbp, path_.rbp(0));
+  f.rbp++;
+  EXPECT_FALSE(append_one(path_, f));
+  f.uses_rbp = false;
+  f.kept.rbp_saved = 8;
+  EXPECT_TRUE(append_one(path_, f)) << "it does not matter where rbp is";
 }
 
 TEST_F(HandMade, IsNeverLongerThanItsRoom) {
