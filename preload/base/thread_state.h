@@ -2,6 +2,7 @@
 #pragma once
 #include <pthread.h>
 
+#include <csignal>
 #include <cstdint>
 
 #include "preload/base/common.h"
@@ -127,6 +128,23 @@ class NoCancellation {
 
  private:
   int state_ = PTHREAD_CANCEL_ENABLE;
+};
+
+// For what the program's handlers may not interrupt: they may leave by siglongjmp, change the user, or allocate, which would be taken for ours. Not by a
+// raw system call: glibc's own signals must stay open, or setuid() waits for this thread for ever.
+class NoHandlers {
+ public:
+  NoHandlers() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  }
+  ~NoHandlers() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoHandlers(const NoHandlers&) = delete;
+  NoHandlers& operator=(const NoHandlers&) = delete;
+
+ private:
+  sigset_t before_;
 };
 
 }  // namespace tidemark::base

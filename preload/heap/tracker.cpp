@@ -47,6 +47,7 @@ void find_stack(base::ThreadState& t) {
 // True when it did: the word must be read again, for whoever moves the region did not know this thread before.
 bool join_session(base::ThreadState& t) {
   if (t.session == session_serial) return false;
+  base::NoHandlers no_handlers;
   t.internal = 1;   // setting the key's value may allocate
   t.errno_at = &errno;
   find_stack(t);
@@ -112,7 +113,8 @@ bool start_heap() {
 
 namespace {
 void call_session(base::ThreadState& t, void (*call)()) {
-  base::NoCancellation guard;
+  base::NoCancellation no_cancellation;
+  base::NoHandlers no_handlers;
   t.internal = 1;
   call();
   t.internal = 0;

@@ -253,23 +253,14 @@ constinit bool wanted_again = false;  // when the last of them is over
 
 class LifecycleGuard {
  public:
-  LifecycleGuard() {
-    sigset_t all;
-    sigfillset(&all);
-    // Not by a raw system call: glibc's own signals must stay open, or setuid() waits for this thread for ever.
-    pthread_sigmask(SIG_BLOCK, &all, &old_);
-    pthread_mutex_lock(&lifecycle);
-  }
-  ~LifecycleGuard() {
-    pthread_mutex_unlock(&lifecycle);
-    pthread_sigmask(SIG_SETMASK, &old_, nullptr);
-  }
+  LifecycleGuard() { pthread_mutex_lock(&lifecycle); }
+  ~LifecycleGuard() { pthread_mutex_unlock(&lifecycle); }
   LifecycleGuard(const LifecycleGuard&) = delete;
   LifecycleGuard& operator=(const LifecycleGuard&) = delete;
 
  private:
   base::NoCancellation no_cancellation_;
-  sigset_t old_;
+  base::NoHandlers no_handlers_;
 };
 
 // Until then glibc holds the thread for one that has not begun: in a child of a bare clone, which has the list of threads but not the threads, a change

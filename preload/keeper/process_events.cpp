@@ -272,6 +272,7 @@ void after_fork_child() {
 
 namespace {
 bool move_to_region_here() {
+  base::NoHandlers no_handlers;
   base::InternalScope scope;
   return move_to_region();
 }
