@@ -216,10 +216,11 @@ bool keep() {
     next += kTickNs;
     int64_t now = platform::monotonic_ns();
     if (next < now) next = now;   // suspended: no burst of ticks afterwards
-    // Not before: exit handlers that the keeper may have to run need the program's table. From now on there is a thread that will stop it.
-    if (!in_own_table && threads_known()) leave_program_table(), in_own_table = true;
     do {
       sleep_until(next);
+      // Not before: exit handlers that the keeper may have to run need the program's table. From now on there is a thread that will stop it. But before any
+      // mail: where no thread can be made, the keeper answers itself, from its own table.
+      if (!in_own_table && threads_known()) leave_program_table(), in_own_table = true;
       if (mail_can_be_served()) serve_mail();
     } while (!stopping() && platform::monotonic_ns() < next);
     tick(platform::monotonic_ns(), beat);
