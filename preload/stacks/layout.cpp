@@ -46,11 +46,11 @@ bool lay_out(const Caller& caller, Layout& layout) {
       if (!returns.add(led, caller.sp)) return false;
       continue;
     }
-    address saved = path->frame(i).needs_rbp ? path->rbp_saved(i + 1) : 0, start = path->start_kept(i + 1);
+    address saved = path->frame(i).needs_rbp ? path->rbp_saved(i + 1) : 0, cfa_at = path->cfa_at(i + 1);
     bool in_chain = saved && saved == led - 8;
     if (!(in_chain ? chained : returns).add(led, caller.sp)) return false;
     if (saved && !in_chain && !values.add(saved, caller.sp)) return false;
-    if (start && !values.add(start, caller.sp)) return false;
+    if (cfa_at && !values.add(cfa_at, caller.sp)) return false;
   }
   if (path->end_at && !returns.add(path->end_at, caller.sp)) return false;
   std::sort(values.at, values.at + values.count);

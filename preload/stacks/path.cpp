@@ -14,8 +14,8 @@ constexpr uint64_t kPc = kLookCloser - 1;
 
 // Whether frame i, whose return address is what it was, still leads to the one outside of it.
 bool leads_outwards(const Path& path, uint32_t i) {
-  address saved = path.frame(i - 1).needs_rbp ? path.rbp_saved(i) : 0, start = path.start_kept(i);
-  return (!saved || base::load(saved) == path.rbp(i - 1)) && (!start || base::load(start) == path.sp(i - 1));
+  address saved = path.frame(i - 1).needs_rbp ? path.rbp_saved(i) : 0, cfa_at = path.cfa_at(i);
+  return (!saved || base::load(saved) == path.rbp(i - 1)) && (!cfa_at || base::load(cfa_at) == path.sp(i - 1));
 }
 
 // How many frames are at sp or further out.

@@ -79,7 +79,7 @@ struct alignas(64) Path {
   address rbp(uint32_t i) const { return returned(i).at + address(int64_t{frame(i).rbp_away}); }
   address rbp_saved(uint32_t i) const { return frame(i).rbp_saved ? returned(i).at + address(int64_t{frame(i).rbp_saved}) : 0; }
   // Where a realigned frame's own start is kept; 0: it follows from sp or rbp.
-  address start_kept(uint32_t i) const { return kind_of(frame(i).rule) == format::kRuleDeref ? rbp(i) + address(int64_t{int16_t(frame(i).words)} * 8) : 0; }
+  address cfa_at(uint32_t i) const { return kind_of(frame(i).rule) == format::kRuleDeref ? rbp(i) + address(int64_t{int16_t(frame(i).words)} * 8) : 0; }
 
  private:
   char* begin() { return reinterpret_cast<char*>(parts); }

@@ -191,7 +191,7 @@ class HandMade : public testing::Test {
     }
   }
   // Of a realigned frame, in the word further out than its sp.
-  static void start_is_kept(Frame& f) {
+  static void cfa_is_kept(Frame& f) {
     f.kept.rule = format::kRuleDeref;
     f.rbp = f.sp - 8;
     f.uses_rbp = true;
@@ -217,7 +217,7 @@ TEST_F(HandMade, EveryReturnAddressIsCompared) {
 TEST_F(HandMade, TheMarkOfACloserLookIsNoPartOfAReturnAddress) {
   for (bool closer : {false, true}) {
     auto realigned = [](Frame& f, uint32_t i) {
-      if (i) start_is_kept(f);
+      if (i) cfa_is_kept(f);
     };
     for (uint32_t changed = 0; changed + 1 < kFrames; changed++) {
       if (closer) make(kFrames, realigned);
@@ -262,7 +262,7 @@ TEST_F(HandMade, SavedRbpCountsOnlyWhereAFrameDependsOnIt) {
 
 TEST_F(HandMade, WhereARealignedFrameStartsIsCompared) {
   make(3, [](Frame& f, uint32_t i) {
-    if (i == 2) start_is_kept(f);
+    if (i == 2) cfa_is_kept(f);
   });
   put(sp_of(2) + 8, sp_of(1));
   EXPECT_EQ(3u, still_there(path_, sp_of(2)));

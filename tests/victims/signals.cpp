@@ -3,12 +3,14 @@
 //   nested   a handler is raised within a handler, on the same alternate stack
 //   storm    a second thread sends signals without pause while the first allocates: some handlers interrupt the allocator
 //            itself, and their blocks must be in coverage.nested_*. No table for site_in_storm alone: see the test.
+//   alone    a timer does so, and there is no other thread: a child's region is made by the thread that the handlers interrupt
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/time.h>
 
 #include "expect.h"
 
@@ -52,6 +54,15 @@ static void on_storm(int) {
   if (n < kStorm) storm_blocks[n] = site_in_storm();
   handled.store(n + 1);
 }
+static void set_timer() {
+  itimerval once = {{0, 0}, {0, 50}};   // set anew by the handler, so that something else runs, too, where that takes longer
+  setitimer(ITIMER_REAL, &once, nullptr);
+}
+static void on_timer(int signal) {
+  on_storm(signal);
+  if (handled.load() < kStorm) set_timer();
+}
+
 SITE void* send_signals(void* target) {
   for (int i = 0; i < kStorm && !stop; i++) {
     pthread_kill(*static_cast<pthread_t*>(target), SIGUSR1);
@@ -59,6 +70,12 @@ SITE void* send_signals(void* target) {
       if (spins % 100 == 99) sched_yield();
   }
   return nullptr;
+}
+
+static void alone() {
+  install(SIGALRM, on_timer);
+  set_timer();
+  while (handled.load() < kStorm) free(site_outside());
 }
 
 static void storm() {
@@ -99,6 +116,8 @@ int main(int argc, char** argv) {
     for (int i = 0; i < 1000; i++) raise_here();
     expect("site_in_handler", 2000, kSize, 2000);
     expect("site_outside", 2000, 528, 2000);
+  } else if (strcmp(mode, "alone") == 0) {
+    alone();
   } else {
     storm();
   }
