@@ -1,5 +1,6 @@
-"""Times workloads under plain glibc, tidemark and its peers, interleaved, and prints ratios to glibc within the same round. What is compared is CPU
-a unit of work; a machine's noise hits all tools of a round alike, so medians of ratios and their spread are what counts."""
+"""Times workloads under plain glibc, tidemark and its peers, and prints ratios to glibc within the same round. In a round glibc, jemalloc and tidemark
+take turns of a tenth of a second or a small part of the load, so that a machine's noise, which comes and goes in seconds, hits them alike; the others, which
+cost a multiple, follow one by one. What is compared is CPU a unit of work; medians of ratios and their spread are what counts."""
 import contextlib
 import itertools
 import json
@@ -105,27 +106,45 @@ class Bench:
         return folder
 
     def once(self, workload, tool):
+        """Yields after each turn; returns what is kept of it in costs."""
         folder = self.own_folder(tool)
         result = None
         try:
             tool.begin(folder)
-            cost = workload.run(tool, plain_environment(), folder)
+            cost = yield from workload.run(tool, plain_environment(), folder)
             result = cost, tool.finish(), tool.left(folder)
         except Exception as error:   # whatever it is, the other measurements go on
             say(f"  {workload.name} under {tool.name}: {error if isinstance(error, (Failed, OSError)) else repr(error)}")
-        end_descendants()   # helpers of one that failed, children that a killed program left
         shutil.rmtree(folder, ignore_errors=True)
         return result
+
+    def round(self, workload, order):
+        """{name of the tool: what once() returned}. Those that cost a multiple come one by one: beside them all others would live many times as long."""
+        results = self.in_turns(workload, [tool for tool in order if tool.light])
+        for tool in order:
+            if not tool.light:
+                results |= self.in_turns(workload, [tool])
+        return results
+
+    def in_turns(self, workload, order):
+        results = {}
+        turns = {tool.name: self.once(workload, tool) for tool in order}
+        while turns:
+            for name, turn in list(turns.items()):
+                try:
+                    next(turn)
+                except StopIteration as end:
+                    results[name] = end.value
+                    del turns[name]
+        end_descendants()   # helpers of one that failed, children that a killed program left
+        return results
 
     def run(self):
         for number in range(self.chosen.rounds):
             for workload in self.workloads:
                 order = self.tools[number % len(self.tools):] + self.tools[:number % len(self.tools)]
-                for tool in order:
-                    if tool.python_only and not workload.python:
-                        continue
-                    result = self.once(workload, tool)
-                    self.costs.setdefault((workload.name, tool.name), []).append(result)
+                for name, result in self.round(workload, [t for t in order if workload.python or not t.python_only]).items():
+                    self.costs.setdefault((workload.name, name), []).append(result)
                 say(f"round {number + 1}: {workload.name}")
 
     def ratios(self, workload, tool, value):
@@ -222,7 +241,7 @@ def print_table(rows):
               f"{number(row['rate_ratio'], '.2f'):>6} {spread(row['rate_ratios']):>10} {number(row['rss_ratio'], '.2f'):>6} "
               f"{number(row['rss_mb'], '.0f'):>7} {number(row['written_mb'], '.1f'):>10} {number(row['left_mb'], '.1f'):>8} "
               f"{number(row['helper_cpu_s'], '.1f'):>12} {number(row['helper_rss_mb'], '.0f'):>9}")
-    print("\nCPU: user + system of the program (servers: during the load) a unit of work; medians of ratios within a round. rate: of work done.")
+    print("\nCPU: user + system of the program (servers: during the load) a unit of work; medians of ratios within a round. rate: of work done, in a tool's own turns.")
 
 
 def print_micro(rows):

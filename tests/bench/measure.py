@@ -3,6 +3,7 @@ And ends what a measurement leaves behind."""
 import ctypes
 import dataclasses
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import ports
 
 @dataclasses.dataclass
 class Cost:
-    """cpu, wall in seconds; rss and written in bytes. rate: units a second, where the workload has units."""
+    """cpu, wall in seconds, wall without the turns of others; rss and written in bytes. rate: units a second, where the workload has units."""
     cpu: float
     wall: float
     rss: int
@@ -37,31 +38,64 @@ class Process:
             self.started = time.perf_counter()
             self.process = subprocess.Popen(command, env=env, cwd=cwd or folder, stdin=stdin or subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT)
+        self.end = os.pidfd_open(self.pid)   # readable once it has ended
+        self.peak, self.paused, self.paused_for = 0, None, 0
 
     @property
     def pid(self):
         return self.process.pid
 
+    def take_turn(self, seconds):
+        """Runs for so long, or to its end, then stands still until its next turn. Whether it has ended."""
+        if self.paused is not None:
+            self.paused_for += time.perf_counter() - self.paused
+            self.paused = None
+            self.send(signal.SIGCONT)
+        if self.run_until(time.perf_counter() + seconds):
+            return True
+        self.send(signal.SIGSTOP)
+        self.paused = time.perf_counter()
+        return False
+
+    def send(self, number):
+        """Not by Popen.send_signal(): that waits for one which has ended, and its Cost would be lost."""
+        os.kill(self.pid, number)
+
+    def run_until(self, deadline):
+        """Whether it has ended by then."""
+        while (left := deadline - time.perf_counter()) > 0:
+            self.peak = max(self.peak, self.peak_memory())
+            if select.select([self.end], [], [], min(0.005, left))[0]:
+                return True
+        return False
+
+    def ran_for(self):
+        return time.perf_counter() - self.started - self.paused_for
+
+    def kill(self):
+        """It alone, by its pid. Nothing, where it was waited for."""
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+        self.close()
+
+    def close(self):
+        if self.end is not None:
+            os.close(self.end)
+            self.end = None
+
     def wait(self, limit=600, good=(0,)):
-        """To its end; Cost. A program that does not end is killed: it alone, by its pid."""
-        deadline = time.monotonic() + limit
-        peak = 0
-        while True:
-            peak = max(peak, self.peak_memory())
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() > deadline:
-                self.process.kill()
-                os.waitpid(self.pid, 0)
-                self.process.returncode = -signal.SIGKILL
-                raise Failed(f"does not end: {self.command}")
-            time.sleep(0.005)
-        wall = time.perf_counter() - self.started
+        """To its end; Cost. A program that does not end is killed."""
+        if not self.run_until(time.perf_counter() + limit):
+            self.kill()
+            raise Failed(f"does not end: {self.command}")
+        wall = self.ran_for()
+        _, status, usage = os.wait4(self.pid, 0)
+        self.close()
         self.process.returncode = os.waitstatus_to_exitcode(status)
         if self.process.returncode not in good:
             raise Failed(f"status {self.process.returncode}: {self.command}\n{self.tail()}")
-        return Cost(usage.ru_utime + usage.ru_stime, wall, peak or usage.ru_maxrss * 1024, usage.ru_oublock * 512)
+        return Cost(usage.ru_utime + usage.ru_stime, wall, self.peak or usage.ru_maxrss * 1024, usage.ru_oublock * 512)
 
     def peak_memory(self):
         """Bytes, so far. Not ru_maxrss: that begins with the memory of the Python that started the process (kernel/exit.c, fs/exec.c)."""
@@ -72,7 +106,7 @@ class Process:
             return 0
 
     def stop(self, with_signal=signal.SIGTERM, good=(0, -signal.SIGTERM)):
-        self.process.send_signal(with_signal)
+        self.send(with_signal)
         return self.wait(60, good)
 
     def cpu_now(self):

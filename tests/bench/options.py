@@ -105,7 +105,7 @@ def arguments(about):
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)   # only check the options and take the lock
     known_tools = [t.name for t in tools.all_tools("", "")]
     known_workloads = [w.name for w in BATCH + SERVERS] + ["micro", "write-back"]
-    parser.add_argument("--rounds", type=rounds, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--rounds", type=rounds, default=5, help="rounds (default 5)")
     parser.add_argument("--scale", type=scale, default=1, help="size of each workload (default 1: one to a few seconds)")
     parser.add_argument("--tools", metavar="NAMES", type=names(known_tools), help=f"only these, by comma; glibc always: {', '.join(known_tools)}")
     parser.add_argument("--workloads", metavar="NAMES", type=names(known_workloads), help="only these, by comma; micro are the micro-benchmarks, "

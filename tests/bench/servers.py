@@ -13,10 +13,10 @@ from measure import Failed, Process, client, wait_for_port
 import janus
 from ports import free_port
 from tools import which
-from workloads import Workload
+from workloads import InParts
 
 
-class Server(Workload):
+class Server(InParts):
     unit = "request"
     stop_signal = signal.SIGTERM
     good = (0, -signal.SIGTERM)
@@ -25,25 +25,18 @@ class Server(Workload):
         """The command."""
         raise NotImplementedError
 
-    def load(self, port, folder):
-        """Units done, and seconds they took."""
-        raise NotImplementedError
-
-    def run(self, tool, env, folder):
+    def begin(self, tool, env, folder):
         port = free_port()
         process = Process(tool.command(self.start(folder, port), folder), {**env, **tool.environment(folder)}, folder)
         try:
             wait_for_port(port, process)
-            before = process.cpu_now()
-            units, seconds = self.load(port, folder)
-            cpu = process.cpu_now() - before
         except BaseException:
-            process.process.kill()
-            process.process.wait()
+            process.kill()
             raise
-        cost = process.stop(self.stop_signal, self.good)
-        cost.cpu, cost.units, cost.rate = cpu, units, units / seconds
-        return cost
+        return process, port
+
+    def finish(self, process):
+        return process.stop(self.stop_signal, self.good)
 
 
 class Redis(Server):
@@ -53,8 +46,8 @@ class Redis(Server):
     def start(self, folder, port):
         return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
 
-    def load(self, port, folder):
-        number = self.size(self.requests)
+    def load(self, port, part):
+        number = self.share(self.requests)
         tests = "set,get,incr,lpush,hset,sadd,zadd"
         started = time.perf_counter()
         client(["redis-benchmark", "-p", str(port), "-q", "-n", str(number), "-r", "10000", "-c", "20", "-P", str(self.pipeline), "-t", tests])
@@ -72,8 +65,8 @@ class Memcached(Server):
     def start(self, folder, port):
         return ["memcached", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "nobody", "-m", "256", "-t", "1"]
 
-    def load(self, port, folder):
-        rounds = self.size(1500)
+    def load(self, port, part):
+        rounds = self.share(1500)
         batches = []
         for start in range(0, 500, 50):
             keys = range(start, start + 50)
@@ -120,6 +113,10 @@ class Nginx(Server):
     """One worker, small files and a page made by a rewrite, under wrk."""
     name, needs = "nginx", ("nginx", "wrk")
 
+    @property
+    def parts(self):   # of a second, the least that wrk takes
+        return self.size(6)
+
     def start(self, folder, port):
         os.makedirs(os.path.join(folder, "www"), exist_ok=True)
         with open(os.path.join(folder, "www", "index.html"), "w") as file:
@@ -135,9 +132,8 @@ http {{ access_log {folder}/access.log; client_body_temp_path {folder}/b; proxy_
 """)
         return [which("nginx"), "-c", os.path.join(folder, "nginx.conf"), "-p", folder, "-e", os.path.join(folder, "error.log")]
 
-    def load(self, port, folder):
-        seconds = max(1, int(6 * self.scale))
-        text = client(["wrk", "-t1", "-c32", f"-d{seconds}s", "-H", "Accept-Encoding: gzip", f"http://127.0.0.1:{port}/"])
+    def load(self, port, part):
+        text = client(["wrk", "-t1", "-c32", "-d1s", "-H", "Accept-Encoding: gzip", f"http://127.0.0.1:{port}/"])
         requests = re.search(r"(\d+) requests in ([\d.]+)s", text)
         if not requests or "Socket errors" in text or "Non-2xx" in text:
             raise Failed(text)
@@ -151,12 +147,12 @@ class Janus(Server):
     def start(self, folder, port):
         return janus.command(folder, port)
 
-    def load(self, port, folder):
+    def load(self, port, part):
         caller = janus.Client(port)
-        sessions = self.size(1500)
+        sessions = self.share(1500)
         started = time.perf_counter()
         for number in range(sessions):
-            caller.session(1000 + number)
+            caller.session(1000 + part * sessions + number)
         return sessions, time.perf_counter() - started
 
 
@@ -171,11 +167,11 @@ class Murmur(Server):
                        "autobanAttempts=0\nsuggestVersion=\nwelcometext=hello\n")
         return [which("murmurd"), "-fg", "-ini", config]
 
-    def load(self, port, folder):
-        connections = self.size(400)
+    def load(self, port, part):
+        connections = self.share(400)
         started = time.perf_counter()
         for number in range(connections):
-            self.connect(port, f"user{number}")
+            self.connect(port, f"user{part * connections + number}")
         return connections, time.perf_counter() - started
 
     @staticmethod

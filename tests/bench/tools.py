@@ -12,6 +12,7 @@ from measure import Cost
 class Tool:
     """One way to run a program."""
     name = "glibc"
+    light = True   # takes turns with the others that are
     python_only = False
 
     def missing(self):
@@ -37,8 +38,8 @@ class Tool:
 
 
 class Preloaded(Tool):
-    def __init__(self, name, library, package, **variables):
-        self.name, self.package, self.variables = name, package, variables
+    def __init__(self, name, library, package, light=False, **variables):
+        self.name, self.package, self.light, self.variables = name, package, light, variables
         self.library = next(iter(sorted(glob.glob(library))), None)
 
     def missing(self):
@@ -74,7 +75,7 @@ class Heaptrack(Preloaded):
 
 
 class Memray(Tool):
-    name, python_only = "memray", True
+    name, python_only, light = "memray", True, False
 
     def __init__(self, python):
         self.python = python
@@ -92,8 +93,8 @@ def all_tools(library, memray_python):
     lib = "/usr/lib/x86_64-linux-gnu"
     return [
         Tool(),
-        Preloaded("jemalloc", f"{lib}/libjemalloc.so.2", "libjemalloc2"),
-        Preloaded("tidemark", library, "(ours)", TIDEMARK_OPTIONS="dir={folder}"),
+        Preloaded("jemalloc", f"{lib}/libjemalloc.so.2", "libjemalloc2", light=True),
+        Preloaded("tidemark", library, "(ours)", light=True, TIDEMARK_OPTIONS="dir={folder}"),
         Heaptrack(),
         Preloaded("jeprof19", f"{lib}/libjemalloc.so.2", "libjemalloc2",
                   MALLOC_CONF="prof:true,lg_prof_sample:19,prof_final:true,prof_prefix:{folder}/je"),

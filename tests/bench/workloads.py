@@ -1,7 +1,9 @@
 """Programs that run to their end: what they cost is what they cost as a whole."""
 import os
+import subprocess
+import time
 
-from measure import Process, client, plain_environment
+from measure import Failed, Process, client, plain_environment
 import wrtc
 from tools import which
 
@@ -74,6 +76,10 @@ class Workload:
     def prepare(self):
         """Once, and not measured; what all runs share. Raises Failed."""
 
+    def run(self, tool, env, folder):
+        """In turns, so that others' come in between: yields after each, and returns the Cost. Raises Failed."""
+        raise NotImplementedError
+
     def missing(self):
         for program in self.needs:
             if not which(program):
@@ -82,6 +88,9 @@ class Workload:
 
 
 class Batch(Workload):
+    turn = 0.1   # seconds, long beside what it takes to have the caches as they were
+    limit = 600
+
     def command(self, folder):
         raise NotImplementedError
 
@@ -90,8 +99,51 @@ class Batch(Workload):
 
     def run(self, tool, env, folder):
         process = Process(tool.command(self.command(folder), folder), {**env, **self.environment(), **tool.environment(folder)}, folder)
-        cost = process.wait()
+        try:
+            while not process.take_turn(self.turn):
+                if process.ran_for() > self.limit:
+                    raise Failed(f"does not end: {process.command}")
+                yield
+            cost = process.wait()
+        finally:
+            process.kill()
         cost.units, cost.rate = 1, 1 / cost.wall
+        return cost
+
+
+class InParts(Workload):
+    """A process that is asked for its load part by part, and idle while it is another's turn. What it costs is what the load costs."""
+    parts = 8
+
+    def begin(self, tool, env, folder):
+        """Starts it: the Process, and what load() is told."""
+        raise NotImplementedError
+
+    def load(self, target, part):
+        """The part of that number of the load: units done, and seconds they took."""
+        raise NotImplementedError
+
+    def finish(self, process):
+        """Ends it: its Cost."""
+        raise NotImplementedError
+
+    def share(self, full):
+        """Of something that all parts together do `full` times at scale 1."""
+        return max(1, self.size(full) // self.parts)
+
+    def run(self, tool, env, folder):
+        process, target = self.begin(tool, env, folder)
+        cpu = units = seconds = 0
+        try:
+            for part in range(self.parts):
+                yield
+                before = process.cpu_now()
+                done, took = self.load(target, part)
+                cpu, units, seconds = cpu + process.cpu_now() - before, units + done, seconds + took
+            cost = self.finish(process)
+        finally:
+            process.kill()
+        cost.cpu, cost.units, cost.rate = cpu, units, units / seconds
         return cost
 
 
@@ -164,9 +216,9 @@ class Larson(Batch):
         return [os.path.join(os.environ["BENCH_PROGRAMS"], "larson"), "4", str(self.size(1_500_000))]
 
 
-class Wrtc(Batch):
+class Wrtc(InParts):
     """Calls between two peers in one node; a unit is a call."""
-    name, needs, unit = "node-wrtc", ("node", "npm"), "call"
+    name, needs, unit, parts, calls = "node-wrtc", ("node", "npm"), "call", 20, 40
 
     def missing(self):
         missing = super().missing()
@@ -178,19 +230,26 @@ class Wrtc(Batch):
             return str(reason)
         return None
 
-    def prepare(self):
-        self.calls = max(2, int(40 * self.scale))
+    def begin(self, tool, env, folder):
+        command = tool.command(wrtc.command("-", 300), folder)
+        process = Process(command, {**env, **self.env, **tool.environment(folder)}, folder, stdin=subprocess.PIPE)
+        return process, process
 
-    def command(self, folder):
-        return wrtc.command(self.calls, 300)
+    def load(self, target, part):
+        calls = self.share(self.calls)
+        wanted = target.text().count("echoed") + calls
+        started = time.perf_counter()
+        target.process.stdin.write(b"%d\n" % calls)
+        target.process.stdin.flush()
+        while target.text().count("echoed") < wanted:
+            took = time.perf_counter() - started
+            if took > 120 or target.run_until(time.perf_counter() + 0.002):
+                raise Failed(f"its calls did not end\n{target.tail()}")
+        return calls, time.perf_counter() - started
 
-    def environment(self):
-        return self.env
-
-    def run(self, tool, env, folder):
-        cost = super().run(tool, env, folder)
-        cost.units, cost.rate = self.calls, self.calls / cost.wall
-        return cost
+    def finish(self, process):
+        process.process.stdin.close()
+        return process.wait()
 
 
 BATCH = [Storm, Sqlite, Compiler, Ffmpeg, Larson, Wrtc]

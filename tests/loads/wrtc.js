@@ -1,8 +1,9 @@
-// Two RTCPeerConnections in one process on the loopback, data back and forth, closed, again. Arguments: calls, messages in each.
+// Two RTCPeerConnections in one process on the loopback, data back and forth, closed, again. Arguments: calls, messages in each; calls "-":
+// as many as each line of standard input says, when it comes.
 // Not by way of localDescription: its getter reads the candidates while the package's own thread adds to them, and crashes once in some hundred runs
 // (node-webrtc issues 696, 710).
 const { RTCPeerConnection } = require('@roamhq/wrtc');
-const [calls, messages] = process.argv.slice(2).map(Number);
+const calls = process.argv[2], messages = Number(process.argv[3]);
 async function call(number) {
   const a = new RTCPeerConnection({}), b = new RTCPeerConnection({});
   a.onicecandidate = e => e.candidate && b.addIceCandidate(e.candidate);
@@ -25,7 +26,13 @@ async function call(number) {
   channel.close(); a.close(); b.close();
   return `call ${number}: ${count} echoed`;
 }
+async function* asked() {
+  if (calls !== '-') yield calls;
+  else yield* require('readline').createInterface({ input: process.stdin });
+}
 (async () => {
-  for (let i = 0; i < calls; i++) console.log(await call(i));
+  let number = 0;
+  for await (const count of asked())
+    for (let i = 0; i < Number(count); i++) console.log(await call(number++));
   process.exit(0);
 })().catch(e => { console.error(e); process.exit(1); });

@@ -25,4 +25,5 @@ def environment(cache):
 
 
 def command(calls, messages):
+    """calls: "-" for as many as lines of standard input say."""
     return ["node", SCRIPT, str(calls), str(messages)]
