@@ -8,10 +8,10 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 
+import micro
 import tools
 import write_back
 from measure import Failed, adopt_orphans, end_descendants, plain_environment
@@ -19,8 +19,6 @@ from options import arguments
 from servers import SERVERS
 from tools import say
 from workloads import BATCH
-
-MICRO_TOOLS = ("glibc", "jemalloc", "tidemark", "heaptrack")   # the others are slower still, and sample or skip
 
 
 class Ended(BaseException):
@@ -50,7 +48,7 @@ class Bench:
         self.chosen, self.folder = chosen, None
         self.tools, self.workloads = [], []
         self.costs = {}        # (workload, tool) -> [(Cost, helper's Cost or None, bytes left) or None]
-        self.micro_times = {}  # (build, name, tool) -> [ns]
+        self.micro_times = micro.Times()
         self.minute = []
         self.complete = False
         self.failed = []       # besides those of costs
@@ -173,42 +171,33 @@ class Bench:
             }
 
     def run_micro(self):
+        chosen = [tool for tool in self.tools if tool.name in micro.TOOLS]
         for _ in range(self.chosen.rounds):
-            for build in ("micro", "micro_fp"):
-                for tool in self.tools:
-                    if tool.name not in MICRO_TOOLS:
-                        continue
-                    for name, ns in self.micro_once(build, tool):
-                        self.micro_times.setdefault((build, name, tool.name), []).append(ns)
+            for build in micro.BUILDS:
+                self.micro_round(os.path.join(self.chosen.programs, build), build, chosen)
             say("micro-benchmarks")
 
-    def micro_once(self, build, tool):
-        folder = self.own_folder(tool)
-        times = []
+    def micro_round(self, program, build, chosen):
+        """One benchmark after the other, each under all tools at once: what comes between a tool's figure and another's is a second."""
         try:
-            tool.begin(folder)
-            times = self.micro_run(os.path.join(self.chosen.programs, build), {**plain_environment(), **tool.environment(folder)})
-            tool.finish()
-        except Exception as error:
-            say(f"  {build} under {tool.name}: {error!r}")
-            self.failed.append(f"{build} under {tool.name}")
-        end_descendants()
-        shutil.rmtree(folder, ignore_errors=True)
-        return times
-
-    @staticmethod
-    def micro_run(program, env):
-        done = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.1"], check=False, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, env=env, timeout=300)
-        if done.returncode != 0:
-            raise Failed(f"status {done.returncode}: {done.stderr[-500:].decode(errors='replace')}")
-        return [(b["name"].removesuffix("/real_time").replace("/iterations:60000", ""), b["real_time"])
-                for b in json.loads(done.stdout)["benchmarks"]]
-
-    def micro_rows(self):
-        """[{name, build, tool, ns}]: medians over rounds."""
-        return [{"build": build, "name": name, "tool": tool, "ns": statistics.median(values), "lowest": min(values), "highest": max(values)}
-                for (build, name, tool), values in self.micro_times.items()]
+            names = micro.names(program)
+        except (Failed, OSError) as error:
+            say(f"  {build}: {error}")
+            self.failed.append(build)
+            return
+        for name, tool in itertools.product(names, chosen):
+            folder = self.own_folder(tool)
+            try:
+                tool.begin(folder)
+                ns = micro.run(program, name, {**plain_environment(), **tool.environment(folder)})
+                tool.finish()
+            except Exception as error:
+                say(f"  {build} {name} under {tool.name}: {error!r}")
+                self.failed.append(f"{build} {name} under {tool.name}")
+                ns = None
+            self.micro_times.add(build, name, tool.name, ns)
+            end_descendants()
+            shutil.rmtree(folder, ignore_errors=True)
 
     def run_write_back(self):
         try:
@@ -244,16 +233,6 @@ def print_table(rows):
     print("\nCPU: user + system of the program (servers: during the load) a unit of work; medians of ratios within a round. rate: of work done, in a tool's own turns.")
 
 
-def print_micro(rows):
-    names = list(dict.fromkeys((r["build"], r["name"]) for r in rows))
-    columns = list(dict.fromkeys(r["tool"] for r in rows))
-    print(f"\nns a pair {'':28}" + "".join(f"{tool:>22}" for tool in columns))
-    table = {(r["build"], r["name"], r["tool"]): r for r in rows}
-    for build, name in names:
-        cells = [table.get((build, name, tool)) for tool in columns]
-        print(f"{build:9} {name:28}" + "".join(f"{c['ns']:8.1f} ({c['lowest']:.0f}–{c['highest']:.0f})".rjust(22) if c else " " * 22 for c in cells))
-
-
 def print_write_back(rows):
     print("\nwritten back by a process under tidemark")
     for row in rows:
@@ -284,16 +263,18 @@ def series(bench):
 def report(bench):
     """Whether all of it could be written."""
     chosen = bench.chosen
-    rows, micro = list(bench.rows()), bench.micro_rows()
+    rows, pairs = list(bench.rows()), bench.micro_times.rows()
     with contextlib.redirect_stdout(sys.stderr if chosen.json == "-" else sys.stdout):
-        print_table(rows)
-        if micro:
-            print_micro(micro)
+        if rows:
+            print_table(rows)
+        if pairs:
+            micro.print_table(pairs, bench.micro_times.scaling())
         if bench.minute:
             print_write_back(bench.minute)
     if not chosen.json:
         return True
-    return write_json(chosen.json, {"rounds": chosen.rounds, "scale": chosen.scale, "complete": bench.complete, "workloads": rows, "micro": micro,
+    return write_json(chosen.json, {"rounds": chosen.rounds, "scale": chosen.scale, "complete": bench.complete, "workloads": rows, "micro": pairs,
+                                    "micro_scaling": bench.micro_times.scaling(),
                                     "write_back": bench.minute})
 
 

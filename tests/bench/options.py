@@ -35,6 +35,11 @@ JSON = """The JSON: MB are 2^20 bytes, CPU is user + system, a value that was no
     name, tool
     ns                    ns of wall time an iteration, a pair of malloc and free; median of rounds
     lowest, highest       ns, of rounds
+    over_jemalloc         ns more than jemalloc's, median of over_jemalloc_ns
+    over_jemalloc_ns      ns more than jemalloc's of the same round, one a round
+  micro_scaling           of each build, what a second thread brings:
+    ratio                 tidemark's ÷ jemalloc's, median of ratios
+    ratios                one a round
   write_back              a row for each process under tidemark:
     process               idle or busy
     bytes_per_minute      bytes written to disk a minute
