@@ -71,17 +71,19 @@ void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
 
 bool set_background_thread(bool on) { return tell("background_thread", on); }
 
-void choose_arenas(uint64_t count) {
-  if (!count) return;
-  static char text[32];
-  if (count > kMaxArenas) count = kMaxArenas;
-  char digits[8], *p = digits + sizeof(digits);
-  *--p = 0;
-  do *--p = char('0' + count % 10);
-  while (count /= 10);
-  strcpy(text, "narenas:");
-  strcat(text, p);
-  tmje_malloc_conf_2_conf_harder = text;
+void choose_heap(uint64_t arenas, bool tight) {
+  static char text[48];
+  if (tight) strcpy(text, "retain:false");
+  if (arenas) {
+    if (arenas > kMaxArenas) arenas = kMaxArenas;
+    char digits[8], *p = digits + sizeof(digits);
+    *--p = 0;
+    do *--p = char('0' + arenas % 10);
+    while (arenas /= 10);
+    strcat(text, tight ? ",narenas:" : "narenas:");
+    strcat(text, p);
+  }
+  if (text[0]) tmje_malloc_conf_2_conf_harder = text;
 }
 
 }  // namespace tidemark::heap

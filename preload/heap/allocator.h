@@ -20,7 +20,8 @@ void purge_allocator();
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms);
 // jemalloc's own threads, on or off; false: they could not be started.
 bool set_background_thread(bool on);
-// Before jemalloc is first used; 0: its own choice.
-void choose_arenas(uint64_t count);
+// Before jemalloc is first used. `arenas`: how many; 0: its own choice. `tight`: address space is limited, and what is freed goes back as addresses, too:
+// jemalloc would keep them for later, and map ever larger pieces at a time (jemalloc(3), opt.retain).
+void choose_heap(uint64_t arenas, bool tight);
 
 }  // namespace tidemark::heap

@@ -349,9 +349,10 @@ TIDEMARK_COLD void start_early() {
     return;
   }
   make_sensible(options);
-  heap::choose_arenas(options.arenas);
+  const bool tight = tight_address_space();
+  heap::choose_heap(options.arenas, tight);
   read_run(early_variable("TIDEMARK_RUN"));
-  if (tight_address_space()) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
+  if (tight) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
   else if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);
   else if (!make_word_page()) refuse(Refusal::kNoMemory, errno, nullptr);
   else if (!is_root(pid()) && !followed(options.follow.value)) base::session_word = &inert_word, note_not_followed();

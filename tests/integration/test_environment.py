@@ -190,7 +190,7 @@ class Surroundings(support.TestCase):
 
     def test_tight_address_space(self):
         """Recorded or not, the program runs."""
-        for megabytes in (80, 100, 150, 200, 300, 400):
+        for megabytes in (74, 80, 100, 150, 200, 300, 400):
             with self.subTest(megabytes=megabytes):
                 limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
                 without = support.plain([VICTIM], preexec_fn=limit)
