@@ -13,7 +13,6 @@
 #include <climits>
 #include <cstring>
 
-#include "analyzer/control/process_region.h"
 #include "analyzer/region/region.h"
 
 namespace tidemark::control {
@@ -71,9 +70,15 @@ Box::~Box() { munmap(header_, format::kPageBytes); }
 // Why there is no answer.
 void Box::give_up(const char* what) {
   if (!is_alive(pid_)) throw ControlError(fmt::format("process {} has ended", pid_));
-  if (is_stopped(pid_)) throw ControlError(fmt::format("process {} is stopped (SIGSTOP or a debugger); let it go on, then try again", pid_));
+  if (stopped_) throw ControlError(fmt::format("process {} is stopped (SIGSTOP or a debugger); let it go on, then try again", pid_));
   if (header_->stopped_realtime_ns != 0) throw ControlError(fmt::format("recording of process {} was ended by `tidemark stop`", pid_));
   throw ControlError(what);
+}
+
+bool Box::is_hopeless(int64_t deadline) {
+  int64_t now = now_ns();
+  stopped_ = stop_watch_.stays_stopped(pid_, now);
+  return stopped_ || !is_alive(pid_) || now > deadline;
 }
 
 void Box::take(int64_t deadline) {
@@ -87,15 +92,14 @@ void Box::take(int64_t deadline) {
       if (__atomic_compare_exchange_n(&box().state, &word, ours, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
       continue;
     }
-    if (!is_alive(pid_) || is_stopped(pid_) || now_ns() > deadline) give_up("another tidemark command is still waiting for this process; try again later");
+    if (is_hopeless(deadline)) give_up("another tidemark command is still waiting for this process; try again later");
     wait_while(box().state, word, kLookEvery);
   }
 }
 
 void Box::wait_for_answer(int64_t deadline) {
   for (uint32_t word; format::mail_state(word = load(box().state)) != Mail::kDone;) {
-    bool hopeless = !is_alive(pid_) || is_stopped(pid_) || now_ns() > deadline;
-    if (hopeless) {
+    if (is_hopeless(deadline)) {
       // Not yet begun: taken back. One that is being served is left to the next client.
       if (format::mail_state(word) == Mail::kRequested &&
           __atomic_compare_exchange_n(&box().state, &word, uint32_t(Mail::kFree), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "analyzer/control/process_region.h"
 #include "preload/format/region.h"
 
 namespace tidemark::control {
@@ -23,12 +24,15 @@ class Box {
   format::Mailbox ask(format::Command command, const std::string& argument = "", int patience_ms = 30'000);
 
  private:
+  bool is_hopeless(int64_t deadline);
   void take(int64_t deadline);
   void wait_for_answer(int64_t deadline);
   [[noreturn]] void give_up(const char* what);
   format::Mailbox& box() { return header_->mailbox; }
 
   int32_t pid_;
+  StopWatch stop_watch_;
+  bool stopped_ = false;
   format::Header* header_ = nullptr;
 };
 

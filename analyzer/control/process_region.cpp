@@ -85,9 +85,19 @@ std::vector<MappedFile> mapped_files(const std::string& folder) {
 
 bool is_alive(int32_t pid) { return pid > 0 && !launch::process_is_gone(pid, 0); }
 
-bool is_stopped(int32_t pid) {
+bool StopWatch::stays_stopped(int32_t pid, int64_t now_ns) {
+  constexpr int64_t kLongEnough = 1'000'000'000;
   char state = launch::process_state(pid);
-  return state == 'T' || state == 't';
+  if (state != 'T' && state != 't') {
+    since_ns_ = 0;
+    return false;
+  }
+  uint64_t switches = launch::context_switches(pid);
+  if (since_ns_ == 0 || switches != switches_) {
+    since_ns_ = now_ns;
+    switches_ = switches;
+  }
+  return now_ns - since_ns_ >= kLongEnough;
 }
 
 // A child of fork may have its parent's region mapped, too. The time of a process's start is the same seen from anywhere.

@@ -16,8 +16,17 @@ class ControlError : public std::runtime_error {
 // ours to look at, or it is not recorded.
 std::string region_of(int32_t pid);
 
-// Whether it is stopped (SIGSTOP, a debugger); false also when it is gone.
-bool is_stopped(int32_t pid);
 bool is_alive(int32_t pid);
+
+// Tells a process that is stopped (SIGSTOP, a debugger) from one whose tracer (strace) stops it for a moment at each system call.
+class StopWatch {
+ public:
+  // `now_ns`: CLOCK_MONOTONIC. True when it was stopped a second ago, too, and has not run since; false also when it is gone.
+  bool stays_stopped(int32_t pid, int64_t now_ns);
+
+ private:
+  int64_t since_ns_ = 0;   // 0: it was running when last seen
+  uint64_t switches_ = 0;
+};
 
 }  // namespace tidemark::control

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -71,6 +72,17 @@ uint64_t process_start(pid_t pid) {
 char process_state(pid_t pid) {
   auto stat = read_stat(pid);
   return stat ? stat->state : 0;
+}
+
+uint64_t context_switches(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  uint64_t sum = 0;
+  for (std::string line; std::getline(status, line);) {
+    unsigned long long count = 0;
+    if (sscanf(line.c_str(), "voluntary_ctxt_switches: %llu", &count) == 1 || sscanf(line.c_str(), "nonvoluntary_ctxt_switches: %llu", &count) == 1)
+      sum += count;
+  }
+  return sum;
 }
 
 bool process_is_gone(pid_t pid, uint64_t start) {

@@ -14,6 +14,9 @@ uint64_t process_start(pid_t pid);
 // Field 3 of /proc/PID/stat, as T for a process that SIGSTOP stopped; 0: unknown.
 char process_state(pid_t pid);
 
+// How often its main thread has been taken off a processor (/proc/PID/status); 0: unknown. It grows between two stops of a tracer.
+uint64_t context_switches(pid_t pid);
+
 // True only when it is certain that no thread of the process (pid, start) runs any more. `start`: as the process itself read it, perhaps in
 // another time namespace; 0: unknown, any counts.
 bool process_is_gone(pid_t pid, uint64_t start);

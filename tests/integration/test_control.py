@@ -1,8 +1,11 @@
 """stats, cleanup, snapshot, stop and set on running processes."""
+import contextlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import support
@@ -11,6 +14,36 @@ from test_keeper import FAST, MIB, Grower
 
 def tidemark(*arguments):
     return support.execute([support.TIDEMARK, *map(str, arguments)], env=support.clean_environment())
+
+
+PTRACE_CONT, PTRACE_SEIZE, PTRACE_INTERRUPT = 7, 0x4206, 0x4207
+
+
+@contextlib.contextmanager
+def tracer(pid, pause):
+    """Stops the main thread as a debugger does, again and again: `pause` seconds each time. Gives whether it can."""
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    answer, stopped, done = [], threading.Event(), threading.Event()
+
+    def trace():   # all of it in one thread: the kernel's tracer is a thread, and what it traces goes on when it ends
+        answer.append(ptrace(PTRACE_SEIZE, pid, None, None) == 0)
+        while answer[0] and not done.is_set():
+            ptrace(PTRACE_INTERRUPT, pid, None, None)
+            os.waitpid(pid, 0x40000000)   # __WALL
+            stopped.set()
+            done.wait(pause)
+            ptrace(PTRACE_CONT, pid, None, None)
+        stopped.set()
+
+    thread = threading.Thread(target=trace)
+    thread.start()
+    try:
+        stopped.wait(support.PATIENCE)
+        yield answer[0]
+    finally:
+        done.set()
+        thread.join()
 
 
 class Controls(support.TestCase):
@@ -276,6 +309,22 @@ class Controls(support.TestCase):
         zombie.wait()
         self.refused("not recorded", "cleanup", os.getpid())
         self.refused("there is no process", "snapshot", 4_000_000)
+
+    def test_traced_targets(self):
+        """strace stops a process at each system call, for a moment: that is no reason to give up; a debugger that holds it is one."""
+        grower, pid = self.grower()
+        with tracer(pid, pause=0.005) as possible:
+            if not possible:
+                self.skipTest("ptrace is not possible here")
+            for _ in range(10):
+                self.ask("stats", pid)
+        debugger = contextlib.ExitStack()
+        with debugger:
+            for thread in sorted(os.listdir(f"/proc/{pid}/task")):
+                debugger.enter_context(tracer(int(thread), pause=None))
+            self.refused("is stopped", "stats", pid)
+        self.ask("stats", pid)
+        grower.quit()
 
     def test_what_is_no_pid(self):
         for command in ("stats", "cleanup", "snapshot", "stop", "set"):
