@@ -59,8 +59,8 @@ class Bench:
     def prepare(self):
         chosen = self.chosen
         os.environ["BENCH_PROGRAMS"] = chosen.programs
-        self.tools = self.usable([t for t in tools.all_tools(chosen.library, chosen.memray)
-                                  if t.name == "glibc" or chosen.tools is None or t.name in chosen.tools])
+        self.tools = self.usable([t for t in tools.all_tools(chosen.library, chosen.memray, chosen.other)
+                                  if t.name in ("glibc", "other") or chosen.tools is None or t.name in chosen.tools])
         workloads = [w(chosen.scale, chosen.cache) for w in BATCH + SERVERS if self.wanted(w.name)]
         self.workloads = [w for w in self.usable(workloads) if self.prepared(w)]
 
@@ -145,8 +145,8 @@ class Bench:
                     self.costs.setdefault((workload.name, name), []).append(result)
                 say(f"round {number + 1}: {workload.name}")
 
-    def ratios(self, workload, tool, value):
-        pairs = zip(self.costs.get((workload, tool), []), self.costs.get((workload, "glibc"), []))
+    def ratios(self, workload, tool, value, base="glibc"):
+        pairs = zip(self.costs.get((workload, tool), []), self.costs.get((workload, base), []))
         return [value(mine) / value(plain) for mine, plain in pairs if mine and plain and value(plain)]
 
     def rows(self):
@@ -156,7 +156,9 @@ class Bench:
                 continue
             middle = lambda values: statistics.median(values) if values else None
             helpers = [helper for _, helper, _ in results if helper]
-            cpu = self.ratios(workload.name, tool.name, lambda r: r[0].cpu / r[0].units)
+            cpu_a_unit = lambda r: r[0].cpu / r[0].units
+            cpu = self.ratios(workload.name, tool.name, cpu_a_unit)
+            to_other = {"cpu_ratios_to_other": self.ratios(workload.name, tool.name, cpu_a_unit, "other")} if tool.name == "tidemark" and self.chosen.other else {}
             rate = self.ratios(workload.name, tool.name, lambda r: r[0].rate)
             rss, written = ([getattr(r[0], what) / 2**20 for r in results] for what in ("rss", "written"))
             yield {
@@ -168,6 +170,7 @@ class Bench:
                 "written_mb": middle(written), "written_mb_lowest": min(written), "written_mb_highest": max(written),
                 "left_mb": middle([r[2] / 2**20 for r in results]),
                 "helper_cpu_s": middle([h.cpu for h in helpers]), "helper_rss_mb": middle([h.rss / 2**20 for h in helpers]),
+                **to_other,
             }
 
     def run_micro(self):
@@ -230,6 +233,9 @@ def print_table(rows):
               f"{number(row['rate_ratio'], '.2f'):>6} {spread(row['rate_ratios']):>10} {number(row['rss_ratio'], '.2f'):>6} "
               f"{number(row['rss_mb'], '.0f'):>7} {number(row['written_mb'], '.1f'):>10} {number(row['left_mb'], '.1f'):>8} "
               f"{number(row['helper_cpu_s'], '.1f'):>12} {number(row['helper_rss_mb'], '.0f'):>9}")
+    for row in rows:
+        if ratios := row.get("cpu_ratios_to_other"):
+            print(f"\n{row['workload']}: tidemark's CPU ÷ the other build's {statistics.median(ratios):.3f} ({spread(ratios)})", end="")
     print("\nCPU: user + system of the program (servers: during the load) a unit of work; medians of ratios within a round. rate: of work done, in a tool's own turns.")
 
 

@@ -20,6 +20,7 @@ JSON = """The JSON: MB are 2^20 bytes, CPU is user + system, a value that was no
     cpu_ratios            CPU a unit divided by glibc's of the same round, one a round
     rate_ratio            median of rate_ratios
     rate_ratios           the same of units done a second of wall time
+    cpu_ratios_to_other   only with --other, of tidemark: CPU a unit divided by the other build's, one a round
     rss_mb                MB, highest resident memory of the process; median of runs
     rss_mb_lowest, rss_mb_highest
                           MB, of runs
@@ -58,6 +59,12 @@ def rounds(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: at least 1")
     return number
+
+
+def library(text):
+    if not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return os.path.abspath(text)
 
 
 def scale(text):
@@ -113,6 +120,7 @@ def arguments(about):
     parser.add_argument("--rounds", type=rounds, default=5, help="rounds (default 5)")
     parser.add_argument("--scale", type=scale, default=1, help="size of each workload (default 1: one to a few seconds)")
     parser.add_argument("--tools", metavar="NAMES", type=names(known_tools), help=f"only these, by comma; glibc always: {', '.join(known_tools)}")
+    parser.add_argument("--other", metavar="FILE", type=library, help="another build of libtidemark.so, in turns with this one: what a change costs")
     parser.add_argument("--workloads", metavar="NAMES", type=names(known_workloads), help="only these, by comma; micro are the micro-benchmarks, "
                         f"write-back what a minute writes to the disk: {', '.join(known_workloads)}")
     parser.add_argument("--json", metavar="FILE", type=json_file,

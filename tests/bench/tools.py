@@ -89,8 +89,10 @@ class Memray(Tool):
         return [self.python, "-m", "memray", "run", "--native", "-q", "-o", os.path.join(folder, "tool", "memray.bin"), *command[1:]]
 
 
-def all_tools(library, memray_python):
+def all_tools(library, memray_python, other=None):
+    """other: another build of the library."""
     lib = "/usr/lib/x86_64-linux-gnu"
+    others = [Preloaded("other", other, "(ours)", light=True, TIDEMARK_OPTIONS="dir={folder}")] if other else []
     return [
         Tool(),
         Preloaded("jemalloc", f"{lib}/libjemalloc.so.2", "libjemalloc2", light=True),
@@ -102,7 +104,7 @@ def all_tools(library, memray_python):
                   MALLOC_CONF="prof:true,lg_prof_sample:0,prof_final:true,prof_prefix:{folder}/je"),
         Preloaded("tcmalloc", f"{lib}/libtcmalloc.so.4", "libgoogle-perftools4", HEAPPROFILE="{folder}/tc"),
         Memray(memray_python),
-    ]
+    ] + others
 
 
 def say(text):

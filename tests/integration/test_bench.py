@@ -67,6 +67,19 @@ class Series(support.TestCase):
         self.assertAlmostEqual(ours["cpu_ratio"], sum(ours["cpu_ratios"]) / 2, places=6)
         self.assertIn(b"storm      tidemark", done.err)
 
+    def test_another_build(self):
+        done = self.bench("--rounds", "2", "--scale", "0.02", "--workloads", "storm", "--tools", "tidemark", "--other", support.LIBRARY, "--json", "-")
+        self.assertEqual(0, done.status, done.err)
+        rows = {row["tool"]: row for row in json.loads(done.out)["workloads"]}
+        self.assertEqual({"glibc", "tidemark", "other"}, set(rows))
+        expected = [ours / other for ours, other in zip(rows["tidemark"]["cpu_ratios"], rows["other"]["cpu_ratios"])]
+        for found, right in zip(rows["tidemark"]["cpu_ratios_to_other"], expected, strict=True):
+            self.assertAlmostEqual(right, found, places=6)
+        self.assertIn(b"the other build's", done.err)
+        done = self.bench("--other", "/nonexistent/library.so")
+        self.assertEqual(2, done.status)
+        self.assertEqual(b"scripts/bench: argument --other: /nonexistent/library.so: no such file\n", done.err)
+
     def test_a_tool_that_fails(self):
         """The other is measured all the same."""
         broken = os.path.join(self.folder, "broken.so")
