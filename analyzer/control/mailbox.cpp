@@ -77,7 +77,7 @@ void Box::give_up(const char* what) {
 
 bool Box::is_hopeless(int64_t deadline) {
   int64_t now = now_ns();
-  stopped_ = stop_watch_.stays_stopped(pid_, now);
+  stopped_ = stop_detector_.stays_stopped(pid_, now);
   return stopped_ || !is_alive(pid_) || now > deadline;
 }
 

@@ -31,7 +31,7 @@ class Box {
   format::Mailbox& box() { return header_->mailbox; }
 
   int32_t pid_;
-  StopWatch stop_watch_;
+  StopDetector stop_detector_;
   bool stopped_ = false;
   format::Header* header_ = nullptr;
 };

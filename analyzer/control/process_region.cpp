@@ -85,7 +85,7 @@ std::vector<MappedFile> mapped_files(const std::string& folder) {
 
 bool is_alive(int32_t pid) { return pid > 0 && !launch::process_is_gone(pid, 0); }
 
-bool StopWatch::stays_stopped(int32_t pid, int64_t now_ns) {
+bool StopDetector::stays_stopped(int32_t pid, int64_t now_ns) {
   constexpr int64_t kLongEnough = 1'000'000'000;
   char state = launch::process_state(pid);
   if (state != 'T' && state != 't') {

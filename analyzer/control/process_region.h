@@ -19,7 +19,7 @@ std::string region_of(int32_t pid);
 bool is_alive(int32_t pid);
 
 // Tells a process that is stopped (SIGSTOP, a debugger) from one whose tracer (strace) stops it for a moment at each system call.
-class StopWatch {
+class StopDetector {
  public:
   // `now_ns`: CLOCK_MONOTONIC. True when it was stopped a second ago, too, and has not run since; false also when it is gone.
   bool stays_stopped(int32_t pid, int64_t now_ns);

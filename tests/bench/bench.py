@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 
@@ -15,6 +14,7 @@ import micro
 import tools
 import write_back
 from measure import Failed, adopt_orphans, end_descendants, plain_environment
+from micro import middle
 from options import arguments
 from servers import SERVERS
 from tools import say
@@ -154,7 +154,6 @@ class Bench:
             results = [r for r in self.costs.get((workload.name, tool.name), []) if r]
             if not results:
                 continue
-            middle = lambda values: statistics.median(values) if values else None
             helpers = [helper for _, helper, _ in results if helper]
             cpu_a_unit = lambda r: r[0].cpu / r[0].units
             cpu = self.ratios(workload.name, tool.name, cpu_a_unit)
@@ -181,7 +180,7 @@ class Bench:
             say("micro-benchmarks")
 
     def micro_round(self, program, build, chosen):
-        """One benchmark after the other, each under all tools at once: what comes between a tool's figure and another's is a second."""
+        """One benchmark after the other, each under one tool after the other: between a tool's figure and another's there is a second, not a minute."""
         try:
             names = micro.names(program)
         except (Failed, OSError) as error:
@@ -233,10 +232,10 @@ def print_table(rows):
               f"{number(row['rate_ratio'], '.2f'):>6} {spread(row['rate_ratios']):>10} {number(row['rss_ratio'], '.2f'):>6} "
               f"{number(row['rss_mb'], '.0f'):>7} {number(row['written_mb'], '.1f'):>10} {number(row['left_mb'], '.1f'):>8} "
               f"{number(row['helper_cpu_s'], '.1f'):>12} {number(row['helper_rss_mb'], '.0f'):>9}")
+    print("\nCPU: user + system of the program (servers: during the load) a unit of work; medians of ratios within a round. rate: of work done, in a tool's own turns.")
     for row in rows:
         if ratios := row.get("cpu_ratios_to_other"):
-            print(f"\n{row['workload']}: tidemark's CPU ÷ the other build's {statistics.median(ratios):.3f} ({spread(ratios)})", end="")
-    print("\nCPU: user + system of the program (servers: during the load) a unit of work; medians of ratios within a round. rate: of work done, in a tool's own turns.")
+            print(f"{row['workload']}: tidemark's CPU ÷ the other build's {middle(ratios):.3f} ({spread(ratios)})")
 
 
 def print_write_back(rows):
@@ -269,19 +268,18 @@ def series(bench):
 def report(bench):
     """Whether all of it could be written."""
     chosen = bench.chosen
-    rows, pairs = list(bench.rows()), bench.micro_times.rows()
+    rows, micro_rows = list(bench.rows()), bench.micro_times.rows()
     with contextlib.redirect_stdout(sys.stderr if chosen.json == "-" else sys.stdout):
         if rows:
             print_table(rows)
-        if pairs:
-            micro.print_table(pairs, bench.micro_times.scaling())
+        if micro_rows:
+            micro.print_table(micro_rows, bench.micro_times.scaling())
         if bench.minute:
             print_write_back(bench.minute)
     if not chosen.json:
         return True
-    return write_json(chosen.json, {"rounds": chosen.rounds, "scale": chosen.scale, "complete": bench.complete, "workloads": rows, "micro": pairs,
-                                    "micro_scaling": bench.micro_times.scaling(),
-                                    "write_back": bench.minute})
+    return write_json(chosen.json, {"rounds": chosen.rounds, "scale": chosen.scale, "complete": bench.complete, "workloads": rows, "micro": micro_rows,
+                                    "micro_scaling": bench.micro_times.scaling(), "write_back": bench.minute})
 
 
 def write_json(path, figures):

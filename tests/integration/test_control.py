@@ -21,7 +21,7 @@ PTRACE_CONT, PTRACE_SEIZE, PTRACE_INTERRUPT = 7, 0x4206, 0x4207
 
 @contextlib.contextmanager
 def tracer(pid, pause):
-    """Stops the main thread as a debugger does, again and again: `pause` seconds each time. Gives whether it can."""
+    """Stops the thread as a debugger does, again and again: `pause` seconds each time. Gives whether it can."""
     ptrace = ctypes.CDLL(None, use_errno=True).ptrace
     ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
     answer, stopped, done = [], threading.Event(), threading.Event()
