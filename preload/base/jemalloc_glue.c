@@ -123,6 +123,31 @@ void je_ehooks_default_zero_impl(void* address, size_t bytes) {
   if (bytes < kKernelsBusiness || je_pages_purge_forced(address, bytes)) memset(address, 0, bytes);
 }
 
+// Fills a thread's cache of one size from the arena's slabs. jemalloc takes a hundred blocks at once, also for a thread that will ask for two: most of a
+// short thread's time in it goes to give them all back. So it begins with a few, and takes twice as many each time as were asked for since the last time.
+// (__wrap_, __real_: ld's --wrap.)
+void __real_je_arena_cache_bin_fill_small(void* tsdn, void* arena, void* cache_bin, void* info, unsigned bin, unsigned blocks);
+void __wrap_je_arena_cache_bin_fill_small(void* tsdn, void* arena, void* cache_bin, void* info, unsigned bin, unsigned blocks);
+void __wrap_je_arena_cache_bin_fill_small(void* tsdn, void* arena, void* cache_bin, void* info, unsigned bin, unsigned blocks) {
+  enum { kFewest = 8 };
+  struct CacheBin {   // how jemalloc 5.3's cache_bin_t begins
+    void** stack_head;
+    unsigned long requests;   // since the last filling or flush
+  };
+  unsigned long enough = ((const struct CacheBin*)cache_bin)->requests * 2;
+  if (enough < kFewest) enough = kFewest;
+  __real_je_arena_cache_bin_fill_small(tsdn, arena, cache_bin, info, bin, enough < blocks ? (unsigned)enough : blocks);
+}
+
+// When the last thread of an arena ends, jemalloc gives all of its free pages back to the kernel, for from then on nobody would look after them; whoever
+// starts next pays for a fault each. Not where somebody does look after them.
+bool tmje_decay_is_called = false;
+void je_arena_decay(void* tsdn, void* arena, bool is_background_thread, bool all);
+void tmje_decay_at_thread_end(void* tsdn, void* arena, bool is_background_thread, bool all);
+void tmje_decay_at_thread_end(void* tsdn, void* arena, bool is_background_thread, bool all) {
+  je_arena_decay(tsdn, arena, is_background_thread, all && !__atomic_load_n(&tmje_decay_is_called, __ATOMIC_RELAXED));
+}
+
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.
 int tmje_no_backtrace(void* visit, void* argument);
 int tmje_no_backtrace(void* visit, void* argument) {
@@ -158,7 +183,9 @@ static void discard(void* argument, const char* text) { (void)argument, (void)te
 void (*tmje_malloc_message)(void*, const char*) = discard;
 
 // jemalloc's defaults are kept (decay times above all), only made explicit where they must not change with a build: no thread of
-// its own unless the host asks by mallctl, no abort, no print, no profiler.
-const char* const tmje_malloc_conf = "background_thread:false,abort:false,abort_conf:false,stats_print:false,prof:false";
+// its own unless the host asks by mallctl, no abort, no print, no profiler. And one is changed: a thread's cache is looked through for blocks that lie idle
+// each MiB it allocates, not each 64 KiB.
+const char* const tmje_malloc_conf =
+    "background_thread:false,abort:false,abort_conf:false,stats_print:false,prof:false,tcache_gc_incr_bytes:1048576";
 
 const char* tmje_malloc_conf_2_conf_harder = NULL;

@@ -54,6 +54,13 @@ void purge_allocator() {
   tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".purge", nullptr, nullptr, nullptr, 0);
 }
 
+void decay_allocator() {
+  if (!has_statistics.load(std::memory_order_relaxed)) return;
+  __atomic_store_n(&tmje_decay_is_called, true, __ATOMIC_RELAXED);
+  tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".decay", nullptr, nullptr, nullptr, 0);
+}
+void stop_decay() { __atomic_store_n(&tmje_decay_is_called, false, __ATOMIC_RELAXED); }
+
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
   auto dirty = int64_t(dirty_ms), muzzy = int64_t(muzzy_ms);   // ssize_t to jemalloc
   tell("arenas.dirty_decay_ms", dirty);

@@ -16,6 +16,11 @@ void read_allocator(format::HeapFigures& out);
 // arena_decay_impl). fork does wait.
 void purge_allocator();
 
+// Gives the kernel the pages that have been free for longer than jemalloc's decay times, of all arenas, also those where no thread is or allocates; once
+// read_allocator has been called. From then on threads that end leave that to it: to be called every second, until stop_decay. A thread of ours only.
+void decay_allocator();
+void stop_decay();   // any thread
+
 // Of all arenas, present and future.
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms);
 // jemalloc's own threads, on or off; false: they could not be started.

@@ -37,11 +37,14 @@ void open_magazines() {
 
 uint32_t rounds_held(const base::ThreadState& t, uint32_t magazine) { return has_none(t) ? 0 : uint32_t(t.magazines->top[magazine] - floor_of(t, magazine)); }
 
-void empty_magazines() {
+void drain_magazines() {
   base::ThreadState& t = base::thread_state;
-  close(t);
   for (uint32_t m = 0; m < kMagazines; m++)
     while (rounds_held(t, m)) tmje_free(t.magazines->top[m]--->block);
+}
+void empty_magazines() {
+  close(base::thread_state);
+  drain_magazines();
 }
 
 void forbid_magazines() {

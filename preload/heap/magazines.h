@@ -74,7 +74,8 @@ TIDEMARK_INLINE bool keep_round(base::ThreadState& t, void* block, std::atomic<R
 void lay_out_magazines(MagazineRoom& fresh);
 void have_no_magazines(base::ThreadState& t);
 void open_magazines();    // the calling thread may keep blocks from now on, if it has magazines
-void empty_magazines();   // it gives back what it has, and keeps no more
+void drain_magazines();   // it gives back what it has
+void empty_magazines();   // and keeps no more
 uint32_t rounds_held(const base::ThreadState& t, uint32_t magazine);
 // The program makes arenas of its own: no thread keeps blocks from now on. Those that are kept are of jemalloc's own arenas. Any thread, in a hook or
 // not.

@@ -82,6 +82,8 @@ void at_thread_exit(void* state) {
     detach_thread();
     give_back_room(t);
     t.exiting = kGone;
+  } else {
+    drain_magazines();   // while jemalloc has a cache for this thread: later it takes block by block, each under a lock
   }
   t.busy = 0;
   if (!last) return;
@@ -91,10 +93,6 @@ void at_thread_exit(void* state) {
 // Whether this thread's end will be told: a slot whose thread is gone must not name its state. The process's first thread has
 // a state as long as there is a process.
 bool will_be_told(base::ThreadState& t) {
-  {
-    base::SpinGuard guard(slots_lock);
-    have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0;
-  }
   return (have_key && pthread_setspecific(key, &t) == 0) || base::is_main_thread();
 }
 
@@ -247,7 +245,14 @@ uint32_t copy_stack_bounds(StackBounds* out) {
   return n;
 }
 
-bool make_slots() { return slots || (slots = static_cast<Slot*>(base::map_private(kMaxThreads * sizeof(Slot)))); }
+// Before jemalloc makes its own, in its first use: destructors are called in the order of keys (nptl/nptl_deallocate_tsd.c). Without a key threads have no
+// slots.
+static void make_exit_key() { have_key = have_key || pthread_key_create(&key, at_thread_exit) == 0; }
+
+bool make_slots() {
+  make_exit_key();
+  return slots || (slots = static_cast<Slot*>(base::map_private(kMaxThreads * sizeof(Slot))));
+}
 
 void forget_threads() {
   slots_lock.reset();

@@ -230,10 +230,19 @@ uint64_t latest_rss() { return rss_of_sample; }
 void want_purge() { purge_asked = true; }
 void replan() { plan_is_old = true; }
 
+// Not behind a filter, which may kill who calls madvise.
+void decay_free_pages() {
+  if (!monitor_is_confined()) heap::decay_allocator();
+  if (monitor_is_confined()) heap::stop_decay();   // by now, perhaps
+}
+
 void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST); }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 
-void stop_monitor() { end_errands(); }
+void stop_monitor() {
+  heap::stop_decay();
+  end_errands();
+}
 
 void forget_monitor() {
   forget_errands();
@@ -241,6 +250,7 @@ void forget_monitor() {
   forget_purges();
   forget_ledger();
   forget_warnings();
+  heap::stop_decay();
   due = {};
   born = 0;
   settings_made = false;

@@ -308,6 +308,13 @@ class Purges(support.TestCase):
         self.assertRegex(text, r"purges +\d+, [\d.]+ MiB returned in all")
         self.assertRegex(text, r"fragmentation held (9\d|1\d\d)\.\d MiB")
 
+    def test_without_one_free_pages_go_when_their_time_has_come(self):
+        grower = Grower(self, sample_interval="100ms", cleanup_interval="0", dirty_decay_ms="500")
+        grower.tell(f"leak {50 * MIB}")
+        grower.wait_for(lambda raw: raw["series"] and raw["series"][-1]["resident"] > 50 * MIB, "what was leaked")
+        grower.tell("drop")   # from now on it waits for commands, and no thread of its own allocates or frees
+        grower.wait_for(lambda raw: raw["series"][-1]["resident"] < 20 * MIB, "what was dropped")
+
     def test_never(self):
         grower = Grower(self, sample_interval="100ms", cleanup_interval="0")
         grower.wait_for_samples(5)
