@@ -54,10 +54,15 @@ void purge_allocator() {
   tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".purge", nullptr, nullptr, nullptr, 0);
 }
 
+// Of jemalloc's own arenas only: one that the program made it may destroy, in the very moment (ctl.c, arena_i_decay: no lock is held by then).
 void decay_allocator() {
   if (!has_statistics.load(std::memory_order_relaxed)) return;
-  __atomic_store_n(&tmje_decay_is_called, true, __ATOMIC_RELAXED);
-  tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".decay", nullptr, nullptr, nullptr, 0);
+  unsigned own = ask<unsigned>("opt.narenas");
+  bool all = ask<unsigned>("arenas.narenas") <= own + 1;   // behind them is the one for huge blocks, which keeps none
+  __atomic_store_n(&tmje_decay_is_called, all, __ATOMIC_RELAXED);
+  size_t decay[3], length = 3;
+  if (tmje_mallctlnametomib("arena.0.decay", decay, &length) != 0) return;
+  for (decay[1] = 0; decay[1] < own; decay[1]++) tmje_mallctlbymib(decay, length, nullptr, nullptr, nullptr, 0);
 }
 void stop_decay() { __atomic_store_n(&tmje_decay_is_called, false, __ATOMIC_RELAXED); }
 

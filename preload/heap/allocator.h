@@ -16,8 +16,9 @@ void read_allocator(format::HeapFigures& out);
 // arena_decay_impl). fork does wait.
 void purge_allocator();
 
-// Gives the kernel the pages that have been free for longer than jemalloc's decay times, of all arenas, also those where no thread is or allocates; once
-// read_allocator has been called. From then on threads that end leave that to it: to be called every second, until stop_decay. A thread of ours only.
+// Gives the kernel the pages that have been free for longer than jemalloc's decay times, also in arenas where no thread is or allocates; not in those that the
+// program made. Once read_allocator has been called. From then on threads that end leave that to it, unless there are arenas of the program's: to be called
+// every second, until stop_decay. A thread of ours only.
 void decay_allocator();
 void stop_decay();   // any thread
 

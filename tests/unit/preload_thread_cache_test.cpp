@@ -46,6 +46,18 @@ class ThreadCacheTest : public CoreTest {
       act();
     }).join();
   }
+  static constexpr size_t kPages = 512;
+  static constexpr size_t kCache = 16;   // of a thread's cache itself, which lies in the first arena
+  // Once a thread that freed kPages of its arena has ended.
+  size_t dirty_after_thread() {
+    constexpr size_t kBlock = 64 << 10;
+    in_thread([] {
+      std::vector<void*> blocks;
+      for (size_t bytes = 0; bytes < kPages * 4096; bytes += kBlock) blocks.push_back(tmje_malloc(kBlock));
+      for (void* p : blocks) tmje_free(p);
+    });
+    return statistic("pdirty");
+  }
 };
 
 TEST_F(ThreadCacheTest, TakesFewBlocksAtFirstAndMoreOfWhatIsAskedForOften) {
@@ -77,16 +89,6 @@ TEST_F(ThreadCacheTest, TakesWhatMagazinesKeptWhenTheThreadEnds) {
 }
 
 TEST_F(ThreadCacheTest, ItsArenasPagesStayWhereTheyAreLookedAfter) {
-  constexpr size_t kBlock = 64 << 10, kBlocks = 32, kPages = kBlocks * kBlock / 4096;
-  constexpr size_t kCache = 16;   // of the thread's cache itself, which lies in the first arena
-  auto dirty_after_thread = [&] {
-    in_thread([&] {
-      std::vector<void*> blocks;
-      for (size_t i = 0; i < kBlocks; i++) blocks.push_back(tmje_malloc(kBlock));
-      for (void* p : blocks) tmje_free(p);
-    });
-    return statistic("pdirty");
-  };
   void* ours = tmje_malloc(1);   // this thread has the first arena
   size_t before = statistic("pdirty");
   EXPECT_LE(dirty_after_thread(), before + kCache) << "nobody would give them back";
@@ -108,6 +110,16 @@ TEST_F(ThreadCacheTest, DecayedPagesGoWithoutAnyThreadThatAllocates) {
   heap::decay_allocator();
   EXPECT_EQ(0u, statistic("pdirty"));
   decay_time(10'000);
+}
+
+// The last test here: what was made is never forgotten.
+TEST_F(ThreadCacheTest, TheProgramsOwnArenasAreNotLookedAfter) {
+  void* ours = tmje_malloc(1);
+  size_t before = statistic("pdirty");
+  ask<unsigned>("arenas.create");
+  heap::decay_allocator();
+  EXPECT_LE(dirty_after_thread(), before + kCache) << "threads may be bound to one of those";
+  tmje_free(ours);
 }
 
 }  // namespace
