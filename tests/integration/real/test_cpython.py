@@ -9,7 +9,7 @@ from real import support
 
 MODULES = ["test_threading", "test_subprocess", "test_multiprocessing_fork", "test_multiprocessing_forkserver",
            "test_multiprocessing_spawn", "test_multiprocessing_main_handling"]
-# Those two take half of the time, and differ least between versions: all but the oldest, the newest and Debian's leave them to the soak.
+# Those two take half of the time, and differ least between versions: all but the newest and Debian's leave them to the soak.
 LONG = {"test_multiprocessing_forkserver", "test_multiprocessing_spawn"}
 ALL = os.environ.get("TIDEMARK_TEST_ALL") == "1"
 
@@ -141,7 +141,7 @@ class CPython:
 
 
 def python_case(minor):
-    return type(f"Python3_{minor}", (CPython, real.RealProgram), {"minor": minor, "long": minor in (8, 13), "__module__": __name__})
+    return type(f"Python3_{minor}", (CPython, real.RealProgram), {"minor": minor, "long": minor == 13, "__module__": __name__})
 
 
 for number in range(8, 14):
