@@ -92,7 +92,6 @@ void tick(int64_t now, uint64_t beat) {
   if (beat % kTicksPerSecond == 0) {
     if (!monitor_is_confined()) stacks::complete_modules();
     age_blocks();
-    decay_free_pages();
   }
   monitor(now);
 }

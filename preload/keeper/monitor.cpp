@@ -25,11 +25,11 @@ namespace tidemark::keeper {
 using namespace format;
 namespace {
 
-constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kMs = 1'000'000, kDecayInterval = 1000 * kMs;
 
 // 0: not known yet. `baseline`: until it is taken, its moment is one to sample at.
 struct Due {
-  int64_t sample, purge, baseline;
+  int64_t sample, purge, baseline, decay;
 };
 constinit Due due{};
 constinit int64_t born = 0;   // CLOCK_MONOTONIC
@@ -174,9 +174,16 @@ void prepare() {
   read_rules();
 }
 
+// Not behind a filter, which may kill who calls madvise.
+void decay() {
+  if (!monitor_is_confined()) heap::decay_allocator();
+  if (monitor_is_confined()) heap::stop_decay();   // by now, perhaps
+}
+
 void run_errand() {
   if (purge_wanted) purge(purge_reason);
   sample();
+  decay();
 }
 
 struct AllocatorSettings {
@@ -220,21 +227,17 @@ void monitor(int64_t now) {
   bool at_interval = now >= due.purge;
   purge_wanted = at_interval || purge_asked.exchange(false);
   purge_reason = at_interval ? PurgeReason::kInterval : PurgeReason::kInside;
-  if (!purge_wanted && now < due.sample && !first) return;
+  bool sample_wanted = purge_wanted || now >= due.sample || first;
+  if (!sample_wanted && now < due.decay) return;
+  due.decay = now + kDecayInterval;
   if (at_interval) due.purge = following(due.purge, int64_t(options.cleanup_interval) * kMs, now);
   if (now >= due.sample) due.sample = following(due.sample, int64_t(options.sample_interval) * kMs, now);
-  if (!start_errand(run_errand)) base::count(kKeeperMissing);
+  if (!start_errand(sample_wanted ? run_errand : decay)) base::count(kKeeperMissing);
 }
 
 uint64_t latest_rss() { return rss_of_sample; }
 void want_purge() { purge_asked = true; }
 void replan() { plan_is_old = true; }
-
-// Not behind a filter, which may kill who calls madvise.
-void decay_free_pages() {
-  if (!monitor_is_confined()) heap::decay_allocator();
-  if (monitor_is_confined()) heap::stop_decay();   // by now, perhaps
-}
 
 void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST); }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }

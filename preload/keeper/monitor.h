@@ -1,4 +1,5 @@
-// What the keeper does every sample_interval and cleanup_interval: sample, warn, purge. All of it from errands.
+// What the keeper does every sample_interval and cleanup_interval: sample, warn, purge; and every second: see to it that free pages go in time. All of it
+// from errands.
 #pragma once
 #include <cstdint>
 
@@ -10,7 +11,6 @@ void sample();            // now; from an errand
 uint64_t latest_rss();    // of the last sample; 0: none yet
 void want_purge();        // at the next tick, for the program itself; any thread
 void replan();           // options have changed; from the keeper or its errand
-void decay_free_pages();   // every second
 void stop_monitor();     // waits for the errand under way
 // The program is about to put itself under a seccomp filter: from now on no file is read, and none opened. For good, also in children.
 void confine_monitor();
