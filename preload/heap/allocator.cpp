@@ -58,8 +58,8 @@ void purge_allocator() {
 void decay_allocator() {
   if (!has_statistics.load(std::memory_order_relaxed)) return;
   unsigned own = ask<unsigned>("opt.narenas");
-  bool all = ask<unsigned>("arenas.narenas") <= own + 1;   // behind them is the one for huge blocks, which keeps none
-  __atomic_store_n(&tmje_decay_is_called, all, __ATOMIC_RELAXED);
+  bool no_others = ask<unsigned>("arenas.narenas") <= own + 1;   // behind them is the one for huge blocks, which keeps none
+  __atomic_store_n(&tmje_decay_is_called, no_others, __ATOMIC_RELAXED);
   size_t decay[3], length = 3;
   if (tmje_mallctlnametomib("arena.0.decay", decay, &length) != 0) return;
   for (decay[1] = 0; decay[1] < own; decay[1]++) tmje_mallctlbymib(decay, length, nullptr, nullptr, nullptr, 0);

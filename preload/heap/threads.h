@@ -39,7 +39,7 @@ void raise(T& word, T value) {
   while (value > old && !__atomic_compare_exchange_n(&word, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
-// Once; false: no memory.
+// Once, before jemalloc is first used (see make_exit_key); false: no memory.
 bool make_slots();
 
 // Gives the calling thread a slot in the present session. Without room it goes on without one (counted).

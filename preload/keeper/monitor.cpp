@@ -174,10 +174,15 @@ void prepare() {
   read_rules();
 }
 
-// Not behind a filter, which may kill who calls madvise.
+// Behind a filter, which may kill who calls madvise, jemalloc does as it always does.
+bool behind_filter() { return monitor_is_confined() || !platform::may_open(); }
 void decay() {
-  if (!monitor_is_confined()) heap::decay_allocator();
-  if (monitor_is_confined()) heap::stop_decay();   // by now, perhaps
+  if (!behind_filter()) heap::decay_allocator();
+  if (behind_filter()) heap::stop_decay();   // by now, perhaps
+}
+void decay_between_samples() {
+  if (!monitor_is_confined()) look_for_filter();
+  decay();
 }
 
 void run_errand() {
@@ -232,7 +237,7 @@ void monitor(int64_t now) {
   due.decay = now + kDecayInterval;
   if (at_interval) due.purge = following(due.purge, int64_t(options.cleanup_interval) * kMs, now);
   if (now >= due.sample) due.sample = following(due.sample, int64_t(options.sample_interval) * kMs, now);
-  if (!start_errand(sample_wanted ? run_errand : decay)) base::count(kKeeperMissing);
+  if (!start_errand(sample_wanted ? run_errand : decay_between_samples) && sample_wanted) base::count(kKeeperMissing);
 }
 
 uint64_t latest_rss() { return rss_of_sample; }
@@ -243,8 +248,8 @@ void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST); }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 
 void stop_monitor() {
-  heap::stop_decay();
   end_errands();
+  heap::stop_decay();   // after the last one that may have called it
 }
 
 void forget_monitor() {

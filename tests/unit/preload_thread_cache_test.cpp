@@ -99,19 +99,6 @@ TEST_F(ThreadCacheTest, ItsArenasPagesStayWhereTheyAreLookedAfter) {
   tmje_free(ours);
 }
 
-TEST_F(ThreadCacheTest, DecayedPagesGoWithoutAnyThreadThatAllocates) {
-  auto decay_time = [](int64_t ms) { heap::set_decay(uint64_t(ms), 0); };
-  decay_time(10'000);
-  ASSERT_TRUE(heap::refresh_statistics());
-  heap::decay_allocator();
-  in_thread([] { tmje_free(tmje_malloc(1 << 20)); });
-  EXPECT_GE(statistic("pdirty"), 256u);
-  decay_time(0);   // their time has come
-  heap::decay_allocator();
-  EXPECT_EQ(0u, statistic("pdirty"));
-  decay_time(10'000);
-}
-
 // The last test here: what was made is never forgotten.
 TEST_F(ThreadCacheTest, TheProgramsOwnArenasAreNotLookedAfter) {
   void* ours = tmje_malloc(1);
