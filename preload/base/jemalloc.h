@@ -38,6 +38,7 @@ void tmje_malloc_stats_print(void (*write)(void*, const char*), void* argument, 
 // interrupted inside the allocator, only `after_in_child` runs.
 void tmje_on_fork(bool (*inside)(void), void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void));
 
+bool tmje_are_own_hooks(const void* extent_hooks);   // those that an arena has by itself
 extern bool tmje_decay_is_called;   // somebody calls arena.<i>.decay again and again; see jemalloc_glue.c
 extern const char* const tmje_malloc_conf;
 extern const char* tmje_malloc_conf_2_conf_harder;   // read once, when the heap is first used; wins over the other one; may be null

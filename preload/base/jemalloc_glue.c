@@ -148,6 +148,9 @@ void tmje_decay_at_thread_end(void* tsdn, void* arena, bool is_background_thread
   je_arena_decay(tsdn, arena, is_background_thread, all && !__atomic_load_n(&tmje_decay_is_called, __ATOMIC_RELAXED));
 }
 
+extern const char je_ehooks_default_extent_hooks[];
+bool tmje_are_own_hooks(const void* extent_hooks) { return extent_hooks == (const void*)je_ehooks_default_extent_hooks; }
+
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.
 int tmje_no_backtrace(void* visit, void* argument);
 int tmje_no_backtrace(void* visit, void* argument) {

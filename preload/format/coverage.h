@@ -7,7 +7,7 @@ namespace tidemark::format {
 
 // X(enumerator, json_key, text for a person; "%" stands for the number, "{a|b}" for what goes with one, and with several)
 #define TIDEMARK_LOSSES(X)                                                                                                                  \
-  X(kNestedAllocations, nested_allocations, "% {allocation|allocations} made inside the allocator by a signal handler {has|have} no stack") \
+  X(kNestedAllocations, nested_allocations, "% {allocation|allocations} made inside the allocator (by a signal handler, or for a thread of the allocator's own) {has|have} no stack") \
   X(kNestedBytes, nested_bytes, "% {byte|bytes} in those")                                                                                  \
   X(kOverflowAllocations, overflow_allocations, "% {allocation|allocations} found the stack table full and {is|are} counted as one site")   \
   X(kOverflowBytes, overflow_bytes, "% {byte|bytes} in those")                                                                              \

@@ -1,5 +1,7 @@
 #include "preload/heap/allocator.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstring>
 
@@ -49,36 +51,77 @@ void read_allocator(format::HeapFigures& out) {
   out.muzzy = ask<size_t>("stats.arenas." TIDEMARK_ALL_ARENAS ".pmuzzy") * format::kPageBytes;
 }
 
+namespace {
+// No arena goes while it is told something: jemalloc itself holds no lock by then (ctl.c, arena_i_decay).
+constinit pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER;
+
+// arena.<i>.*, by number.
+class OfArena {
+ public:
+  explicit OfArena(const char* of_first) { known_ = tmje_mallctlnametomib(of_first, mib_, &length_) == 0; }
+  template <class T>
+  bool read(size_t arena, T& value) { return call(arena, &value, nullptr, sizeof(value)); }
+  template <class T>
+  bool write(size_t arena, T value) { return call(arena, nullptr, &value, sizeof(value)); }
+  bool invoke(size_t arena) { return call(arena, nullptr, nullptr, 0); }
+
+ private:
+  bool call(size_t arena, void* old, void* value, size_t bytes) {
+    mib_[1] = arena;
+    return known_ && tmje_mallctlbymib(mib_, length_, old, old ? &bytes : nullptr, value, value ? bytes : 0) == 0;
+  }
+
+  size_t mib_[3] = {}, length_ = 3;
+  bool known_;
+};
+
+// Each arena whose pages jemalloc itself gets and gives back. Where functions of the program do, which it may count on calling from threads of its own alone,
+// the arena is left alone; true: there is none such.
+template <class Tell>
+bool tell_arenas(Tell tell) {
+  OfArena hooks_of("arena.0.extent_hooks");
+  bool all = true;
+  for (unsigned i = 0, arenas = ask<unsigned>("arenas.narenas"); i < arenas; i++) {
+    pthread_mutex_lock(&arenas_lock);
+    const void* hooks = nullptr;
+    if (hooks_of.read(i, hooks)) {   // else it is gone
+      if (tmje_are_own_hooks(hooks)) tell(i);
+      else all = false;
+    }
+    pthread_mutex_unlock(&arenas_lock);
+  }
+  return all;
+}
+}  // namespace
+
 void purge_allocator() {
   if (!has_statistics.load(std::memory_order_relaxed)) return;
-  tmje_mallctl("arena." TIDEMARK_ALL_ARENAS ".purge", nullptr, nullptr, nullptr, 0);
+  OfArena purge("arena.0.purge");
+  tell_arenas([&](unsigned arena) { purge.invoke(arena); });
 }
 
-// Of jemalloc's own arenas only: one that the program made it may destroy, in the very moment (ctl.c, arena_i_decay: no lock is held by then).
 void decay_allocator() {
   if (!has_statistics.load(std::memory_order_relaxed)) return;
-  unsigned own = ask<unsigned>("opt.narenas");
-  bool no_others = ask<unsigned>("arenas.narenas") <= own + 1;   // behind them is the one for huge blocks, which keeps none
-  __atomic_store_n(&tmje_decay_is_called, no_others, __ATOMIC_RELAXED);
-  size_t decay[3], length = 3;
-  if (tmje_mallctlnametomib("arena.0.decay", decay, &length) != 0) return;
-  for (decay[1] = 0; decay[1] < own; decay[1]++) tmje_mallctlbymib(decay, length, nullptr, nullptr, nullptr, 0);
+  OfArena decay("arena.0.decay");
+  bool all = tell_arenas([&](unsigned arena) { decay.invoke(arena); });
+  __atomic_store_n(&tmje_decay_is_called, all, __ATOMIC_RELAXED);
 }
 void stop_decay() { __atomic_store_n(&tmje_decay_is_called, false, __ATOMIC_RELAXED); }
+
+int without_purge(int (*call)(void*), void* argument) {
+  pthread_mutex_lock(&arenas_lock);
+  int result = call(argument);
+  pthread_mutex_unlock(&arenas_lock);
+  return result;
+}
+void reset_arenas_lock() { arenas_lock = PTHREAD_MUTEX_INITIALIZER; }
 
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
   auto dirty = int64_t(dirty_ms), muzzy = int64_t(muzzy_ms);   // ssize_t to jemalloc
   tell("arenas.dirty_decay_ms", dirty);
   tell("arenas.muzzy_decay_ms", muzzy);
-  size_t dirty_of[3], muzzy_of[3], length = 3;
-  if (tmje_mallctlnametomib("arena.0.dirty_decay_ms", dirty_of, &length) != 0) return;
-  if (tmje_mallctlnametomib("arena.0.muzzy_decay_ms", muzzy_of, &length) != 0) return;
-  unsigned arenas = ask<unsigned>("arenas.narenas");
-  for (unsigned i = 0; i < arenas; i++) {   // an arena that is not in use yet says EFAULT
-    dirty_of[1] = muzzy_of[1] = i;
-    tmje_mallctlbymib(dirty_of, 3, nullptr, nullptr, &dirty, sizeof(dirty));
-    tmje_mallctlbymib(muzzy_of, 3, nullptr, nullptr, &muzzy, sizeof(muzzy));
-  }
+  OfArena dirty_of("arena.0.dirty_decay_ms"), muzzy_of("arena.0.muzzy_decay_ms");
+  tell_arenas([&](unsigned arena) { dirty_of.write(arena, dirty), muzzy_of.write(arena, muzzy); });
 }
 
 bool set_background_thread(bool on) { return tell("background_thread", on); }

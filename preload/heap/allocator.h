@@ -11,19 +11,27 @@ bool refresh_statistics();
 // Fills all but `rss`. Takes jemalloc's locks for tens of microseconds; a thread of ours only.
 void read_allocator(format::HeapFigures& out);
 
+// All of these leave alone an arena whose pages the program's own functions get and give back (jemalloc(3), arena.<i>.extent_hooks).
+
 // Gives the kernel all free pages of all arenas, once read_allocator has been called. Takes as long as the kernel needs to unmap them; what allocates meanwhile does not wait
 // for it: jemalloc takes the pages off its lists first (pac.c, pac_decay_to_limit), and threads only try its decay lock (arena.c,
 // arena_decay_impl). fork does wait.
 void purge_allocator();
 
-// Gives the kernel the pages that have been free for longer than jemalloc's decay times, also in arenas where no thread is or allocates; not in those that the
-// program made. Once read_allocator has been called. From then on threads that end leave that to it, unless there are arenas of the program's: to be called
-// every second, until stop_decay. A thread of ours only.
+// Gives the kernel the pages that have been free for longer than jemalloc's decay times, also in arenas where no thread is or allocates, once read_allocator
+// has been called. From then on threads that end leave that to it, unless an arena is left alone: to be called every second, until stop_decay. A
+// thread of ours only.
 void decay_allocator();
 void stop_decay();   // any thread
 
 // Of all arenas, present and future.
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms);
+
+// Makes the call, which destroys an arena or drops its blocks, while none of the above is at work on one: waits for it, as long as the kernel needs for one
+// arena's pages. Any thread, but no signal handler.
+int without_purge(int (*call)(void*), void* argument);
+void reset_arenas_lock();   // child of fork
+
 // jemalloc's own threads, on or off; false: they could not be started.
 bool set_background_thread(bool on);
 // Before jemalloc is first used. `arenas`: how many; 0: its own choice. `tight`: address space is limited, and what is freed goes back as addresses, too:

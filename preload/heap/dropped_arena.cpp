@@ -1,6 +1,7 @@
 #include "preload/heap/dropped_arena.h"
 
 #include "preload/base/memory.h"
+#include "preload/heap/allocator.h"
 #include "preload/heap/inherited.h"
 #include "preload/heap/tracker.h"
 
@@ -78,9 +79,9 @@ void settle(TakenBlocks* list, bool dropped) {
 int drop_arena(size_t index, int (*call)(void*), void* argument) {
   base::ThreadState& t = base::thread_state;
   if (t.busy && still_inside(own_sp())) return call(argument);
-  if (!enter(t) && pass_gate() == Gate::kPass) return call(argument);
+  if (!enter(t) && pass_gate() == Gate::kPass) return without_purge(call, argument);
   TakenBlocks* list = take_blocks(index);
-  int result = call(argument);
+  int result = without_purge(call, argument);
   settle(list, result == 0);
   leave(t);
   return result;

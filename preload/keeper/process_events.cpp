@@ -14,6 +14,7 @@
 #include "preload/base/jemalloc.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
+#include "preload/heap/allocator.h"
 #include "preload/heap/mappings.h"
 #include "preload/heap/page_map.h"
 #include "preload/heap/threads.h"
@@ -250,6 +251,7 @@ void begin_as_child() {
   base::reset_ranges_lock();
   heap::reset_mappings_lock();
   heap::reset_nested_lock();
+  heap::reset_arenas_lock();
   reset_marks_lock();   // also where no session begins in the child: it may fork, too
   forget_keeper();
   if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns

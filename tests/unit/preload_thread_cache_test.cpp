@@ -99,15 +99,5 @@ TEST_F(ThreadCacheTest, ItsArenasPagesStayWhereTheyAreLookedAfter) {
   tmje_free(ours);
 }
 
-// The last test here: what was made is never forgotten.
-TEST_F(ThreadCacheTest, TheProgramsOwnArenasAreNotLookedAfter) {
-  void* ours = tmje_malloc(1);
-  size_t before = statistic("pdirty");
-  ask<unsigned>("arenas.create");
-  heap::decay_allocator();
-  EXPECT_LE(dirty_after_thread(), before + kCache) << "threads may be bound to one of those";
-  tmje_free(ours);
-}
-
 }  // namespace
 }  // namespace tidemark
