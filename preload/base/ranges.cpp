@@ -77,6 +77,16 @@ void note_unmapping(const void* start, size_t bytes) {
 void reset_ranges_lock() { lock.reset(); }
 uint64_t forgotten_ranges() { return forgotten.load(std::memory_order_relaxed); }
 
+Owner owner_of(const void* a) {
+  auto at = reinterpret_cast<uintptr_t>(a);
+  Owner owner = Owner::kNobody;
+  if (!lock_unless_stuck()) return owner;
+  for (uint32_t i = 0; i < used; i++)
+    if (at >= ranges[i].start && at < ranges[i].end) owner = ranges[i].owner;
+  lock.unlock();
+  return owner;
+}
+
 uint64_t bytes_of(Owner owner) {
   uint64_t bytes = 0;
   if (!lock_unless_stuck()) return 0;

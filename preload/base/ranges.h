@@ -15,6 +15,7 @@ void note_unmapping(const void* start, size_t bytes);
 void reset_ranges_lock();   // child of fork
 uint64_t forgotten_ranges();
 
+Owner owner_of(const void* a);    // kNobody also where the lock cannot be had
 uint64_t bytes_of(Owner owner);   // 0 where the lock cannot be had
 
 struct Range {

@@ -1,5 +1,5 @@
 // A lock for a few dozen instructions: adding a rule, a node, a record. Never held across an unwind, a system call that can
-// block, or a call into the program. Not for signal handlers: the busy guard keeps nested hooks away from it.
+// block, or a call into the program (but where only rare and slow calls meet: heap/allocator.cpp). Not for signal handlers: the busy guard keeps nested hooks away from it.
 #pragma once
 #include <sched.h>
 #include <sys/syscall.h>

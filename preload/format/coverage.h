@@ -35,6 +35,7 @@ namespace tidemark::format {
   X(kSamplesConfined, samples_confined, "% {sample was|samples were} not taken, since the process put itself under a seccomp filter")         \
   X(kAllocatorUnread, allocator_unread, "% {time|times} jemalloc's own figures were taken as they were before: a thread ended by a bare system call, or killed alone, and to read them might end the process") \
   X(kPurgesLost, purges_lost, "% {purge|purges} found no room")                                                                             \
+  X(kPurgesConfined, purges_confined, "% {purge was|purges were} not made, since the process put itself under a seccomp filter")            \
   X(kEventsLost, events_lost, "% {warning|warnings} found no room")                                                                         \
   X(kRulesUnread, rules_unread, "% rules {file|files} could not be read, or only a part of it (option rules; 4000 bytes are kept)")          \
   X(kMarksLost, marks_lost, "% {mark|marks} of the program found no room")                                                                  \

@@ -1,12 +1,12 @@
 #include "preload/heap/allocator.h"
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstring>
 
 #include "preload/base/jemalloc.h"
+#include "preload/base/spin_lock.h"
 #include "preload/base/store.h"
+#include "preload/base/thread_state.h"
 #include "preload/format/region.h"
 #include "preload/heap/threads.h"
 
@@ -52,8 +52,17 @@ void read_allocator(format::HeapFigures& out) {
 }
 
 namespace {
-// No arena goes while it is told something: jemalloc itself holds no lock by then (ctl.c, arena_i_decay).
-constinit pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER;
+// Held while an arena gives its free pages away: jemalloc itself holds no lock by then (ctl.c, arena_i_decay), and its fork handlers know nothing of it (a
+// child would find the arena marked as being purged for ever: pac.c, pac_decay_to_limit).
+constinit base::SpinLock arenas_lock;
+
+class ArenasGuard {
+ public:
+  ArenasGuard() { lock_arenas(); }
+  ~ArenasGuard() { unlock_arenas(); }
+  ArenasGuard(const ArenasGuard&) = delete;
+  ArenasGuard& operator=(const ArenasGuard&) = delete;
+};
 
 // arena.<i>.*, by number.
 class OfArena {
@@ -82,13 +91,11 @@ bool tell_arenas(Tell tell) {
   OfArena hooks_of("arena.0.extent_hooks");
   bool all = true;
   for (unsigned i = 0, arenas = ask<unsigned>("arenas.narenas"); i < arenas; i++) {
-    pthread_mutex_lock(&arenas_lock);
+    ArenasGuard guard;
     const void* hooks = nullptr;
-    if (hooks_of.read(i, hooks)) {   // else it is gone
-      if (tmje_are_own_hooks(hooks)) tell(i);
-      else all = false;
-    }
-    pthread_mutex_unlock(&arenas_lock);
+    if (!hooks_of.read(i, hooks)) continue;   // it is gone
+    if (tmje_are_own_hooks(hooks)) tell(i);
+    else all = false;
   }
   return all;
 }
@@ -108,13 +115,12 @@ void decay_allocator() {
 }
 void stop_decay() { __atomic_store_n(&tmje_decay_is_called, false, __ATOMIC_RELAXED); }
 
-int without_purge(int (*call)(void*), void* argument) {
-  pthread_mutex_lock(&arenas_lock);
-  int result = call(argument);
-  pthread_mutex_unlock(&arenas_lock);
-  return result;
+void lock_arenas() {
+  if (*base::session_word == base::kWiped) arenas_lock.reset();   // a child of a bare clone: whoever of ours held it is not there
+  arenas_lock.lock();
 }
-void reset_arenas_lock() { arenas_lock = PTHREAD_MUTEX_INITIALIZER; }
+void unlock_arenas() { arenas_lock.unlock(); }
+void reset_arenas_lock() { arenas_lock.reset(); }
 
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
   auto dirty = int64_t(dirty_ms), muzzy = int64_t(muzzy_ms);   // ssize_t to jemalloc

@@ -15,7 +15,7 @@ void read_allocator(format::HeapFigures& out);
 
 // Gives the kernel all free pages of all arenas, once read_allocator has been called. Takes as long as the kernel needs to unmap them; what allocates meanwhile does not wait
 // for it: jemalloc takes the pages off its lists first (pac.c, pac_decay_to_limit), and threads only try its decay lock (arena.c,
-// arena_decay_impl). fork does wait.
+// arena_decay_impl). fork does wait, for one arena's. Any thread, but no signal handler.
 void purge_allocator();
 
 // Gives the kernel the pages that have been free for longer than jemalloc's decay times, also in arenas where no thread is or allocates, once read_allocator
@@ -27,10 +27,11 @@ void stop_decay();   // any thread
 // Of all arenas, present and future.
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms);
 
-// Makes the call, which destroys an arena or drops its blocks, while none of the above is at work on one: waits for it, as long as the kernel needs for one
-// arena's pages. Any thread, but no signal handler.
-int without_purge(int (*call)(void*), void* argument);
-void reset_arenas_lock();   // child of fork
+// Until it is unlocked, none of the above is at work on an arena: for who destroys one, drops its blocks, sets its extent hooks, or forks. Waits for one
+// arena's purge, as long as the kernel needs for its pages. Any thread, inside a hook; not twice.
+void lock_arenas();
+void unlock_arenas();
+void reset_arenas_lock();   // child of fork or of a bare clone
 
 // jemalloc's own threads, on or off; false: they could not be started.
 bool set_background_thread(bool on);

@@ -78,12 +78,14 @@ void settle(TakenBlocks* list, bool dropped) {
 
 int drop_arena(size_t index, int (*call)(void*), void* argument) {
   base::ThreadState& t = base::thread_state;
-  if (t.busy && still_inside(own_sp())) return call(argument);
-  if (!enter(t) && pass_gate() == Gate::kPass) return without_purge(call, argument);
-  TakenBlocks* list = take_blocks(index);
-  int result = without_purge(call, argument);
+  if (t.busy && still_inside(own_sp())) return call(argument);   // a handler: it may have interrupted whoever holds the lock
+  bool passes = !enter(t) && pass_gate() == Gate::kPass;
+  lock_arenas();   // first: no block is freed unseen while we wait
+  TakenBlocks* list = passes ? nullptr : take_blocks(index);
+  int result = call(argument);
   settle(list, result == 0);
-  leave(t);
+  unlock_arenas();
+  if (!passes) leave(t);
   return result;
 }
 

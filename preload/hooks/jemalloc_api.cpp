@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "preload/base/jemalloc.h"
+#include "preload/heap/allocator.h"
 #include "preload/heap/dropped_arena.h"
 #include "preload/heap/tracker.h"
 #include "preload/hooks/caller.h"
@@ -33,43 +34,55 @@ void look_at_name(const char* name) {
     if (strcmp(name, of_arenas) == 0) heap::forbid_magazines();
 }
 
-// The numbers of arena.<i>.reset and arena.<i>.destroy, by which they are called, too. Two threads may find them at once: the same ones.
-struct DroppingCalls {
-  size_t arena, reset, destroy;
+// The numbers of what changes an arena, by which that is called, too. Two threads may find them at once: the same ones.
+struct ArenaCalls {
+  size_t arena, reset, destroy, extent_hooks;
 };
-constinit DroppingCalls dropping_calls{};
-constinit std::atomic<bool> dropping_calls_known{false};
+constinit ArenaCalls arena_calls{};
+constinit std::atomic<bool> arena_calls_known{false};
 
-void learn_dropping_calls() {
+void learn_arena_calls() {
   size_t mib[3] = {}, length = 3;
-  if (dropping_calls_known.load(std::memory_order_acquire) || tmje_mallctlnametomib("arena.0.reset", mib, &length) != 0) return;
-  __atomic_store_n(&dropping_calls.arena, mib[0], __ATOMIC_RELAXED);
-  __atomic_store_n(&dropping_calls.reset, mib[2], __ATOMIC_RELAXED);
+  if (arena_calls_known.load(std::memory_order_acquire) || tmje_mallctlnametomib("arena.0.reset", mib, &length) != 0) return;
+  __atomic_store_n(&arena_calls.arena, mib[0], __ATOMIC_RELAXED);
+  __atomic_store_n(&arena_calls.reset, mib[2], __ATOMIC_RELAXED);
   tmje_mallctlnametomib("arena.0.destroy", mib, &(length = 3));
-  __atomic_store_n(&dropping_calls.destroy, mib[2], __ATOMIC_RELAXED);
-  dropping_calls_known.store(true, std::memory_order_release);
+  __atomic_store_n(&arena_calls.destroy, mib[2], __ATOMIC_RELAXED);
+  tmje_mallctlnametomib("arena.0.extent_hooks", mib, &(length = 3));
+  __atomic_store_n(&arena_calls.extent_hooks, mib[2], __ATOMIC_RELAXED);
+  arena_calls_known.store(true, std::memory_order_release);
 }
 
-bool drops_arena(const size_t* mib, size_t length) {
-  if (length != 3 || !dropping_calls_known.load(std::memory_order_acquire)) return false;
-  return mib[0] == dropping_calls.arena && (mib[2] == dropping_calls.reset || mib[2] == dropping_calls.destroy);
+enum class Change { kNone, kDrops, kSetsHooks };
+Change change_by(const size_t* mib, size_t length, const void* new_value) {
+  if (length != 3 || !arena_calls_known.load(std::memory_order_acquire) || mib[0] != arena_calls.arena) return Change::kNone;
+  if (mib[2] == arena_calls.reset || mib[2] == arena_calls.destroy) return Change::kDrops;
+  return mib[2] == arena_calls.extent_hooks && new_value ? Change::kSetsHooks : Change::kNone;
 }
-
-// Whether it is a call that drops an arena's blocks, and which arena's.
-bool drops_arena(const char* name, size_t& index) {
+Change change_by(const char* name, const void* new_value, size_t& index) {
   size_t mib[3], length = 3;
-  if (strncmp(name, "arena.", 6) != 0 || (!strstr(name, ".reset") && !strstr(name, ".destroy"))) return false;
-  if (!ask_allocator([&] { return learn_dropping_calls(), tmje_mallctlnametomib(name, mib, &length); }) && drops_arena(mib, length)) {
-    index = mib[1];
-    return true;
-  }
-  return false;
+  if (strncmp(name, "arena.", 6) != 0 || (!strstr(name, ".reset") && !strstr(name, ".destroy") && !strstr(name, ".extent_hooks"))) return Change::kNone;
+  if (ask_allocator([&] { return learn_arena_calls(), tmje_mallctlnametomib(name, mib, &length); })) return Change::kNone;
+  index = mib[1];
+  return change_by(mib, length, new_value);
 }
 
 template <class Call>
-int drop_arena(size_t index, Call call) {
+int drop_arena(size_t index, Call& call) {
   heap::forbid_magazines();
   return heap::drop_arena(index, [](void* c) { return (*static_cast<Call*>(c))(); }, &call);
+}
+template <class Call>
+int change_arena(Change change, size_t index, Call call) {
+  if (change == Change::kNone) return ask_allocator(call);
+  if (change == Change::kDrops) return drop_arena(index, call);
+  int result = 0;
+  bool called = tidemark::base::as_hook([&] {
+    heap::lock_arenas();
+    result = call();
+    heap::unlock_arenas();
+  });
+  return called ? result : call();
 }
 
 }  // namespace
@@ -97,20 +110,22 @@ TIDEMARK_HOOK void sdallocx(void* block, size_t, int flags) { heap::release_flag
 TIDEMARK_HOOK int mallctl(const char* name, void* old_value, size_t* old_length, void* new_value, size_t new_length) {
   look_at_name(name);
   auto call = [&] { return tmje_mallctl(name, old_value, old_length, new_value, new_length); };
-  size_t index;
-  return drops_arena(name, index) ? drop_arena(index, call) : ask_allocator(call);
+  size_t index = 0;
+  Change change = change_by(name, new_value, index);
+  return change_arena(change, index, call);
 }
 
 TIDEMARK_HOOK int mallctlnametomib(const char* name, size_t* mib, size_t* mib_length) {
   look_at_name(name);
-  if (strncmp(name, "arena.", 6) == 0) ask_allocator([] { return learn_dropping_calls(), 0; });   // before it can be called by number
+  if (strncmp(name, "arena.", 6) == 0) ask_allocator([] { return learn_arena_calls(), 0; });   // before it can be called by number
   return ask_allocator([&] { return tmje_mallctlnametomib(name, mib, mib_length); });
 }
 
 TIDEMARK_HOOK int mallctlbymib(const size_t* mib, size_t mib_length, void* old_value, size_t* old_length, void* new_value,
                                size_t new_length) {
   auto call = [&] { return tmje_mallctlbymib(mib, mib_length, old_value, old_length, new_value, new_length); };
-  return drops_arena(mib, mib_length) ? drop_arena(mib[1], call) : ask_allocator(call);
+  Change change = change_by(mib, mib_length, new_value);
+  return change_arena(change, change == Change::kNone ? 0 : mib[1], call);
 }
 
 namespace {

@@ -54,11 +54,11 @@ size_t unused(const HeapFigures& figures) { return figures.system > figures.in_u
 TIDEMARK_HOOK int malloc_trim(size_t pad) {
   TIDEMARK_FORWARD_IF_FOREIGN(malloc_trim, pad)
   bool less = false;
-  ask_allocator([&] {
+  base::as_hook([&] {   // not inside the allocator: whom this thread has interrupted may hold the arenas' lock
     tidemark::heap::refresh_statistics();
     const size_t before = read_size("stats.resident");
     tmje_mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
-    tmje_mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);
+    tidemark::heap::purge_allocator();
     tidemark::heap::refresh_statistics();
     less = read_size("stats.resident") < before;
   });

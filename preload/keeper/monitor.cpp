@@ -128,6 +128,13 @@ void look_for_filter() {
   if (now != first_seccomp) platform::stop_opening();
 }
 
+// Behind a filter that came later, which may kill who calls madvise, or a thread that has to wait for us, jemalloc does as it always does.
+bool behind_filter() { return monitor_is_confined() || !platform::may_open(); }
+bool may_purge() {
+  if (!monitor_is_confined()) look_for_filter();
+  return !behind_filter();
+}
+
 }  // namespace
 
 void sample() {
@@ -174,8 +181,6 @@ void prepare() {
   read_rules();
 }
 
-// Behind a filter, which may kill who calls madvise, jemalloc does as it always does.
-bool behind_filter() { return monitor_is_confined() || !platform::may_open(); }
 void decay() {
   if (!behind_filter()) heap::decay_allocator();
   if (behind_filter()) heap::stop_decay();   // by now, perhaps
@@ -185,8 +190,14 @@ void decay_between_samples() {
   decay();
 }
 
+// Whoever asks for one by name gets it.
+void purge_if_allowed() {
+  if (purge_reason != PurgeReason::kInterval || may_purge()) purge(purge_reason);
+  else base::count(kPurgesConfined);
+}
+
 void run_errand() {
-  if (purge_wanted) purge(purge_reason);
+  if (purge_wanted) purge_if_allowed();
   sample();
   decay();
 }

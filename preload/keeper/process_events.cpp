@@ -222,6 +222,7 @@ void before_fork() {
   base::thread_state.forking = 1;
   lock_session();
   base::thread_state.busy = base::kBusy;
+  heap::lock_arenas();
   lock_marks();
   stacks::lock_modules();
   stacks::lock_rules();
@@ -237,6 +238,7 @@ void after_fork_parent() {
   stacks::unlock_rules();
   stacks::unlock_modules();
   unlock_marks();
+  heap::unlock_arenas();
   base::thread_state.busy = 0;
   unlock_session();
   base::thread_state.forking = 0;

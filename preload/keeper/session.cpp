@@ -18,6 +18,7 @@
 #include "preload/heap/allocator.h"
 #include "preload/heap/inherited.h"
 #include "preload/heap/mappings.h"
+#include "preload/heap/nested_heap.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
 #include "preload/keeper/follow.h"
@@ -368,6 +369,8 @@ TIDEMARK_COLD void begin_child() {
   int saved = errno;
   base::SpinGuard guard(wiped_page->begin_lock);
   if (*base::session_word != base::kWiped) return;
+  heap::reset_arenas_lock();   // after a bare clone no fork handler has run
+  heap::reset_nested_lock();
   Header& parent = base::header();
   if (monitor_is_confined()) {   // under its parent's seccomp filter it may not open a file
     base::count(kChildrenUnrecorded);

@@ -3,7 +3,9 @@
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/base/ranges.h"
 #include "preload/base/spin_lock.h"
+#include "preload/base/thread_state.h"
 #include "preload/stacks/modules.h"
 
 namespace tidemark::stacks {
@@ -84,6 +86,11 @@ static bool is_cpython_trampoline(address pc) {
   return readable(pc - 2) && readable(pc + 4) && memcmp(reinterpret_cast<const void*>(pc - 2), kAfterCall, sizeof(kAfterCall)) == 0;
 }
 
+// What looks like a return address and is none: rbp led astray, for code that keeps no frame pointer may have anything there. Were such words taken for
+// generated code, each would make a call stack of its own.
+static bool on_own_stack(address a) { return a - base::thread_state.stack_low < base::thread_state.stack_top - base::thread_state.stack_low; }
+static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const void*>(a)) != base::Owner::kNobody; }
+
 TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   dl_find_object object;
   Rule rule = kRuleGuess;
@@ -92,11 +99,13 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   if (in_module) {
     note_module(object);
     rule = parse_rule(pc, object);
+  } else if (returned_to && on_own_stack(pc)) {
+    return kRuleHard | kUncalled;
   } else if (is_cpython_trampoline(pc)) {
     rule = kRuleGuess | Rule{2} << 48;
   }
   if (returned_to && !follows_call(pc)) {
-    if (!in_module) return (readable(pc) ? kRuleGuess : kRuleHard) | kUncalled;
+    if (!in_module) return (readable(pc) && !in_heap(pc) ? kRuleGuess : kRuleHard) | kUncalled;
     bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
     if (steps) rule = kRuleEnd | kUncalled;
   }

@@ -104,6 +104,27 @@ class Torture(support.TestCase):
                 self.assertEqual((0, b""), (run.status, run.err))
                 self.assert_consistent(run.report())
 
+    def test_arenas_that_change_while_others_purge(self):
+        for what in ("trim", "hooks", "fork", "filter"):
+            with self.subTest(what):
+                run = self.tracked([support.victim("arenas_at_work"), what], {"cleanup_interval": "100ms", "follow": "none"}, timeout=120)
+                if run.status == 77:
+                    self.skipTest("no filter can be put here")
+                self.assertEqual((0, b""), (run.status, run.err), run.out)
+                report = run.report()
+                self.assert_consistent(report)
+                self.assertEqual(what == "filter", bool(report.coverage["purges_confined"]))
+
+    def test_data_that_rbp_points_to_is_no_code(self):
+        for what in ("heap", "stack"):
+            with self.subTest(what):
+                run = self.tracked([support.victim("data_for_code"), what])
+                self.assertEqual((0, b""), (run.status, run.err))
+                report = run.report()
+                site = report.site("site_data_for_code")
+                self.assertEqual((4000, 4000 * 104), (site.allocated_count, site.live_bytes))
+                self.assertLess(len(site.stacks), 100)   # one word in a hundred looks like the end of a call
+
     def test_a_handler_that_jumps_to_a_coroutine(self):
         report = self.tracked([support.victim("jump_on_coroutine")]).report()
         site = report.site("site_later")

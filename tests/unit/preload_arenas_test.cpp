@@ -38,7 +38,7 @@ bool count_return(Hooks*, void*, size_t, bool, unsigned) {
 }
 void* map(Hooks*, void* wanted, size_t bytes, size_t alignment, bool* zero, bool* commit, unsigned) {
   void* p = wanted ? nullptr : aligned_alloc(alignment, bytes);
-  *zero = false;
+  if (p && *zero) memset(p, 0, bytes);
   *commit = true;
   return p;
 }

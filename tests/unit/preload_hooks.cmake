@@ -14,7 +14,8 @@ endfunction()
 hook_victim(api_edges api_edges.c)
 hook_victim(api_new api_new.cpp)
 hook_victim(api_jemalloc api_jemalloc.c ${TIDEMARK_HOST_JEMALLOC})
-hook_victim(dropped_arenas dropped_arenas.c ${TIDEMARK_HOST_JEMALLOC})   # of the integration tests
+hook_victim(dropped_arenas dropped_arenas.c ${TIDEMARK_HOST_JEMALLOC})   # of the integration tests, as the next one
+hook_victim(arenas_at_work arenas_at_work.c ${TIDEMARK_HOST_JEMALLOC})
 hook_victim(api_own_malloc api_own_malloc.cpp)
 hook_victim(api_wrapped_malloc api_own_malloc.cpp)
 target_compile_definitions(api_wrapped_malloc PRIVATE WRAPS)
