@@ -24,7 +24,11 @@ void forget_small_tables();   // child of fork: what it makes from now on has pa
 // Whether 8 bytes at `a` can be read, without a signal: rt_sigprocmask(2) with an invalid `how` copies the set in first and
 // says EFAULT or EINVAL. About 100 ns.
 bool readable(const void* a);
-// The same of each page of a range; false where it wraps around.
+// Copies `bytes` from `a`, which the program may unmap at any moment; false: they cannot be read. Where the kernel may not be asked to copy
+// (process_vm_readv(2), under a seccomp filter), it is asked first whether they can be read, and a moment is left in which they may go. `bytes`: less than a page.
+bool copy_if_readable(void* out, const void* a, size_t bytes);
+void let_kernel_copy(bool may);
+// As readable, of each page of a range; false where it wraps around.
 bool all_readable(const void* start, size_t bytes);
 
 }  // namespace tidemark::base

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "preload/base/memory.h"
 #include "preload/base/store.h"
 #include "preload/heap/allocator.h"
 #include "preload/heap/threads.h"
@@ -125,7 +126,9 @@ constinit uint64_t first_seccomp = 0;
 void look_for_filter() {
   uint64_t now = platform::seccomp_state();
   if (!first_seccomp) first_seccomp = now;
-  if (now != first_seccomp) platform::stop_opening();
+  if (now == first_seccomp) return;
+  platform::stop_opening();
+  base::let_kernel_copy(false);
 }
 
 // Behind a filter that came later, which may kill who calls madvise, or a thread that has to wait for us, jemalloc does as it always does.
@@ -255,7 +258,10 @@ uint64_t latest_rss() { return rss_of_sample; }
 void want_purge() { purge_asked = true; }
 void replan() { plan_is_old = true; }
 
-void confine_monitor() { __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST); }
+void confine_monitor() {
+  __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST);
+  base::let_kernel_copy(false);
+}
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 
 void stop_monitor() {

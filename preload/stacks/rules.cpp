@@ -65,16 +65,26 @@ static bool readable(address a) { return base::readable(reinterpret_cast<const v
 // Whether a call instruction ends at pc: e8 with 4 bytes of displacement, or ff /2 with whatever its operand takes. Only a frame that
 // was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from, and where unwind data is
 // wrong, any word of the stack may be taken for a pc.
-static bool follows_call(address pc) {
-  constexpr address kLongest = 7;
-  auto at = [pc](address back) { return *reinterpret_cast<const uint8_t*>(pc - back); };
-  if (!readable(pc - 1)) return false;
-  address reach = (pc - 1) & 4095;   // bytes before the last one on its page
-  if (reach < kLongest - 1 && readable(pc - kLongest)) reach = kLongest - 1;
+static bool follows_call(address pc, bool in_module) {
+  constexpr size_t kLongest = 7;
+  uint8_t code[kLongest];   // the last of it as far as it can be read
+  auto copy = [&](address from, size_t bytes) {
+    const auto* source = reinterpret_cast<const uint8_t*>(from);
+    uint8_t* to = code + kLongest - (pc - from);
+    if (!in_module) return base::copy_if_readable(to, source, bytes);
+    if (!readable(from)) return false;
+    memcpy(to, source, bytes);
+    return true;
+  };
+  size_t known = ((pc - 1) & 4095) + 1;   // on its page
+  if (known > kLongest) known = kLongest;
+  if (!copy(pc - known, known)) return false;
+  if (known < kLongest && copy(pc - kLongest, kLongest - known)) known = kLongest;
+  auto at = [&code](size_t back) { return code[kLongest - back]; };
   constexpr uint8_t kBreakpoint = 0xcc;   // instead of the instruction's first byte; a row of them is what linkers put between functions
-  auto is = [&](address back, uint8_t byte) { return at(back) == byte || (at(back) == kBreakpoint && at(back - 1) != kBreakpoint); };
-  if (reach >= 4 && is(5, 0xe8)) return true;
-  for (address back = 2; back <= kLongest && back <= reach + 1; back++)
+  auto is = [&](size_t back, uint8_t byte) { return at(back) == byte || (at(back) == kBreakpoint && at(back - 1) != kBreakpoint); };
+  if (known >= 5 && is(5, 0xe8)) return true;
+  for (size_t back = 2; back <= known; back++)
     if (is(back, 0xff) && (at(back - 1) >> 3 & 7) == 2) return true;
   return false;
 }
@@ -83,7 +93,8 @@ static bool follows_call(address pc) {
 // %rsp; call *%rcx; add $8, %rsp; ret. No frame pointer leads over it.
 static bool is_cpython_trampoline(address pc) {
   static constexpr uint8_t kAfterCall[] = {0xff, 0xd1, 0x48, 0x83, 0xc4, 0x08, 0xc3};
-  return readable(pc - 2) && readable(pc + 4) && memcmp(reinterpret_cast<const void*>(pc - 2), kAfterCall, sizeof(kAfterCall)) == 0;
+  uint8_t code[sizeof(kAfterCall)];
+  return base::copy_if_readable(code, reinterpret_cast<const void*>(pc - 2), sizeof(code)) && memcmp(code, kAfterCall, sizeof(code)) == 0;
 }
 
 // What looks like a return address and is none: rbp led astray, for code that keeps no frame pointer may have anything there. Were such words taken for
@@ -104,7 +115,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   } else if (is_cpython_trampoline(pc)) {
     rule = kRuleGuess | Rule{2} << 48;
   }
-  if (returned_to && !follows_call(pc)) {
+  if (returned_to && !follows_call(pc, in_module)) {
     if (!in_module) return (readable(pc) && !in_heap(pc) ? kRuleGuess : kRuleHard) | kUncalled;
     bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
     if (steps) rule = kRuleEnd | kUncalled;

@@ -9,23 +9,30 @@
 
 namespace tidemark::stacks {
 
-// Whether the word at `a` can be read. The word below `sp` was (it is the return address that led there), hence its whole page can, and
-// what lies between `sp` and the top of the thread's own stack; of any other page the kernel is asked: where a coroutine's or an alternate
-// stack ends, nobody tells.
-inline bool may_read(address a, address sp) {
+// Whether the word at `a` is the stack's. The word below `sp` was (it is the return address that led there), hence its whole page can be read, and
+// what lies between `sp` and the top of the thread's own stack.
+inline bool is_stacks(address a, address sp) {
   if (TIDEMARK_LIKELY(!(((a ^ (sp - 8)) | ((a + 7) ^ (sp - 8))) >> 12))) return true;
   const base::ThreadState& t = base::thread_state;
-  if (TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a < t.stack_top && t.stack_top - a >= 8)) return true;   // a + 8 may be 0
-  return base::readable(reinterpret_cast<const void*>(a));
+  return TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a < t.stack_top && t.stack_top - a >= 8);   // a + 8 may be 0
+}
+// Whether it can be read: of any other page the kernel is asked, for where a coroutine's or an alternate stack ends nobody tells.
+inline bool may_read(address a, address sp) { return is_stacks(a, sp) || base::readable(reinterpret_cast<const void*>(a)); }
+
+// Reads what may be no stack at all: rbp may point to anything there, which another thread may unmap meanwhile.
+inline bool read_words(address (&words)[2], address a, address sp) {
+  if (!is_stacks(a, sp) || !is_stacks(a + 8, sp)) return base::copy_if_readable(words, reinterpret_cast<const void*>(a), sizeof(words));
+  words[0] = base::load(a), words[1] = base::load(a + 8);
+  return true;
 }
 
 // A frame without unwind data: its rbp, if it looks like a frame pointer, leads on.
 inline bool step_by_frame_pointer(address& pc, address& sp, address& rbp) {
-  if (rbp < sp || (rbp & 7) || rbp - sp > (1 << 20) || !may_read(rbp, sp) || !may_read(rbp + 8, sp)) return false;
-  address cfa = rbp + 16;
-  pc = base::load(rbp + 8);
-  rbp = base::load(rbp);
-  sp = cfa;
+  address words[2];
+  if (rbp < sp || (rbp & 7) || rbp - sp > (1 << 20) || !read_words(words, rbp, sp)) return false;
+  sp = rbp + 16;
+  rbp = words[0];
+  pc = words[1];
   return pc > 4096;
 }
 

@@ -125,6 +125,11 @@ class Torture(support.TestCase):
                 self.assertEqual((4000, 4000 * 104), (site.allocated_count, site.live_bytes))
                 self.assertLess(len(site.stacks), 100)   # one word in a hundred looks like the end of a call
 
+    def test_data_that_rbp_points_to_goes_away(self):
+        run = self.tracked([support.victim("data_for_code"), "leaving"], timeout=120)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(40_000, run.report().site("site_data_for_code").allocated_count)
+
     def test_a_handler_that_jumps_to_a_coroutine(self):
         report = self.tracked([support.victim("jump_on_coroutine")]).report()
         site = report.site("site_later")
