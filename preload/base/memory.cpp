@@ -122,23 +122,28 @@ bool readable(const void* a) {
 }
 
 namespace {
-constinit std::atomic<bool> kernel_may_copy{false};
+enum class KernelCopies { kNotYet, kAllowed, kForbidden };
+constinit std::atomic<KernelCopies> kernel_copies{KernelCopies::kNotYet};
 
 enum class Copied { kYes, kNo, kRefused };
 Copied copy_by_kernel(void* out, const void* a, size_t bytes) {
   iovec to{out, bytes}, from{const_cast<void*>(a), bytes};
   int saved = errno;
-  auto n = syscall(SYS_process_vm_readv, syscall(SYS_getpid), &to, 1, &from, 1, 0);
+  auto n = syscall(SYS_process_vm_readv, syscall(SYS_gettid), &to, 1, &from, 1, 0);
   Copied copied = n == long(bytes) ? Copied::kYes : n >= 0 || errno == EFAULT ? Copied::kNo : Copied::kRefused;
   errno = saved;
   return copied;
 }
 }  // namespace
 
-void let_kernel_copy(bool may) { kernel_may_copy.store(may); }
+void allow_kernel_copies() {
+  auto none = KernelCopies::kNotYet;
+  kernel_copies.compare_exchange_strong(none, KernelCopies::kAllowed);
+}
+void forbid_kernel_copies() { kernel_copies.store(KernelCopies::kForbidden); }
 
 bool copy_if_readable(void* out, const void* a, size_t bytes) {
-  Copied copied = kernel_may_copy.load(std::memory_order_relaxed) ? copy_by_kernel(out, a, bytes) : Copied::kRefused;
+  Copied copied = kernel_copies.load(std::memory_order_relaxed) == KernelCopies::kAllowed ? copy_by_kernel(out, a, bytes) : Copied::kRefused;
   if (copied != Copied::kRefused) return copied == Copied::kYes;
   if (!all_readable(a, bytes)) return false;
   memcpy(out, a, bytes);

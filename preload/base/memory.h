@@ -27,7 +27,8 @@ bool readable(const void* a);
 // Copies `bytes` from `a`, which the program may unmap at any moment; false: they cannot be read. Where the kernel may not be asked to copy
 // (process_vm_readv(2), under a seccomp filter), it is asked first whether they can be read, and a moment is left in which they may go. `bytes`: less than a page.
 bool copy_if_readable(void* out, const void* a, size_t bytes);
-void let_kernel_copy(bool may);
+void allow_kernel_copies();    // no filter is there
+void forbid_kernel_copies();   // from now on, for a filter never goes
 // As readable, of each page of a range; false where it wraps around.
 bool all_readable(const void* start, size_t bytes);
 

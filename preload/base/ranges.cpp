@@ -49,6 +49,10 @@ bool lock_unless_stuck() {
     if (i < kPauses) __builtin_ia32_pause();
     else sched_yield();
   }
+  return false;
+}
+bool lock_to_note() {
+  if (lock_unless_stuck()) return true;
   forgotten.fetch_add(1, std::memory_order_relaxed);
   return false;
 }
@@ -56,14 +60,14 @@ bool lock_unless_stuck() {
 
 void note_mapping(Owner owner, const void* start, size_t bytes) {
   auto from = reinterpret_cast<uintptr_t>(start);
-  if (!bytes || !lock_unless_stuck()) return;
+  if (!bytes || !lock_to_note()) return;
   if (!join(owner, from, from + bytes)) put(from, from + bytes, owner);
   lock.unlock();
 }
 
 void note_unmapping(const void* start, size_t bytes) {
   auto from = reinterpret_cast<uintptr_t>(start), to = from + bytes;
-  if (!lock_unless_stuck()) return;
+  if (!lock_to_note()) return;
   for (uint32_t i = used; i-- > 0;) {   // backwards: what is left of one is put behind, and needs no second look
     Range r = ranges[i];
     if (r.end <= from || r.start >= to) continue;

@@ -1,5 +1,9 @@
 #include "preload/heap/allocator.h"
 
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstring>
 
@@ -56,13 +60,26 @@ namespace {
 // child would find the arena marked as being purged for ever: pac.c, pac_decay_to_limit).
 constinit base::SpinLock arenas_lock;
 
+constinit std::atomic<uint32_t> arenas_awaited{0};
+
+// A handler that left by siglongjmp would take the lock along.
 class ArenasGuard {
  public:
   ArenasGuard() { lock_arenas(); }
   ~ArenasGuard() { unlock_arenas(); }
   ArenasGuard(const ArenasGuard&) = delete;
   ArenasGuard& operator=(const ArenasGuard&) = delete;
+
+ private:
+  base::NoHandlers no_handlers_;
 };
+
+// Between two arenas: who waits mostly sleeps, and would not see the lock free otherwise. Not for ever, for it may not be there any more.
+void let_others_in() {
+  constexpr int kTimes = 10;
+  constexpr timespec kBriefly{0, 200'000};
+  for (int i = 0; i < kTimes && arenas_awaited.load(std::memory_order_relaxed); i++) syscall(SYS_nanosleep, &kBriefly, nullptr);
+}
 
 // arena.<i>.*, by number.
 class OfArena {
@@ -90,7 +107,7 @@ template <class Tell>
 bool tell_arenas(Tell tell) {
   OfArena hooks_of("arena.0.extent_hooks");
   bool all = true;
-  for (unsigned i = 0, arenas = ask<unsigned>("arenas.narenas"); i < arenas; i++) {
+  for (unsigned i = 0, arenas = ask<unsigned>("arenas.narenas"); i < arenas; i++, let_others_in()) {
     ArenasGuard guard;
     const void* hooks = nullptr;
     if (!hooks_of.read(i, hooks)) continue;   // it is gone
@@ -116,11 +133,20 @@ void decay_allocator() {
 void stop_decay() { __atomic_store_n(&tmje_decay_is_called, false, __ATOMIC_RELAXED); }
 
 void lock_arenas() {
-  if (*base::session_word == base::kWiped) arenas_lock.reset();   // a child of a bare clone: whoever of ours held it is not there
+  if (*base::session_word == base::kWiped) reset_arenas_lock();   // a child of a bare clone: whoever of ours held it is not there
+  arenas_awaited.fetch_add(1, std::memory_order_relaxed);
   arenas_lock.lock();
+  arenas_awaited.fetch_sub(1, std::memory_order_relaxed);
 }
 void unlock_arenas() { arenas_lock.unlock(); }
-void reset_arenas_lock() { arenas_lock.reset(); }
+void reset_arenas_lock() {
+  arenas_lock.reset();
+  arenas_awaited = 0;
+}
+int without_purge(int (*call)(void*), void* argument) {
+  ArenasGuard guard;
+  return call(argument);
+}
 
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms) {
   auto dirty = int64_t(dirty_ms), muzzy = int64_t(muzzy_ms);   // ssize_t to jemalloc

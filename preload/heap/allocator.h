@@ -27,8 +27,10 @@ void stop_decay();   // any thread
 // Of all arenas, present and future.
 void set_decay(uint64_t dirty_ms, uint64_t muzzy_ms);
 
-// Until it is unlocked, none of the above is at work on an arena: for who destroys one, drops its blocks, sets its extent hooks, or forks. Waits for one
-// arena's purge, as long as the kernel needs for its pages. Any thread, inside a hook; not twice.
+// Makes the call while none of the above is at work on an arena: for who destroys one, drops its blocks or sets its extent hooks. Waits for one arena's
+// purge, as long as the kernel needs for its pages. Any thread, inside a hook; signals wait meanwhile.
+int without_purge(int (*call)(void*), void* argument);
+// The same around fork, with signals blocked.
 void lock_arenas();
 void unlock_arenas();
 void reset_arenas_lock();   // child of fork or of a bare clone

@@ -78,14 +78,20 @@ void settle(TakenBlocks* list, bool dropped) {
 
 int drop_arena(size_t index, int (*call)(void*), void* argument) {
   base::ThreadState& t = base::thread_state;
-  if (t.busy && still_inside(own_sp())) return call(argument);   // a handler: it may have interrupted whoever holds the lock
-  bool passes = !enter(t) && pass_gate() == Gate::kPass;
-  lock_arenas();   // first: no block is freed unseen while we wait
-  TakenBlocks* list = passes ? nullptr : take_blocks(index);
-  int result = call(argument);
-  settle(list, result == 0);
-  unlock_arenas();
-  if (!passes) leave(t);
+  if (t.busy && still_inside(own_sp())) return call(argument);   // a handler, or a function of the program's that jemalloc calls: the lock may be ours
+  if (!enter(t) && pass_gate() == Gate::kPass) {
+    int result = -1;
+    base::as_hook([&] { result = without_purge(call, argument); });
+    return result;
+  }
+  auto drop = [&] {   // locked first: no block is freed unseen while we wait
+    TakenBlocks* list = take_blocks(index);
+    int result = call(argument);
+    settle(list, result == 0);
+    return result;
+  };
+  int result = without_purge([](void* d) { return (*static_cast<decltype(drop)*>(d))(); }, &drop);
+  leave(t);
   return result;
 }
 

@@ -77,11 +77,7 @@ int change_arena(Change change, size_t index, Call call) {
   if (change == Change::kNone) return ask_allocator(call);
   if (change == Change::kDrops) return drop_arena(index, call);
   int result = 0;
-  bool called = tidemark::base::as_hook([&] {
-    heap::lock_arenas();
-    result = call();
-    heap::unlock_arenas();
-  });
+  bool called = tidemark::base::as_hook([&] { result = heap::without_purge([](void* c) { return (*static_cast<Call*>(c))(); }, &call); });
   return called ? result : call();
 }
 

@@ -201,7 +201,7 @@ void tell_end() {
 
 // True: as the last thread of all.
 bool keep() {
-  base::let_kernel_copy(prctl(PR_GET_SECCOMP) == 0 && !monitor_is_confined());   // before who waits for us goes on
+  if (prctl(PR_GET_SECCOMP) == 0) base::allow_kernel_copies();   // before who waits for us goes on
   __atomic_store_n(&keeper_tid, pid_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
   syscall(SYS_futex, &keeper_tid, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   keep_name();

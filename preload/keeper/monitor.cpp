@@ -128,7 +128,7 @@ void look_for_filter() {
   if (!first_seccomp) first_seccomp = now;
   if (now == first_seccomp) return;
   platform::stop_opening();
-  base::let_kernel_copy(false);
+  base::forbid_kernel_copies();
 }
 
 // Behind a filter that came later, which may kill who calls madvise, or a thread that has to wait for us, jemalloc does as it always does.
@@ -260,7 +260,7 @@ void replan() { plan_is_old = true; }
 
 void confine_monitor() {
   __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST);
-  base::let_kernel_copy(false);
+  base::forbid_kernel_copies();
 }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 

@@ -12,6 +12,7 @@
 
 #include "preload/base/ranges.h"
 #include "preload/base/jemalloc.h"
+#include "preload/base/memory.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
 #include "preload/heap/allocator.h"
@@ -308,6 +309,7 @@ void note_seccomp() {
   int saved = errno;
   if (base::store.start) end_grace();
   heap::confine_mappings();
+  base::forbid_kernel_copies();   // in a vfork child the parent's, too: it asks first, then
   if (!keeper_of_another_process()) {   // in a vfork child the flag would be the parent's
     confine_monitor();
     // What is under way may still open a file: the filter comes when it is done. What begins from now on sees the flag.

@@ -29,7 +29,7 @@ struct RuleTable {
 TIDEMARK_OWN std::atomic<RuleTable*> rule_table;
 
 // Parses, stores, returns it; kRuleHard when there is no memory for tables. Not stored, for there may be any number of them: what is in
-// no module and was not called: kRuleGuess | kUncalled, or kRuleHard | kUncalled where nothing can be read, or data lies: the thread's stack, the heap.
+// no module and was not called: kRuleGuess | kUncalled, or kRuleHard | kUncalled where nothing can be read, or it is data: on the thread's stack, in the heap.
 Rule add_rule(address pc, bool returned_to);
 
 // nullptr: not known yet, or not stored.

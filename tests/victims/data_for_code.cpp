@@ -53,7 +53,7 @@ int main(int, char** arguments) {
   }
   char on_stack[kBytes];
   char* data = strcmp(arguments[1], "heap") == 0 ? static_cast<char*>(malloc(kBytes)) : on_stack;
-  memset(data, 1, kBytes);
+  for (size_t i = 0; i < kBytes; i++) data[i] = char(unsigned(i) * 2654435761u >> 13);   // some of it looks like the end of a call
   call_each(page, data, kCalls);
   return 0;
 }
