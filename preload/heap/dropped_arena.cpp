@@ -81,8 +81,7 @@ int drop_arena(size_t index, int (*call)(void*), void* argument) {
   if (t.busy && still_inside(own_sp())) return call(argument);   // a handler, or a function of the program's that jemalloc calls: the lock may be ours
   if (!enter(t) && pass_gate() == Gate::kPass) {
     int result = -1;
-    base::as_hook([&] { result = without_purge(call, argument); });
-    return result;
+    return base::as_hook([&] { result = without_purge(call, argument); }) ? result : call(argument);
   }
   auto drop = [&] {   // locked first: no block is freed unseen while we wait
     TakenBlocks* list = take_blocks(index);
