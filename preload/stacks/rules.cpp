@@ -131,6 +131,26 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   return rule;
 }
 
+// What note_size knows of a pc, in the upper half of RuleEntry::offset: the last size, its lower 13 bits | how many times it was another one << 13.
+static constexpr uint32_t kSizeBits = 13, kMostSizes = 7;
+
+// Without the lock: a table that is being outgrown may not tell the next one, then the next sizes do.
+static void let_size_vary(RuleEntry& e, address pc) {
+  uint64_t w = e.pc_and_low.load(std::memory_order_relaxed);
+  if ((w ^ pc) << 16 || !is_frame_pointer_rule(rule_in(e)) || !e.pc_and_low.compare_exchange_strong(w, w | kSizeVaries << 48)) return;
+  std::atomic_thread_fence(std::memory_order_seq_cst);   // see remember_rule
+  if (recent_rule(pc)) recent_rule_at(pc).store(0, std::memory_order_relaxed);
+}
+
+void note_size(address pc, uint64_t words) {
+  RuleEntry* e = find_rule(pc);
+  if (!e) return;
+  uint32_t offset = e->offset.load(std::memory_order_relaxed), times = offset >> 16 >> kSizeBits, size = uint32_t(words) & ((1 << kSizeBits) - 1);
+  if (times && (offset >> 16 & ((1 << kSizeBits) - 1)) == size) return;
+  if (times == kMostSizes) return let_size_vary(*e, pc);
+  e->offset.compare_exchange_strong(offset, (offset & 0xffff) | ((times + 1) << kSizeBits | size) << 16);
+}
+
 bool has_rules(address start, address end) {
   RuleTable* t = rule_table.load(std::memory_order_acquire);
   for (uint64_t i = 0; i < t->size(); i++) {

@@ -11,10 +11,13 @@ namespace tidemark::stacks {
 // A flag beside the rule's kind: no call instruction ends at this pc, so the frame that seems to have been called from here may have wrong
 // unwind data.
 inline constexpr Rule kUncalled = 8;
+// Another one: a frame pointer's frame whose size changes from call to call (alloca, arrays of variable length). Its node says how it is stepped over
+// instead of how large it is, or each size would make a call stack of its own.
+inline constexpr Rule kSizeVaries = 16;
 
 struct alignas(16) RuleEntry {   // none lies in two lines
   std::atomic<uint64_t> pc_and_low;   // pc (48 bits) | low 16 bits of the rule << 48; 0: free
-  std::atomic<uint32_t> offset;       // of the rule
+  std::atomic<uint32_t> offset;       // of the rule, 16 bits | sizes seen, see note_size
   std::atomic<uint32_t> joins;        // a Bloom filter of the stack pointers where this pc is in the join cache: see walk.cpp
 };
 struct RuleTable {
@@ -78,11 +81,17 @@ TIDEMARK_INLINE uint32_t recent_rule(address pc) {
   uint64_t e = recent_rule_at(pc).load(std::memory_order_relaxed);
   return TIDEMARK_LIKELY(!((e ^ pc) << 16)) ? uint32_t(e >> 48) : 0;
 }
-// Of a pc whose rule was just found. Should its module go at this moment, either drop_rules sees what is noted here, or this sees what it dropped.
+// Of a pc whose rule was just found. Should its module go at this moment, or its size turn out to vary, either drop_rules and note_size see what is noted
+// here, or this sees what they did.
 inline void remember_rule(address pc, uint32_t plain) {
   recent_rule_at(pc).exchange((pc & format::kPcMask) | uint64_t{plain} << 48);
-  if (!find_rule(pc)) recent_rule_at(pc).store(0, std::memory_order_relaxed);
+  const RuleEntry* e = find_rule(pc);
+  if (!e || plain_rule(rule_in(*e)) != plain) recent_rule_at(pc).store(0, std::memory_order_relaxed);
 }
+
+// A frame pointer's frame of this pc has so many words, in a stack never seen before. After a few different sizes its rule becomes one that kSizeVaries.
+// What is known by then (nodes, paths, joins) goes on with the size: a stack may be two records for a while, of the same frames.
+void note_size(address pc, uint64_t words);
 
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module

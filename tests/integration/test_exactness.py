@@ -43,6 +43,11 @@ class Exactness(support.TestCase):
             self.assertTrue((stack["frames"][0]["file"] or "").endswith("plugin.cpp"))
             self.assertGreater(stack["frames"][0]["line"], 0)
 
+    def test_frames_of_any_size_are_few_stacks(self):
+        for build in BUILDS:
+            with self.subTest(build):
+                self.assertLess(self.run_victim("alloca_frames", build).coverage["stacks"], 1000)
+
     def test_functions_that_the_linker_removed(self):
         report = self.run_victim("removed_functions", "")
         names = {f["function"] for site in report.sites for f in site["frames"]}

@@ -317,6 +317,47 @@ TEST_F(CoreTest, PlainRulesAreWholeAgainAndGoWithTheirModule) {
   EXPECT_GT(plain, 0);
 }
 
+__attribute__((noinline)) address return_to_an_alloca_frame(size_t bytes) {
+  auto* room = static_cast<volatile char*>(alloca(bytes));
+  room[0] = 0;
+  void* pcs[2] = {};
+  int n = backtrace(pcs, 2);
+  room[0] = 1;
+  return n == 2 ? reinterpret_cast<address>(pcs[0]) : 0;
+}
+
+TEST_F(CoreTest, AFrameOfManySizesIsNoLongerPlain) {
+  address pc = return_to_an_alloca_frame(16);
+  stacks::Rule rule = stacks::rule_of(pc);
+  ASSERT_TRUE(stacks::is_frame_pointer_rule(rule));
+  uint32_t plain = stacks::plain_rule(rule);
+  stacks::remember_rule(pc, plain);
+  for (int i = 0; i < 1000; i++) stacks::note_size(pc, 7);
+  EXPECT_EQ(rule, stacks::rule_of(pc));
+  EXPECT_EQ(plain, stacks::recent_rule(pc));
+  for (uint64_t words = 8; words < 1000; words++) stacks::note_size(pc, words);
+  EXPECT_EQ(rule | stacks::kSizeVaries, stacks::rule_of(pc));
+  EXPECT_EQ(0u, stacks::recent_rule(pc));
+  stacks::remember_rule(pc, plain);
+  EXPECT_EQ(0u, stacks::recent_rule(pc)) << "who read the rule before may say so later";
+  EXPECT_EQ(0u, stacks::plain_rule(stacks::rule_of(pc)));
+  stacks::drop_rules(pc - 1, pc);
+  EXPECT_EQ(rule, stacks::rule_of(pc)) << "other code may come there";
+  for (uint64_t words = 8; words < 12; words++) stacks::note_size(pc, words);
+  EXPECT_EQ(rule, stacks::rule_of(pc)) << "a few sizes are as many stacks";
+}
+
+TEST_F(CoreTest, SizesOfOtherFramesChangeNoRule) {
+  void* pcs[64];
+  for (int i = backtrace(pcs, 64); i--;) {
+    auto pc = reinterpret_cast<address>(pcs[i]);
+    stacks::Rule rule = stacks::rule_of(pc);
+    if (stacks::is_frame_pointer_rule(rule)) continue;
+    for (uint64_t words = 8; words < 1000; words++) stacks::note_size(pc, words);
+    EXPECT_EQ(rule, stacks::rule_of(pc));
+  }
+}
+
 // A server that loads a module again and again, each time somewhere else.
 TEST_F(CoreTest, RulesOfModulesThatWentLeaveRoom) {
   auto code = reinterpret_cast<address>(&qsort);   // of libc, which has more of it than this looks at

@@ -1,7 +1,10 @@
 // Frames whose size only the frame itself knows: alloca, variable-length arrays, realigned frames, and 200 kB of locals.
+// Three of any size inside each other, in three threads: hardly two stacks are alike in all sizes.
 #include <alloca.h>
 #include <cstdlib>
 #include <cstring>
+#include <random>
+#include <thread>
 
 #include "expect.h"
 
@@ -50,7 +53,35 @@ FRAME void with_large(int n) {
   keep(room);
 }
 
+SITE void* site_under_three() { return keep(malloc(432)); }
+using Sizes = std::minstd_rand;
+FRAME void third(Sizes& sizes) {
+  auto* room = static_cast<char*>(alloca(1 + sizes() % 4000));
+  room[0] = 1;
+  free(site_under_three());
+  keep(room);
+}
+FRAME void second(Sizes& sizes) {
+  auto* room = static_cast<char*>(alloca(1 + sizes() % 4000));
+  room[0] = 1;
+  third(sizes);
+  keep(room);
+}
+FRAME void first(Sizes& sizes) {
+  auto* room = static_cast<char*>(alloca(1 + sizes() % 4000));
+  room[0] = 1;
+  second(sizes);
+  keep(room);
+}
+FRAME void three_of_any_size(unsigned seed) {
+  Sizes sizes(seed);
+  for (int i = 0; i < 10'000; i++) first(sizes);
+}
+
 int main() {
+  std::thread others[] = {std::thread(three_of_any_size, 1), std::thread(three_of_any_size, 2)};
+  three_of_any_size(3);
+  for (std::thread& other : others) other.join();
   for (int i = 0; i < 3000; i++) {
     with_alloca(1 + i * 7 % 900);
     with_array(i * 13 % 700);
@@ -65,6 +96,8 @@ int main() {
   expect("site_under_realigned", 6000, 336, 6000);
   expect("site_under_large", 3000, 368, 0);
   expect("site_in_alloca_frame", 3000, 400, 1000);
+  expect("site_under_three", 30'000, 432, 30'000);
+  expect_callers("site_under_three", "third second first three_of_any_size");
   expect_callers("site_under_alloca", "with_alloca main");
   expect_callers("site_under_array", "with_array main");
   expect_callers("site_under_large", "with_large main");
