@@ -9,8 +9,10 @@ from real import support
 
 MODULES = ["test_threading", "test_subprocess", "test_multiprocessing_fork", "test_multiprocessing_forkserver",
            "test_multiprocessing_spawn", "test_multiprocessing_main_handling"]
-# Those two take half of the time, and differ least between versions: all but the newest and Debian's leave them to the soak.
+# Those two take half of the time, and differ least between versions: all but the newest and Debian's leave them to the soak. What lies between the
+# oldest and the newest, and the second 3.11, leave all of them.
 LONG = {"test_multiprocessing_forkserver", "test_multiprocessing_spawn"}
+LONG_FOR, NONE_FOR = {13}, {9, 10, 11}
 ALL = os.environ.get("TIDEMARK_TEST_ALL") == "1"
 
 ONE_WAY = """import unittest, test._test_multiprocessing
@@ -47,6 +49,7 @@ class CPython:
     """The tests of one interpreter; mixed into a test case for each."""
     minor = None
     long = False
+    own = True   # its own tests, not only in the soak
 
     def find(self):
         return pyenv_python(self.minor)
@@ -95,6 +98,8 @@ class CPython:
             return self.own_tests(launcher, modules), regions
 
     def test_own_tests(self):
+        if not (ALL or self.own):
+            self.skipTest("in scripts/soak only")
         failed, regions = self.recorded([m for m in MODULES if ALL or self.long or m not in LONG])
         log = self.log
         if failed:
@@ -141,7 +146,7 @@ class CPython:
 
 
 def python_case(minor):
-    return type(f"Python3_{minor}", (CPython, real.RealProgram), {"minor": minor, "long": minor == 13, "__module__": __name__})
+    return type(f"Python3_{minor}", (CPython, real.RealProgram), {"minor": minor, "long": minor in LONG_FOR, "own": minor not in NONE_FOR, "__module__": __name__})
 
 
 for number in range(8, 14):
@@ -150,7 +155,7 @@ for number in range(8, 14):
 
 class Debian(CPython, real.RealProgram):
     """The distribution's own, with the package libpython3.11-testsuite."""
-    minor, long = 11, True
+    minor, long, own = 11, True, True
 
     def find(self):
         return "/usr/bin/python3.11" if os.path.exists("/usr/bin/python3.11") else None
