@@ -9,12 +9,12 @@ struct CallStack {
   bool overflow = false;              // everything that found no room in a table: no frames
   bool truncated = false;             // outermost frames are missing
   bool damaged = false;               // frames are missing because the file is
-  bool begins_outside = false;        // see StackPaths::Path
+  bool callers_unknown = false;        // see StackPaths::Path
 };
 
 inline constexpr CallStack kOverflowStack = {.overflow = true};
 inline CallStack call_stack_of(uint32_t leaf, const StackPaths::Path& path) {
-  return {leaf, false, path.end == StackEnd::kCut, path.end == StackEnd::kLost, path.begins_outside};
+  return {leaf, false, path.end == StackEnd::kCut, path.end == StackEnd::kLost, path.callers_unknown};
 }
 
 }  // namespace tidemark::model

@@ -46,6 +46,11 @@ std::string ModuleFile::build_id_hex() const {
 
 bool ModuleFile::is_shim() const { return base_name() == "libtidemark.so"; }
 
+bool ModuleFile::is_c_library() const {
+  std::string name = base_name();
+  return name.starts_with("libc.so.") || name.starts_with("libpthread.so.") || name.starts_with("ld-linux");
+}
+
 bool ModuleFile::is_vdso() const {
   std::string name = base_name();
   return name == "linux-vdso.so.1" || name == "linux-gate.so.1" || name == "[vdso]";

@@ -19,6 +19,7 @@ struct ModuleFile {
   std::string base_name() const;
   std::string build_id_hex() const;
   bool is_shim() const;  // libtidemark.so itself
+  bool is_c_library() const;  // or its loader: threads begin there
   bool is_vdso() const;  // code the kernel provides: there is no file
   bool operator==(const ModuleFile&) const = default;
 };

@@ -87,7 +87,7 @@ class Builder {
       // What is live at the end was live at once; between two looks at a shared stack it may have grown past the peak seen.
       site.peak_live_bytes = std::max(site.peak_live_bytes, site.counters.live_bytes());
       if (site.damaged) ++profile_.damage.stacks_without_frames;
-      if (site.begins_outside) add_unknown(profile_.unknown_callers, site.counters);
+      if (site.callers_unknown) add_unknown(profile_.unknown_callers, site.counters);
       // Frees of records without detail were all young; they count where another record of the site has one.
       if (site.details) accumulate(site.details->lifetimes.young_frees, young_frees_[i]);
     }

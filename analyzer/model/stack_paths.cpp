@@ -31,7 +31,10 @@ void for_each_frame(const Node& node, Visit visit) {
 StackPaths::StackPaths(const region::Region& region, const ModuleMap& modules) : region_(region), modules_(modules) {
   // Of a cut file the last page may be there in part.
   of_node_.resize((region.used_pages() - region.missing_pages() + 1) * kLinesPerPage);
-  for (const ModuleFile& file : modules.files()) is_shim_.push_back(file.is_shim());
+  for (const ModuleFile& file : modules.files()) {
+    is_shim_.push_back(file.is_shim());
+    begins_threads_.push_back(file.is_c_library());
+  }
 }
 
 StackPaths::Reached StackPaths::from(StackEnd end) {
@@ -49,15 +52,19 @@ Frame StackPaths::frame_at(uint64_t pc, uint32_t generation) const {
   return instance != nullptr ? Frame{instance->file, pc - instance->bias} : Frame{kNoModule, pc};
 }
 
+bool StackPaths::begins_nowhere(const Frame& outermost, uint16_t rule) const {
+  return outermost.module == kNoModule || (rule == kRuleGuess && !begins_threads_[outermost.module]);
+}
+
 StackPaths::Reached StackPaths::appended(Reached caller, const Node& node) const {
-  for_each_frame(node, [&](uint64_t pc, uint32_t generation, uint16_t) {
+  for_each_frame(node, [&](uint64_t pc, uint32_t generation, uint16_t rule) {
     Frame frame = frame_at(pc, generation);
     // A hook that was interrupted by a signal handler, or that threw, is on the stack as truly as its caller is; but it is ours.
     caller.inside_shim = is_shim(frame);
     if (caller.inside_shim) return;
     caller.first = absl::HashOf(caller.first, frame.module, frame.offset);
     caller.second = absl::HashOf(frame.module, frame.offset, uint64_t(caller.second));
-    if (!caller.begun) caller.begins_outside = frame.module == kNoModule && StackEnd(caller.end) == StackEnd::kWhole;
+    if (!caller.begun) caller.callers_unknown = StackEnd(caller.end) == StackEnd::kWhole && begins_nowhere(frame, rule);
     caller.begun = 1;
   });
   caller.stops = 0;
@@ -88,7 +95,7 @@ StackPaths::Path StackPaths::add(uint32_t leaf) {
     caller.stops = leads_back && step == steps_.rbegin();
     of_node_[index_of(step->id)] = caller;
   }
-  return {{caller.first, caller.second}, StackEnd(caller.end), bool(caller.begins_outside)};
+  return {{caller.first, caller.second}, StackEnd(caller.end), bool(caller.callers_unknown)};
 }
 
 std::vector<Frame> StackPaths::frames(uint32_t leaf) const {

@@ -37,7 +37,7 @@ class StackPaths {
   struct Path {
     PathHash hash;
     StackEnd end;
-    bool begins_outside = false;  // of all modules: every thread begins in one, so the callers of that code (a JIT compiler's) are not known
+    bool callers_unknown = false;  // it begins in code without unwind data (a JIT compiler's, or of a library built without), where no thread begins
   };
   // The stack that ends in region node `leaf`, without the shim's own frames.
   Path add(uint32_t leaf);
@@ -55,7 +55,7 @@ class StackPaths {
     uint64_t end : 2 = 0;          // StackEnd
     uint64_t inside_shim : 1 = 0;  // one of the shim's own frames lies further in, and was left out
     uint64_t begun : 1 = 0;        // there is a frame
-    uint64_t begins_outside : 1 = 0;
+    uint64_t callers_unknown : 1 = 0;
     uint64_t stops : 1 = 0;        // the node's caller is not followed, for it leads back here
   };
 
@@ -69,11 +69,12 @@ class StackPaths {
   // As far as one pc tells.
   Frame frame_at(uint64_t pc, uint32_t generation) const;
   bool is_shim(const Frame& frame) const { return frame.module != kNoModule && is_shim_[frame.module]; }
+  bool begins_nowhere(const Frame& outermost, uint16_t rule) const;
   Reached appended(Reached caller, const format::Node& node) const;
 
   const region::Region& region_;
   const ModuleMap& modules_;
-  std::vector<bool> is_shim_;     // by module file
+  std::vector<bool> is_shim_, begins_threads_;   // by module file
   std::vector<Step> steps_;       // of the stack that is being added, innermost first
   std::vector<Reached, region::LargePages<Reached>> of_node_;  // by line of the region, as far as it has nodes
 };

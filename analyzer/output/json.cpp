@@ -150,7 +150,7 @@ class SiteWriter {
     json["overflow"] = stack.overflow;
     json["truncated"] = stack.truncated;
     json["damaged"] = stack.damaged;
-    if (stack.begins_outside) json["callers_unknown"] = true;
+    if (stack.callers_unknown) json["callers_unknown"] = true;
   }
 
   Json mapping_json(const MappingSite& site) {

@@ -38,10 +38,6 @@ constexpr std::string_view kRustStartUp[] = {"std::rt::lang_start",
                                              "core::ops::function::FnOnce::call_once",
                                              "<fn() as core::ops::function::FnOnce<()>>::call_once"};
 
-bool is_c_library(const std::string& name) {
-  return name.starts_with("libc.so.") || name.starts_with("libpthread.so.") || name.starts_with("ld-linux");
-}
-
 // To the column of places; counted in characters, not bytes.
 size_t padding(const std::string& name) {
   size_t width = 0;
@@ -75,7 +71,7 @@ bool FrameWriter::is_start_up(const Frame& frame, const SourceFrame& source) con
     if (source.function.starts_with(prefix)) return true;
   // Debian's libc has no names for these.
   return source.function.empty() && frame.module != model::kNoModule &&
-         is_c_library(profile_.modules.files()[frame.module].base_name());
+         profile_.modules.files()[frame.module].is_c_library();
 }
 
 FrameWriter::Line FrameWriter::line_of(const Frame& frame, const SourceFrame& source) const {

@@ -56,7 +56,7 @@ std::vector<std::string> loss_sentences(const model::Profile& profile) {
 std::string unknown_callers_sentence(const model::Profile& profile) {
   const model::UnknownCallers& unknown = profile.unknown_callers;
   const model::Counters& all = profile.totals.counters;
-  return fmt::format("{} in generated code that keeps no frame pointer, with {} of all allocations and {} of the live bytes: its callers are not known",
+  return fmt::format("{} in code without unwind data (generated, mostly) that keeps no frame pointer, with {} of all allocations and {} of the live bytes: its callers are not known",
                      plural(unknown.stacks, "call stack begins", "call stacks begin"), human_share(unknown.allocated_count, all.allocated_count),
                      human_share(unknown.live_bytes, all.live_bytes()));
 }
