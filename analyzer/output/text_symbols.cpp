@@ -69,6 +69,8 @@ void write_symbols(std::ostream& out, const model::Profile& profile, const symbo
   if (unnamed != 0) {
     fmt::print(out, "  {} {} of generated code: no name in {}\n", unnamed, unnamed == 1 ? "address" : "addresses",
                fmt::format("/tmp/perf-{0}.map, jit-{0}.dump", profile.process.pid));
+    for (const std::string& path : symbols.names_too_new())
+      fmt::print(out, "    not used, for it was written after the process had ended: {}; if it is this one's, copy it beside the region\n", printable(path));
     fmt::print(out, "    next time: node --perf-basic-prof, python -X perf, php with opcache.jit_debug=0x10,\n"
                     "    java -XX:+PreserveFramePointer -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit (17 and later)\n");
   }

@@ -24,14 +24,24 @@ constexpr size_t kMostBytes = size_t(512) << 20;
 
 using FilesRead = std::set<std::pair<dev_t, ino_t>>;
 
-// Of a file that may be anybody's: /tmp is open to all. None, too, of one that was read already by another name.
-std::optional<std::string> read_own(const std::string& path, const model::Process& process, FilesRead& files) {
+// Whether a file that was written last at this time may be the process's: its id may be another's since.
+bool is_of_its_time(const timespec& written, const model::Process& process) {
+  constexpr int64_t kGrace = 2;   // seconds: of a process that ended unseen the last sign of life is known
+  bool over = process.ending != model::Ending::kRunning && !process.snapshot && !process.stopped && process.ended_ns != 0;
+  return !over || written.tv_sec <= process.ended_ns / 1'000'000'000 + kGrace;
+}
+
+// Of a file that may be anybody's: /tmp is open to all. None, too, of one that was read already by another name. `kept`: where whoever keeps the region puts
+// what belongs to it, perhaps as a copy made later. `too_new`: whether that alone speaks against it.
+std::optional<std::string> read_own(const std::string& path, const model::Process& process, bool kept, FilesRead& files, bool& too_new) {
   int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (fd < 0) return std::nullopt;
   struct stat status {};
   bool good = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && size_t(status.st_size) <= kMostBytes &&
               (status.st_uid == process.uid || status.st_uid == 0 || status.st_uid == geteuid()) &&
               status.st_mtim.tv_sec >= process.started_ns / 1'000'000'000 - 1 && files.emplace(status.st_dev, status.st_ino).second;
+  too_new = good && !kept && !is_of_its_time(status.st_mtim, process);
+  good = good && !too_new;
   std::string bytes(good ? size_t(status.st_size) : 0, '\0');
   size_t used = 0;
   for (ssize_t n; used < bytes.size() && (n = read(fd, bytes.data() + used, bytes.size() - used)) > 0;) used += size_t(n);
@@ -40,6 +50,7 @@ std::optional<std::string> read_own(const std::string& path, const model::Proces
   return good ? std::optional(std::move(bytes)) : std::nullopt;
 }
 
+// The region's own first.
 std::vector<std::string> folders_of(const model::Process& process, const std::string& folder) {
   std::vector<std::string> folders{folder.empty() ? "." : folder, "/tmp"};
   if (process.ending == model::Ending::kRunning) folders.push_back("/proc/" + std::to_string(process.pid) + "/root/tmp");
@@ -117,9 +128,12 @@ GeneratedCode GeneratedCode::of(const model::Process& process, const std::string
   GeneratedCode code;
   std::string pid = std::to_string(process.pid);
   FilesRead files;
-  for (const std::string& place : folders_of(process, folder)) {
+  std::vector<std::string> folders = folders_of(process, folder);
+  for (const std::string& place : folders) {
     for (const std::string& name : {"perf-" + pid + ".map", "jit-" + pid + ".dump"}) {
-      auto bytes = read_own(place + "/" + name, process, files);
+      bool too_new = false;
+      auto bytes = read_own(place + "/" + name, process, place == folders.front(), files, too_new);
+      if (too_new) code.too_new_.push_back(place + "/" + name);
       if (!bytes) continue;
       name.ends_with(".map") ? code.add_perf_map(*bytes) : code.add_jitdump(*bytes);
     }

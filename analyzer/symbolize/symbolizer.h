@@ -32,6 +32,8 @@ class Symbolizer {
 
   // Addresses without a module that were asked for and have no name.
   size_t unnamed() const { return unnamed_.size(); }
+  // See GeneratedCode; as far as such addresses were asked for.
+  std::vector<std::string> names_too_new() const { return generated_ ? generated_->too_new() : std::vector<std::string>(); }
 
  private:
   struct Opened {

@@ -193,6 +193,27 @@ TEST(AnalyzerGeneratedCode, OnlyAFileOfThisProcess) {
   std::filesystem::remove_all(folder);
 }
 
+// Its id may be another process's since. What lies beside the region was put there by whoever keeps it, perhaps as a copy made later.
+TEST(AnalyzerGeneratedCode, NoFileThatWasWrittenAfterTheEnd) {
+  Scratch beside, started;
+  model::Process process;
+  process.pid = 0x7ffffff0;
+  process.uid = getuid();
+  process.cwd = started.path();
+  process.ending = model::Ending::kExited;
+  std::string path = started.write("perf-" + std::to_string(process.pid) + ".map", "1000 10 here\n");
+  auto name_when = [&](int64_t seconds_ago) {
+    process.ended_ns = (time(nullptr) - seconds_ago) * 1'000'000'000;
+    return name_at(GeneratedCode::of(process, beside.path()), 0x1000);
+  };
+  EXPECT_EQ(name_when(0), "here");
+  EXPECT_EQ(name_when(3600), "");
+  EXPECT_EQ(GeneratedCode::of(process, beside.path()).too_new(), std::vector{path});
+  EXPECT_EQ(name_at(GeneratedCode::of(process, started.path()), 0x1000), "here");
+  process.snapshot = true;   // it goes on
+  EXPECT_EQ(name_when(3600), "here");
+}
+
 // Links are not followed: the file they lead to counts where it lies itself, and once.
 TEST(AnalyzerGeneratedCode, ALinkHidesNothing) {
   Scratch beside, started;
