@@ -22,7 +22,7 @@ set(renames "")
 foreach(name malloc calloc realloc free memalign aligned_alloc posix_memalign valloc malloc_usable_size
              mallocx rallocx xallocx sallocx dallocx sdallocx nallocx mallctl mallctlnametomib mallctlbymib
              malloc_stats_print malloc_conf malloc_conf_2_conf_harder malloc_message secure_getenv readlink mmap munmap sbrk
-             pthread_atfork)
+             pthread_atfork pthread_key_create)
   string(APPEND renames "${name} tmje_${name}\n")
 endforeach()
 # A helper of libgcc_s that compilers call for processors older than 2008: not worth loading that library into every program.
@@ -66,6 +66,8 @@ set_target_properties(tidemark_jemalloc_glue PROPERTIES POSITION_INDEPENDENT_COD
 add_library(tidemark_jemalloc INTERFACE)
 add_dependencies(tidemark_jemalloc tidemark_jemalloc_archive)
 target_link_libraries(tidemark_jemalloc INTERFACE ${jemalloc_archive} tidemark_jemalloc_glue)
-target_link_options(tidemark_jemalloc INTERFACE -Wl,--wrap=je_arena_cache_bin_fill_small)   # see jemalloc_glue.c
+foreach(name arena_cache_bin_fill_small arena_choose_hard tsd_tcache_enabled_data_init)   # see jemalloc_glue.c
+  target_link_options(tidemark_jemalloc INTERFACE -Wl,--wrap=je_${name})
+endforeach()
 set_target_properties(tidemark_jemalloc PROPERTIES INTERFACE_LINK_DEPENDS ${jemalloc_archive})  # relink when it was remade
 target_include_directories(tidemark_jemalloc INTERFACE ${CMAKE_SOURCE_DIR})

@@ -139,6 +139,32 @@ void __wrap_je_arena_cache_bin_fill_small(void* tsdn, void* arena, void* cache_b
   __real_je_arena_cache_bin_fill_small(tsdn, arena, cache_bin, info, bin, enough < blocks ? (unsigned)enough : blocks);
 }
 
+// Which arena a new thread's cache takes its blocks from. Where there is no memory for one of its own jemalloc finds none, and uses it all the same: the thread's
+// first call, of the keeper's too, ended the process. The first arena is always there, and a cache may go on in another one later (arena_choose_impl).
+void* __real_je_arena_choose_hard(void* tsd, bool internal);
+void* __wrap_je_arena_choose_hard(void* tsd, bool internal);
+extern void* je_arenas[];
+void* __wrap_je_arena_choose_hard(void* tsd, bool internal) {
+  void* arena = __real_je_arena_choose_hard(tsd, internal);
+  return arena != NULL ? arena : __atomic_load_n(&je_arenas[0], __ATOMIC_ACQUIRE);
+}
+
+// Where there is no memory for a new thread's cache at all, jemalloc says that there is one, and uses what is not there. So it is said that there is none: such
+// a thread asks its arena each time. What the real one does, but for what follows when its last part fails. jemalloc 5.3's tsd_t begins with the flag.
+extern bool je_opt_tcache;
+void je_tsd_slow_update(void* tsd);
+bool je_tsd_tcache_data_init(void* tsd);   // true: it failed
+bool __wrap_je_tsd_tcache_enabled_data_init(void* tsd);
+static void say_whether_cached(bool* tsd, bool cached) {
+  *tsd = cached;
+  je_tsd_slow_update(tsd);
+}
+bool __wrap_je_tsd_tcache_enabled_data_init(void* tsd) {
+  say_whether_cached(tsd, je_opt_tcache);
+  if (je_opt_tcache && je_tsd_tcache_data_init(tsd)) say_whether_cached(tsd, false);
+  return false;
+}
+
 // When the last thread of an arena ends, jemalloc gives all of its free pages back to the kernel, for from then on nobody would look after them; whoever
 // starts next pays for a fault each. Not where somebody does look after them.
 bool tmje_decay_is_called = false;
@@ -150,6 +176,17 @@ void tmje_decay_at_thread_end(void* tsdn, void* arena, bool is_background_thread
 
 extern const char je_ehooks_default_extent_hooks[];
 bool tmje_are_own_hooks(const void* extent_hooks) { return extent_hooks == (const void*)je_ehooks_default_extent_hooks; }
+
+// What jemalloc does at a thread's end holds its locks: a signal handler that comes then must find the thread inside a hook. (base/thread_state.cpp)
+void tidemark_call_as_hook(void (*call)(void*), void* argument);
+static void (*jemalloc_at_end)(void*);
+static void at_thread_end(void* state) { tidemark_call_as_hook(jemalloc_at_end, state); }
+
+int tmje_pthread_key_create(pthread_key_t* key, void (*at_end)(void*));
+int tmje_pthread_key_create(pthread_key_t* key, void (*at_end)(void*)) {
+  jemalloc_at_end = at_end;   // there is but one: tsd.c
+  return pthread_key_create(key, at_thread_end);
+}
 
 // What only its heap profiler calls, which stays off: neither libgcc_s nor libm is loaded for it.
 int tmje_no_backtrace(void* visit, void* argument);

@@ -35,3 +35,8 @@ void enter_busy() {
   }
 }
 }  // namespace tidemark::base
+
+// For jemalloc_glue.c.
+extern "C" __attribute__((visibility("hidden"))) void tidemark_call_as_hook(void (*call)(void*), void* argument) {
+  if (!tidemark::base::as_hook([=] { call(argument); })) call(argument);
+}

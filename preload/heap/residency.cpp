@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "preload/base/jemalloc.h"
 #include "preload/base/ranges.h"
 #include "preload/format/region.h"
 #include "preload/heap/page_map.h"
+#include "preload/heap/size_classes.h"
 #include "preload/platform/pagemap.h"
 
 namespace tidemark::heap {
@@ -57,7 +57,7 @@ class Walk {
     auto* records = records_in(entry);
     if (!stack_of_record(records[0].load(std::memory_order_relaxed))) return;
     live_left_ = records[1].load(std::memory_order_relaxed);
-    uint64_t usable = live_left_ ? tmje_nallocx(live_left_, 0) : 0;
+    uint64_t usable = live_left_ ? usable_of(live_left_) : 0;
     rounding_left_ = usable > live_left_ ? usable - live_left_ : 0;
   }
 

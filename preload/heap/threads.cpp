@@ -10,6 +10,7 @@
 #include "preload/base/spin_lock.h"
 #include "preload/heap/magazines.h"
 #include "preload/heap/session.h"
+#include "preload/heap/tracker.h"
 #include "preload/stacks/path.h"
 
 extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
@@ -76,6 +77,7 @@ void give_back_room(base::ThreadState& t) {
 // Told twice: other keys' destructors, which may allocate, are to find the thread as it was.
 void at_thread_exit(void* state) {
   base::ThreadState& t = base::thread_state;
+  release_what_handlers_freed();
   base::enter_busy();
   bool last = t.exiting++ || pthread_setspecific(key, state) != 0;
   if (last) {
@@ -192,6 +194,22 @@ TIDEMARK_COLD void detach_thread() {
   base::SpinGuard guard(slots_lock);
   t.slot = nullptr;
   free_slot(owner & 0xffff);
+}
+
+void* take_deferred_of_all() {
+  void* all = nullptr;
+  base::SpinGuard guard(slots_lock);
+  for (uint32_t i = 1; i <= slots_used; i++) {
+    base::ThreadState* t = thread_in(i);
+    void* own = t ? __atomic_exchange_n(&t->deferred, nullptr, __ATOMIC_ACQUIRE) : nullptr;
+    while (own) {
+      void* next = *static_cast<void**>(own);
+      *static_cast<void**>(own) = all;
+      all = own;
+      own = next;
+    }
+  }
+  return all;
 }
 
 void look_for_vanished_threads() {

@@ -53,6 +53,9 @@ void lose_own_stack(uintptr_t start, size_t bytes);
 TIDEMARK_OWN std::atomic<bool> threads_vanished;   // one was noticed
 void look_for_vanished_threads();
 
+// Blocks that signal handlers of all threads freed while these were inside the allocator, linked through their first word; they are the caller's now.
+void* take_deferred_of_all();
+
 // Adds the thread's share to the process total and raises the peak.
 void flush_share();
 

@@ -199,7 +199,7 @@ TIDEMARK_COLD void* allocate_nested(size_t bytes, int flags) {
   } else {
     // jemalloc may stand half-changed below us, or hold one of its locks: it must not be entered.
     p = nested_allocate(bytes, jemalloc::alignment_of(flags), jemalloc::zeroes(flags));
-    if (base::store.start) {
+    if (p && base::store.start) {
       base::count(kNestedAllocations);
       base::count(kNestedBytes, bytes);
     }
@@ -221,13 +221,39 @@ TIDEMARK_COLD void release_nested(void* p) {
   if (is_nested(p)) return nested_release(p);
   // A handler may interrupt another one here.
   void*& next = *static_cast<void**>(p) = __atomic_load_n(&t.deferred, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(&t.deferred, &next, p, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+  while (!__atomic_compare_exchange_n(&t.deferred, &next, p, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {}
   t.generation = base::kNoSession;   // the next hook goes through the gate, which frees it
+}
+
+// What is known of a block's size without asking jemalloc, which must not be entered here: what the program may have written.
+static size_t size_without_jemalloc(const void* p) {
+  if (is_nested(p)) return nested_usable_size(p);
+  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  if (!entry) return tmje_sallocx(p, 0);
+  if (size_t size8 = size8_in(entry)) return size8 * 8;
+  return record_at(entry, reinterpret_cast<address>(p))[1].load(std::memory_order_relaxed);
 }
 
 __attribute__((noinline)) size_t usable_size_slowly(const void* p) {
   if (!p) return 0;
-  return is_nested(p) ? nested_usable_size(p) : tmje_sallocx(p, 0);
+  if (is_nested(p)) return nested_usable_size(p);
+  size_t bytes = 0;   // of a thread's first call jemalloc makes its cache
+  return base::as_hook([&] { bytes = tmje_sallocx(p, 0); }) ? bytes : size_without_jemalloc(p);
+}
+
+void release_what_handlers_freed() {
+  base::ThreadState& t = base::thread_state;
+  if (!t.deferred || t.busy) return;
+  if (!enter(t) && pass_gate() == Gate::kPass) return;
+  leave(t);
+}
+
+void release_what_others_handlers_freed() {
+  for (void* p = take_deferred_of_all(); p;) {
+    void* next = *static_cast<void**>(p);
+    release_nested(p);
+    p = next;
+  }
 }
 
 // Out of the free path: a record's top bit says "maybe a link_map".
@@ -349,7 +375,7 @@ __attribute__((noinline)) void release_slowly(void* p) {
 }
 
 void* allocate_flags(size_t bytes, int flags, const Caller& caller) {
-  uint32_t size8 = size8_of_usable(tmje_nallocx(bytes ? bytes : 1, flags));
+  uint32_t size8 = size8_of_usable(usable_of(bytes ? bytes : 1, jemalloc::alignment_of(flags)));
   return allocate_with(bytes, size8, caller, flags, [&] { return tmje_mallocx(bytes ? bytes : 1, flags); });
 }
 
@@ -360,7 +386,7 @@ void* allocate_aligned(size_t alignment, size_t bytes, const Caller& caller) {
 void* allocate_pages(size_t bytes, size_t rounded, const Caller& caller) {
   int flags = jemalloc::align(4096);
   if (!rounded) rounded = 4096;
-  uint32_t size8 = size8_of_usable(tmje_nallocx(rounded, flags));
+  uint32_t size8 = size8_of_usable(usable_of(rounded, format::kPageBytes));
   if (base::thread_state.busy && still_inside(caller.sp)) return allocate_nested(rounded, flags);
   return allocate_with(bytes, size8, caller, flags, [&] { return tmje_mallocx(rounded, flags); });
 }
@@ -394,15 +420,6 @@ void count_taken(const Detached& d) {
   uint32_t stack = stack_of_record(d.record);
   if (stack < base::store.first_line) count_inherited_free(stack, d.bytes);
   else count_free(stack, d.bytes, (base::header().tick - tick_of_record(d.record)) & kTickMask);
-}
-
-// What is known of a block's size without asking jemalloc, which must not be entered here: what the program may have written.
-size_t size_without_jemalloc(void* p) {
-  if (is_nested(p)) return nested_usable_size(p);
-  uint64_t entry = find_entry(reinterpret_cast<address>(p));
-  if (!entry) return tmje_sallocx(p, 0);
-  if (size_t size8 = size8_in(entry)) return size8 * 8;
-  return record_at(entry, reinterpret_cast<address>(p))[1].load(std::memory_order_relaxed);
 }
 
 // A block of a nested hook, outside of one: moved to the ordinary heap.

@@ -10,6 +10,7 @@
 #include "preload/heap/magazines.h"
 #include "preload/heap/nested_heap.h"
 #include "preload/heap/page_map.h"
+#include "preload/heap/size_classes.h"
 #include "preload/stacks/lookup.h"
 
 namespace tidemark::heap {
@@ -50,31 +51,6 @@ TIDEMARK_INLINE void leave(base::ThreadState& t) {
   base::compiler_barrier();
   t.busy = 0;
 }
-
-// jemalloc's size classes: 8, then four to a doubling from 16 on (multiples of 16). Checked against nallocx by a unit test.
-// usable size / 8 of a request of up to 8 × index bytes.
-struct SizeClasses {
-  uint16_t by_8[kLarge / 8 + 1];
-};
-constexpr SizeClasses make_size_classes() {
-  SizeClasses s{};
-  uint32_t index = 0;
-  for (uint32_t size = 8; size <= kLarge - 2048;) {
-    for (; index <= size / 8; index++) s.by_8[index] = uint16_t(size / 8);
-    uint32_t step = 16;
-    while (step * 8 <= size) step *= 2;
-    size += size == 8 ? 8 : step;
-  }
-  return s;
-}
-inline constexpr SizeClasses kSizeClasses = make_size_classes();
-
-inline constexpr size_t kMostSmall = kLarge - 2048;   // bytes of a block that is not a large one
-// Size class / 8 that jemalloc gives, 0 for a large block.
-TIDEMARK_INLINE uint32_t size8_of(size_t bytes) {
-  return TIDEMARK_LIKELY(bytes <= kMostSmall) ? kSizeClasses.by_8[(bytes + 7) / 8] : 0;
-}
-inline uint32_t size8_of_usable(size_t usable) { return usable < kLarge ? uint32_t(usable / 8) : 0; }
 
 // busy is set; the block is fresh.
 TIDEMARK_INLINE void attach_at(std::atomic<Record>* record, size_t bytes, uint32_t size8, uint32_t stack) {
@@ -226,6 +202,11 @@ TIDEMARK_INLINE void release(void* p) {
 }
 
 size_t usable_size_slowly(const void* p);   // anything, nullptr too
+
+// What signal handlers freed while this thread was inside the allocator: where no other call of the thread's may follow. Not from a handler that did.
+void release_what_handlers_freed();
+// The same of threads that have not called since. A thread of ours only.
+void release_what_others_handlers_freed();
 
 // malloc_usable_size(3). A tracked block's page tells it, and free asks for the same lines soon; jemalloc's own map is
 // colder and deeper. Records are only true while this thread tracks. A nested hook's block is on no page of the map.

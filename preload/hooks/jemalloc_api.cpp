@@ -98,7 +98,7 @@ TIDEMARK_HOOK size_t xallocx(void* block, size_t bytes, size_t extra, int flags)
 }
 
 TIDEMARK_HOOK size_t sallocx(const void* block, int) { return heap::usable_size(block); }
-TIDEMARK_HOOK size_t nallocx(size_t bytes, int flags) { return tmje_nallocx(bytes, flags); }
+TIDEMARK_HOOK size_t nallocx(size_t bytes, int flags) { return heap::usable_of(bytes, tidemark::jemalloc::alignment_of(flags)); }
 
 TIDEMARK_HOOK void dallocx(void* block, int flags) { heap::release_flags(block, flags); }
 TIDEMARK_HOOK void sdallocx(void* block, size_t, int flags) { heap::release_flags(block, flags); }

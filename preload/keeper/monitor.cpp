@@ -8,6 +8,7 @@
 #include "preload/base/store.h"
 #include "preload/heap/allocator.h"
 #include "preload/heap/threads.h"
+#include "preload/heap/tracker.h"
 #include "preload/keeper/ageing.h"
 #include "preload/keeper/budget.h"
 #include "preload/keeper/errand.h"
@@ -201,6 +202,7 @@ void purge_if_allowed() {
 
 void run_errand() {
   if (purge_wanted) purge_if_allowed();
+  heap::release_what_others_handlers_freed();
   sample();
   decay();
 }

@@ -52,6 +52,7 @@ void note_ending(Ending ending, int status) {
     unlock_session();
   Header* h = own_header();
   if (!h) return;
+  heap::release_what_handlers_freed();
   h->exit_status = status;
   h->ended_realtime_ns = platform::realtime_ns();
   h->heartbeat_realtime_ns = h->ended_realtime_ns;   // else the time since the last heartbeat counts twice

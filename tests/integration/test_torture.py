@@ -135,6 +135,33 @@ class Torture(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assertEqual(40_000, run.report().site("site_data_for_code").allocated_count)
 
+    def handlers_at_edges(self, mode, rounds):
+        command = [support.victim("handlers_at_edges"), mode, str(rounds)]
+        run = self.tracked(command, timeout=120)
+        self.assertEqual((0, b""), (run.status, run.err))
+        return run
+
+    def test_handlers_come_while_a_thread_is_new_to_the_allocator(self):
+        for mode in ("aligned", "usable"):
+            with self.subTest(mode):
+                self.handlers_at_edges(mode, 1500)
+
+    def test_handlers_come_while_a_thread_ends(self):
+        self.handlers_at_edges("end", 3000)
+
+    def test_what_handlers_free_is_freed_without_a_further_call(self):
+        self.assert_table(self.handlers_at_edges("deferred", 500))
+
+    def test_what_handlers_did_not_get_is_no_allocation(self):
+        self.assertEqual({}, self.handlers_at_edges("refused", 500).report().losses())
+
+    def test_memory_runs_out(self):
+        """Its own threads as well as ours find none for their first call."""
+        for what, limit, mib in (("wait", "data", 48), ("thread", "data", 48), ("thread", "as", 110), ("wait", "as", 110)):
+            with self.subTest(what, limit=limit):
+                run = self.preloaded([support.victim("exhausted"), what, limit, str(mib)], timeout=60)
+                self.assertEqual((0, b""), (run.status, run.err))
+
     def test_a_handler_that_jumps_to_a_coroutine(self):
         report = self.tracked([support.victim("jump_on_coroutine")]).report()
         site = report.site("site_later")

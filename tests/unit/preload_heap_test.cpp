@@ -29,6 +29,14 @@ TEST_F(CoreTest, SizeClassesAreJemallocs) {
     size_t usable = tmje_nallocx(n ? n : 1, 0);
     EXPECT_EQ(usable < heap::kLarge ? usable / 8 : 0, heap::size8_of(n)) << n;
   }
+  auto check = [](size_t bytes) {
+    for (unsigned log2 = 0; log2 < 64; log2++) ASSERT_EQ(tmje_nallocx(bytes, int(log2)), heap::usable_of(bytes, size_t{1} << log2)) << bytes << " by " << log2;
+  };
+  for (size_t bytes = 1; bytes < 40'000; bytes++) check(bytes);
+  for (unsigned log2 = 15; log2 < 64; log2++)
+    for (size_t quarter = 4; quarter < 8; quarter++)
+      for (size_t beside : {-4096, -1, 0, 1, 4096}) check((quarter << (log2 - 2)) + beside);
+  check(SIZE_MAX);
 }
 
 // Its records' array is another page's at once, or has a link of the list of free ones in its first word.

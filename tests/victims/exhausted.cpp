@@ -1,0 +1,36 @@
+// Takes all memory that a limit of its own allows, and handles it. What others need for their first call is not there then.
+//
+//   exhausted wait|thread data|as MIB    wait: it lives on for a while; thread: one that was there before allocates for the first time
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "expect.h"
+
+static std::atomic<bool> full{false};
+static void* kept[2'000'000];
+
+static void* late(void*) {
+  while (!full) usleep(1000);
+  free(keep(malloc(100)));
+  return nullptr;
+}
+
+int main(int, char** arguments) {
+  bool wait = strcmp(arguments[1], "wait") == 0;
+  rlim_t bytes = rlim_t(atol(arguments[3])) << 20;
+  pthread_t thread;
+  if (!wait) pthread_create(&thread, nullptr, late, nullptr);
+  rlimit limit{bytes, bytes};
+  setrlimit(strcmp(arguments[2], "as") == 0 ? RLIMIT_AS : RLIMIT_DATA, &limit);
+  int count = 0;
+  for (size_t size = 1 << 20; size >= 16; size /= 2)
+    for (; count < 2'000'000 && (kept[count] = malloc(size)); count++) {}
+  if (wait) sleep(2);
+  full = true;
+  if (!wait) pthread_join(thread, nullptr);
+  while (count--) free(kept[count]);
+}
