@@ -153,7 +153,9 @@ RunLedger* open_ledger() {
   return ledger;
 }
 
-void use_ledger(RunLedger* own) { ledger = own; }
+void use_ledger_in(const char* region) {
+  if (void* page = map_first_page(region)) ledger = ledger_in(page);
+}
 
 bool book_region(uint64_t bytes) {
   RunLedger* l = open_ledger();

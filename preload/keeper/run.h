@@ -23,7 +23,9 @@ inline bool is_root(int32_t pid) { return run.root_pid == pid; }
 // The run's ledger, mapped: the launcher's memfd, or the one in the first region's header. nullptr: none can be reached. Mapped
 // anew in a fork child only if needed: the mapping is shared.
 format::RunLedger* open_ledger();
-void use_ledger(format::RunLedger* ledger);   // of this process's own header
+// The one in this process's own region, by a mapping of its own: children use it when they have given up their ancestors' regions. Where that cannot be had,
+// by ledger_path.
+void use_ledger_in(const char* region);
 
 // Books `bytes` for one more region; false: regions_max would be passed. Where the run's ledger cannot be opened, its regions' files are counted.
 bool book_region(uint64_t bytes);

@@ -43,6 +43,16 @@ class Children(support.TestCase):
         _, reports = self.run_children("fork_busy", LONG)
         self.assertEqual(2, len(reports))
 
+    def test_generations_of_a_service(self):
+        """Without the launcher the ledger lies in the first region, which later generations have not mapped any more."""
+        run = self.preloaded([VICTIM, "generations"], LONG)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(5, len(self.assert_table(run)))
+        run = self.preloaded([VICTIM, "generations"], {**LONG, "region_size": "16M", "child_region_size": "16M", "regions_max": "64M"})
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(4, len(run.files()))
+        self.assertEqual(1, sum(report.coverage["children_over_limit"] for report in run.reports()))
+
     def test_a_fork_is_as_old_as_itself(self):
         """Though its ticks go on from its parent's, who had lived for two seconds."""
         _, reports = self.run_children("fork_late", {"child_grace": "50ms", "sample_interval": "100ms", "baseline_after": "100ms"})

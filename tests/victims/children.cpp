@@ -27,7 +27,8 @@ static void in_child(Body body, bool region) {
     _exit(0);
   }
   expect_region(region, pid);
-  waitpid(pid, nullptr, 0);
+  int status;
+  if (waitpid(pid, &status, 0) == pid && WIFSIGNALED(status)) _exit(9);
 }
 
 // A program that lives longer than its grace: early and late allocations are in its region, exactly.
@@ -44,6 +45,12 @@ static void busy() {
   allocate(site_many, 5000, 600);
   wait_for_own_region();
   expect("site_many", 5000, 880, 600);
+}
+// As a daemon does that goes into the background and then makes workers: each has its region, by its allocations, before it forks.
+static void generations(int more) {
+  allocate(site_many, 5000, 600);
+  expect("site_many", 5000, 880, 600);
+  if (more) in_child([more] { generations(more - 1); }, true);
 }
 // Gets no region, for its files may not be so large, and goes on; a child of its own gets one, and knows of no block that came or went meanwhile.
 static void refused() {
@@ -85,6 +92,7 @@ int main(int argc, char** argv) {
   if (is("quiet")) allocate(site_early, 10, 0);
   if (is("busy")) busy();
   if (is("fork_busy")) in_child(busy, true);
+  if (is("generations")) generations(4);
   if (is("fork_late")) sleep_ms(2000), in_child([] { busy(), sleep_ms(1000); }, true);
   if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
   if (is("acting")) in_child(acting, true);
