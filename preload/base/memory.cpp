@@ -141,9 +141,10 @@ void allow_kernel_copies() {
   kernel_copies.compare_exchange_strong(none, KernelCopies::kAllowed);
 }
 void forbid_kernel_copies() { kernel_copies.store(KernelCopies::kForbidden); }
+bool may_copy_by_kernel() { return kernel_copies.load(std::memory_order_relaxed) == KernelCopies::kAllowed; }
 
 bool copy_if_readable(void* out, const void* a, size_t bytes) {
-  Copied copied = kernel_copies.load(std::memory_order_relaxed) == KernelCopies::kAllowed ? copy_by_kernel(out, a, bytes) : Copied::kRefused;
+  Copied copied = may_copy_by_kernel() ? copy_by_kernel(out, a, bytes) : Copied::kRefused;
   if (copied != Copied::kRefused) return copied == Copied::kYes;
   if (!all_readable(a, bytes)) return false;
   memcpy(out, a, bytes);

@@ -33,6 +33,7 @@ namespace tidemark::format {
   X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made, or kept (a limit on processes, unshare, a change of user behind a filter): from then on there are no ages, samples, purges or warnings") \
   X(kSamplesLost, samples_lost, "% {sample|samples} of the process's memory found no room")                                                 \
   X(kSamplesConfined, samples_confined, "% {sample was|samples were} not taken, since the process put itself under a seccomp filter")         \
+  X(kLedgersUnread, ledgers_unread, "% {time|times} it could not be told what RSS consists of: /proc/self/smaps or pagemap could not be read") \
   X(kAllocatorUnread, allocator_unread, "% {time|times} jemalloc's own figures were taken as they were before: a thread ended by a bare system call, or killed alone, and to read them might end the process") \
   X(kPurgesLost, purges_lost, "% {purge|purges} found no room")                                                                             \
   X(kPurgesConfined, purges_confined, "% {purge was|purges were} not made, since the process put itself under a seccomp filter")            \

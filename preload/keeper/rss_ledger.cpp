@@ -122,7 +122,7 @@ bool measure(const platform::Usage& usage) {
   uint64_t entry;
   range_count = base::copy_ranges(ranges);
   bool readable = platform::read_pagemap(reinterpret_cast<uintptr_t>(&entry), 1, &entry);
-  if (usage.rss == platform::kNotKnown || !readable || !platform::for_each_mapping(sort_in, &sums)) return false;
+  if (usage.rss == platform::kNotKnown || !readable || !platform::for_each_mapping(sort_in, &sums)) return base::count(kLedgersUnread), false;
   heap::Residency heap = heap::measure_heap();
   pss = sums.pss;
   uint64_t tables = own_tables();

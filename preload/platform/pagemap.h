@@ -1,5 +1,6 @@
 // Which pages of this process are in memory (/proc/thread-self/pagemap, the kernel's admin-guide/mm/pagemap.rst), through a file that is kept open
-// (kept_file.h). Not by mincore(2): systemd's usual set of system calls for services (@system-service) kills who makes that one.
+// (kept_file.h). By mincore(2) only where that cannot be opened and there is no seccomp filter: systemd's usual set of system calls for services
+// (@system-service) kills who makes that one.
 #pragma once
 #include <cstdint>
 
