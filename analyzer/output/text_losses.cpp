@@ -103,7 +103,7 @@ void write_larger_region(std::ostream& out, const model::Profile& profile) {
     fmt::print(out, "  This region was of the largest size there is, {}\n", size_value(kMaxRegionBytes));
     return;
   }
-  fmt::print(out, "  A larger region holds more call stacks: tidemark run --{}={} -- COMMAND\n",
+  fmt::print(out, "  A larger region has room for more: tidemark run --{}={} -- COMMAND\n",
              profile.process.origin == Origin::kLaunched ? "region_size" : "child_region_size",
              size_value(std::min(4 * profile.region_bytes, kMaxRegionBytes)));
 }
@@ -119,7 +119,8 @@ void write_losses(std::ostream& out, const model::Profile& profile) {
   if (sentences.empty()) return;
   fmt::print(out, "\nWhat this report lacks\n");
   for (const std::string& sentence : sentences) fmt::print(out, "  - {}\n", printable(sentence));
-  if (profile.totals.overflow.allocated_count != 0) write_larger_region(out, profile);
+  if (profile.totals.overflow.allocated_count != 0 || profile.coverage[kDetailsDenied] != 0 || profile.coverage[kSharedDenied] != 0)
+    write_larger_region(out, profile);
 }
 
 }  // namespace tidemark::output

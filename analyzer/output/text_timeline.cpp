@@ -105,12 +105,17 @@ void write_growth(std::ostream& out, const Profile& profile) {
   uint64_t grown = profile.timeline.growth();
   if (grown < kWorthWords) return;
   std::vector<std::pair<uint64_t, std::string>> parts;
-  for (const GrowthPart& part : growth_parts(profile))
+  uint64_t given_back = 0;
+  for (const GrowthPart& part : growth_parts(profile)) {
     if (uint64_t bytes = saturating_sub(part.now, part.then); bytes >= grown / 10) parts.emplace_back(bytes, part.words);
+    accumulate(given_back, saturating_sub(part.then, part.now));
+  }
   std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   std::vector<std::string> words;
   for (const auto& [bytes, text] : parts) words.push_back(human_bytes(bytes) + " " + text);
-  if (!words.empty()) fmt::print(out, "  growth       {} since the baseline: {}\n", human_bytes(grown), fmt::join(words, ", and\n               "));
+  if (words.empty()) return;
+  fmt::print(out, "  growth       {} since the baseline: {}\n", human_bytes(grown), fmt::join(words, ", and\n               "));
+  if (given_back >= grown / 10) fmt::print(out, "               less {} by which other parts are smaller now\n", human_bytes(given_back));
 }
 
 void write_allocator(std::ostream& out, const Timeline& timeline) {

@@ -22,7 +22,7 @@ namespace tidemark::format {
   X(kThreadsWithoutSlot, threads_without_slot, "% {thread|threads} found no slot")                                                          \
   X(kModulesDropped, modules_dropped, "% {module|modules} found no room: addresses in there stay numbers")                                  \
   X(kTextTruncated, text_truncated, "% {name was|names were} cut")                                                                          \
-  X(kPeakErrorBytes, peak_error_bytes, "peaks may be low by % {byte|bytes}")                                                                \
+  X(kPeakErrorBytes, peak_error_bytes, "the peak of a single call stack may be low by up to % {byte|bytes}")                                                                \
   X(kChildrenUnrecorded, children_unrecorded, "% child {process|processes} ran unrecorded: no region could be made")                        \
   X(kChildrenOverLimit, children_over_limit, "% child {process|processes} ran unrecorded: regions_max was reached")                         \
   X(kChildrenOtherUser, children_other_user, "% {process|processes} changed user and could not write to the region folder")                 \

@@ -79,7 +79,7 @@ void fill_identity() {
   static char name[64], arguments[4000];   // a thread with a small stack may be the one that makes the region; one at a time does
   region_name(name);
   h.pid = int32_t(syscall(SYS_getpid));
-  h.ppid = int32_t(getppid());
+  if (!h.ppid) h.ppid = int32_t(getppid());
   h.uid = geteuid();
   h.gid = getegid();
   h.pid_start = platform::process_start(0);

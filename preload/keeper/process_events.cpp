@@ -218,12 +218,16 @@ void let_signals_go() {
 }
 }  // namespace
 
+// Whose child it is: when it is asked for, a daemon's parent has gone.
+static constinit int32_t forking_process = 0;
+
 // Locks in the order in which they nest. Who moves the region holds the session's lock and waits until nobody is busy: it comes first.
 void before_fork() {
   hold_signals();
   base::thread_state.forking = 1;
   lock_session();
   base::thread_state.busy = base::kBusy;
+  forking_process = int32_t(getpid());
   heap::lock_arenas();
   lock_marks();
   stacks::lock_modules();
@@ -272,6 +276,7 @@ void after_fork_child() {
   bool forking = base::thread_state.forking;   // else a handler's fork, inside the allocator
   if (forking) base::thread_state.busy = 0;
   base::thread_state.forking = 0;
+  note_forked_by(forking && getppid() ? forking_process : 0);   // in another pid namespace it has no number here
   begin_as_child();
   if (forking) let_signals_go();
 }

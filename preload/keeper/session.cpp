@@ -11,6 +11,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "preload/base/memory.h"
 #include "preload/base/own_mappings.h"
@@ -150,6 +151,7 @@ void start_grace() {
   start_clock(platform::monotonic_ns());
   base::header().origin = uint32_t(Origin::kExeced);
   base::header().uid = geteuid();
+  base::header().ppid = int32_t(getppid());
   open_session(base::kGrace);
 }
 
@@ -365,6 +367,9 @@ TIDEMARK_COLD void start_early() {
   errno = saved;
 }
 
+static constinit int32_t forked_by = 0;
+void note_forked_by(int32_t pid) { forked_by = pid; }
+
 TIDEMARK_COLD void begin_child() {
   int saved = errno;
   base::SpinGuard guard(wiped_page->begin_lock);
@@ -399,6 +404,8 @@ TIDEMARK_COLD void begin_child() {
   base::header().first_tick = base::header().tick = uint32_t((base::header().heartbeat_monotonic_ns - clock) / kTickNs);
   base::header().uid = reinterpret_cast<const Header*>(parent_start)->uid;
   base::header().origin = uint32_t(Origin::kForked);
+  base::header().ppid = std::exchange(forked_by, 0);
+  if (!base::header().ppid) base::header().ppid = int32_t(getppid());
   base::header().coverage[kInheritedUnknownBytes] = forgotten;
   stacks::copy_modules(parent_start);
   if (heap::grace_end_ns) base::count(kKeeperMissing);

@@ -15,6 +15,7 @@ void make_sensible(Options& options);   // sizes and intervals within bounds, pa
 
 void start_early();     // decides; fit for the program's first call of malloc
 void begin_child();     // the word is kWiped
+void note_forked_by(int32_t pid);   // child of fork: by which process; 0: ask the kernel
 // Moves a child's records from private memory into a region file. Any thread of ours, busy and internal. Returns false when the
 // move must be tried again later. Threads inside malloc wait for it about a millisecond.
 bool move_to_region();

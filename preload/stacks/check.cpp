@@ -1,4 +1,6 @@
 // The check option: the cached stack against libunwind's own walk.
+#include <cerrno>
+
 #include "preload/stacks/lookup.h"
 #include "preload/stacks/walk.h"
 
@@ -28,9 +30,11 @@ TIDEMARK_COLD void check_stack(uint32_t stack, address pc) {
   bool cut;
   uint32_t trusted;
   uint32_t n = frames_of(leaf, ours, kFrames, cut, trusted);
+  int saved = errno;
   base::thread_state.internal = 1;   // libunwind's own allocations are not the program's
   int found = libunwind_backtrace(theirs, kFrames), skip = 0;
   base::thread_state.internal = 0;
+  errno = saved;
   while (skip < found && reinterpret_cast<address>(theirs[skip]) != pc) skip++;
   base::count(kChecks);
   uint32_t known = uint32_t(found - skip), k = 0;

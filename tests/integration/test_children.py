@@ -1,6 +1,7 @@
 """Which children get a region: grace, follow, regions_max."""
 import datetime
 import os
+import subprocess
 import unittest
 
 import support
@@ -52,6 +53,16 @@ class Children(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assertEqual(4, len(run.files()))
         self.assertEqual(1, sum(report.coverage["children_over_limit"] for report in run.reports()))
+
+    def test_a_daemon_knows_who_forked_it(self):
+        folder = self.new_folder()
+        options = ":".join(f"{key}={value}" for key, value in {"dir": folder, **LONG}.items())
+        env = support.clean_environment({"REGION_DIR": folder, "LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": options})
+        done = subprocess.run([VICTIM, "background"], env=env, capture_output=True, timeout=60, check=True)   # until the daemon has closed its output
+        self.assertEqual(b"", done.stderr)
+        ppids = {report.pid: report.process["ppid"] for report in map(support.read_report, support.regions_in(folder))}
+        self.assertEqual(2, len(ppids))
+        self.assertEqual(1, sum(ppid in ppids for ppid in ppids.values()), ppids)
 
     def test_a_fork_is_as_old_as_itself(self):
         """Though its ticks go on from its parent's, who had lived for two seconds."""

@@ -204,8 +204,8 @@ TEST(AnalyzerText, AdvisesALargerRegionThanThisOne) {
     builder.stack(kRootNode, {.allocated_count = 1, .allocated_bytes = 10, .kind = StackKind::kOverflow});
     return text_of(report_of(builder));
   };
-  EXPECT_CONTAINS(advice(64 << 20, Origin::kLaunched), "call stacks: tidemark run --region_size=256M -- COMMAND\n");
-  EXPECT_CONTAINS(advice(16 << 20, Origin::kForked), "call stacks: tidemark run --child_region_size=64M -- COMMAND\n");
+  EXPECT_CONTAINS(advice(64 << 20, Origin::kLaunched), "room for more: tidemark run --region_size=256M -- COMMAND\n");
+  EXPECT_CONTAINS(advice(16 << 20, Origin::kForked), "room for more: tidemark run --child_region_size=64M -- COMMAND\n");
   EXPECT_CONTAINS(advice(256 << 20, Origin::kLaunched), "--region_size=1G --");
   EXPECT_CONTAINS(advice(512 << 20, Origin::kLaunched), "--region_size=1G --");
   EXPECT_CONTAINS(advice((1 << 20) + kPageBytes, Origin::kLaunched), "--region_size=4112K --");

@@ -93,6 +93,13 @@ int main(int argc, char** argv) {
   if (is("busy")) busy();
   if (is("fork_busy")) in_child(busy, true);
   if (is("generations")) generations(4);
+  if (is("background")) {   // its parent is gone before it is recorded
+    allocate(site_early, 10, 0);
+    int parent = getpid();
+    if (fork() != 0) _exit(0);
+    while (getppid() == parent) sleep_ms(1);
+    busy();
+  }
   if (is("fork_late")) sleep_ms(2000), in_child([] { busy(), sleep_ms(1000); }, true);
   if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
   if (is("acting")) in_child(acting, true);
