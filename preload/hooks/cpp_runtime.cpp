@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 
 #include "preload/hooks/alignment.h"
 #include "preload/hooks/real.h"
@@ -17,6 +18,25 @@ using NewHandler = void (*)();
 const link_map* module_of(const void* code) {
   dl_find_object found;
   return _dl_find_object(const_cast<void*>(code), &found) == 0 ? found.dlfo_link_map : nullptr;
+}
+
+// What is needed each time, as the modules find it that the program starts with: these stay, and their scope does. So an operator new that fails there asks
+// the loader nothing, whose lock another thread may hold, or have held when it was forked.
+enum Needed : uint32_t { kGetNewHandler, kThrowBadAlloc, kNeeded };
+constexpr const char* kNames[kNeeded] = {"_ZSt15get_new_handlerv", "_ZSt17__throw_bad_allocv"};
+constexpr uint32_t kMostModules = 512;
+constinit const link_map* started_with[kMostModules] = {};
+constinit uint32_t started_count = 0;
+constinit void* known[kNeeded] = {};
+
+bool is_cpp_runtime(const link_map& module) {
+  return strstr(module.l_name, "/libstdc++.so") != nullptr || strstr(module.l_name, "/libc++.so") != nullptr || strstr(module.l_name, "/libc++abi.so") != nullptr;
+}
+
+bool was_there_at_start(const link_map* module) {
+  for (uint32_t i = 0; i < started_count; i++)
+    if (started_with[i] == module) return true;
+  return false;
 }
 
 // A module that is loaded already, for the duration of a look-up in its scope.
@@ -54,13 +74,22 @@ void* find_in_cpp_runtime(const heap::Caller& caller, const char* symbol) {
   return found_in(LoadedModule::open_by_name("libc++abi.so.1"));
 }
 
+void* find_in_cpp_runtime(const heap::Caller& caller, Needed needed) {
+  if (known[needed] != nullptr && was_there_at_start(module_of(reinterpret_cast<const void*>(caller.pc)))) return known[needed];
+  return find_in_cpp_runtime(caller, kNames[needed]);
+}
+
+template <typename Function>
+Function find_function(const heap::Caller& caller, Needed needed) {
+  return reinterpret_cast<Function>(find_in_cpp_runtime(caller, needed));
+}
 template <typename Function>
 Function find_function(const heap::Caller& caller, const char* symbol) {
   return reinterpret_cast<Function>(find_in_cpp_runtime(caller, symbol));
 }
 
 NewHandler new_handler(const heap::Caller& caller) {
-  auto* get_new_handler = find_function<NewHandler (*)()>(caller, "_ZSt15get_new_handlerv");
+  auto* get_new_handler = find_function<NewHandler (*)()>(caller, kGetNewHandler);
   return get_new_handler == nullptr ? nullptr : get_new_handler();
 }
 
@@ -78,12 +107,23 @@ void throw_bad_alloc_by_abi(const heap::Caller& caller) {
 }
 
 [[noreturn]] void throw_bad_alloc(const heap::Caller& caller) {
-  if (auto* raise = find_function<void (*)()>(caller, "_ZSt17__throw_bad_allocv")) raise();
+  if (auto* raise = find_function<void (*)()>(caller, kThrowBadAlloc)) raise();
   throw_bad_alloc_by_abi(caller);
   abort();  // no C++ library in sight: nobody could catch, and this is what std::terminate would do
 }
 
 }  // namespace
+
+void learn_cpp_runtime() {
+  const link_map* module = module_of(reinterpret_cast<const void*>(&learn_cpp_runtime));
+  while (module != nullptr && module->l_prev != nullptr) module = module->l_prev;
+  bool there = false;
+  for (; module != nullptr && started_count < kMostModules; module = module->l_next) {
+    there |= is_cpp_runtime(*module);
+    started_with[started_count++] = module;
+  }
+  for (uint32_t i = 0; there && i < kNeeded; i++) known[i] = dlsym(RTLD_DEFAULT, kNames[i]);
+}
 
 void* new_after_failure(const NewRequest& request) {
   while (is_power_of_two(request.alignment)) {
@@ -102,7 +142,7 @@ namespace {
 // Null when there is no handler, which makes a second attempt pointless.
 void* find_catching_form(const NewRequest& request, const char* form) {
   if (!is_power_of_two(request.alignment)) return nullptr;
-  auto* get_new_handler = find_function<NewHandler (*)()>(request.caller, "_ZSt15get_new_handlerv");
+  auto* get_new_handler = find_function<NewHandler (*)()>(request.caller, kGetNewHandler);
   if (get_new_handler == nullptr || get_new_handler() == nullptr) return nullptr;
 
   const LoadedModule library(LoadedModule::open_by_code(reinterpret_cast<const void*>(get_new_handler)));

@@ -14,6 +14,9 @@ struct NewRequest {
   void* (*attempt)(const NewRequest&);
 };
 
+// At the program's start, before there are other threads.
+void learn_cpp_runtime();
+
 // Goes on until the new-handler found memory; throws std::bad_alloc when there is none (or whatever the handler throws).
 void* new_after_failure(const NewRequest& request);
 

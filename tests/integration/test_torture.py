@@ -155,6 +155,11 @@ class Torture(support.TestCase):
     def test_what_handlers_did_not_get_is_no_allocation(self):
         self.assertEqual({}, self.handlers_at_edges("refused", 500).report().losses())
 
+    def test_new_fails_while_a_library_is_being_loaded(self):
+        command = [support.victim("failed_new"), support.victim("libfailed_new_plugin.so")]
+        run = self.tracked(command, timeout=60)
+        self.assertEqual((0, b"caught\n", b""), (run.status, run.out, run.err))
+
     def test_memory_runs_out(self):
         """Its own threads as well as ours find none for their first call."""
         for what, limit, mib in (("wait", "data", 48), ("thread", "data", 48), ("thread", "as", 110), ("wait", "as", 110)):
