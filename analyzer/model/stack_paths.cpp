@@ -17,7 +17,7 @@ template <typename Visit>
 void for_each_frame(const Node& node, Visit visit) {
   uint32_t generation = node.generation & ~kNodeCut;
   if (rule_kind(node) != 0) {
-    if ((node.words[0] & kPcMask) != 0) visit(node.words[0] & kPcMask, generation, rule_kind(node));
+    if ((node.words[0] & kPcMask) != 0) visit(node.words[0] & kPcMask, generation, node.rule);
     return;
   }
   for (uint32_t i = kFramesPerNode; i-- > 0;) {
@@ -116,7 +116,7 @@ std::vector<Frame> StackPaths::frames(uint32_t leaf) const {
       inside_shim = is_shim(frame);
       if (inside_shim) return;
       frame.signal = rule == kRuleSignal;
-      frame.guessed = rule == kRuleGuess;
+      frame.guessed = rule == kRuleGuess;   // but for one that begins a coroutine
       // What a signal interrupted is the frame before, unless that was left out.
       if (frame.signal && !called_inside_shim && !frames.empty()) frames.back().exact = true;
       frames.push_back(frame);

@@ -140,13 +140,22 @@ void __wrap_je_arena_cache_bin_fill_small(void* tsdn, void* arena, void* cache_b
 }
 
 // Which arena a new thread's cache takes its blocks from. Where there is no memory for one of its own jemalloc finds none, and uses it all the same: the thread's
-// first call, of the keeper's too, ended the process. The first arena is always there, and a cache may go on in another one later (arena_choose_impl).
+// first call, of the keeper's too, ended the process. The first arena is always there. The thread is bound to it, as jemalloc would, for ld redirects no call
+// from where the real one is: malloc itself would ask again, and take its cache away from there (arena_choose_impl). je_arena_migrate takes from the arena's
+// count of threads what it adds.
+void je_arena_nthreads_inc(void* arena, bool internal);
+void je_arena_migrate(void* tsd, void* from, void* to);
 void* __real_je_arena_choose_hard(void* tsd, bool internal);
 void* __wrap_je_arena_choose_hard(void* tsd, bool internal);
 extern void* je_arenas[];
 void* __wrap_je_arena_choose_hard(void* tsd, bool internal) {
   void* arena = __real_je_arena_choose_hard(tsd, internal);
-  return arena != NULL ? arena : __atomic_load_n(&je_arenas[0], __ATOMIC_ACQUIRE);
+  if (arena != NULL) return arena;
+  arena = __atomic_load_n(&je_arenas[0], __ATOMIC_ACQUIRE);
+  if (internal) return arena;
+  je_arena_nthreads_inc(arena, false);
+  je_arena_migrate(tsd, arena, arena);
+  return arena;
 }
 
 // Where there is no memory for a new thread's cache at all, jemalloc says that there is one, and uses what is not there. So it is said that there is none: such

@@ -184,6 +184,7 @@ enum RuleKind : uint16_t {   // the low byte of Node::rule; 0: a group of frames
   kRuleEnd = 6,              // unwind data says: outermost frame
   kRuleHard = 7,             // unwind data says something we do not follow: the stack is cut here
 };
+inline constexpr uint16_t kRuleUncalled = 0x200;   // beside kRuleGuess, of a module: no call instruction ends there, as where a coroutine begins
 inline constexpr uint16_t kRuleFramePointerGroup = 0x100;   // a group in which every CFA = rbp + 16
 
 struct alignas(64) Node {

@@ -20,6 +20,7 @@ using namespace format;
 constinit uint32_t session_serial = 0, grace_allocations = 0;
 constinit int64_t grace_end_ns = 0;
 namespace {
+constinit std::atomic<bool> any_deferred{false};   // since that was looked for last
 constinit bool foreign_heap = false, heap_elsewhere = false;
 
 constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's stack: bytes from the thread pointer; 0: not known yet
@@ -58,6 +59,13 @@ bool join_session(base::ThreadState& t) {
 }
 
 // What signal handlers freed while this thread was inside the allocator.
+void free_deferred(base::ThreadState& t) {   // where nothing is recorded any more
+  for (void* p = __atomic_exchange_n(&t.deferred, nullptr, __ATOMIC_ACQUIRE); p;) {
+    void* next = *static_cast<void**>(p);
+    free_other(p);
+    p = next;
+  }
+}
 void release_deferred(base::ThreadState& t) {
   for (void* p = __atomic_exchange_n(&t.deferred, nullptr, __ATOMIC_RELAXED); p;) {
     void* next = *static_cast<void**>(p);
@@ -135,7 +143,10 @@ Gate ask_gate() {
     base::compiler_barrier();
     uint32_t word = __atomic_load_n(base::session_word, __ATOMIC_ACQUIRE);
     switch (word) {
-      case base::kInert: t.busy = 0; return Gate::kPass;
+      case base::kInert:
+        if (t.deferred) free_deferred(t);
+        t.busy = 0;
+        return Gate::kPass;
       case base::kFrozen: t.busy = 0; base::wait_while_frozen(); continue;
       case base::kUnstarted: call_session(t, session_calls.start_early); continue;
       case base::kWiped: call_session(t, session_calls.begin_child); continue;
@@ -222,13 +233,14 @@ TIDEMARK_COLD void release_nested(void* p) {
   // A handler may interrupt another one here.
   void*& next = *static_cast<void**>(p) = __atomic_load_n(&t.deferred, __ATOMIC_RELAXED);
   while (!__atomic_compare_exchange_n(&t.deferred, &next, p, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {}
+  any_deferred.store(true, std::memory_order_relaxed);
   t.generation = base::kNoSession;   // the next hook goes through the gate, which frees it
 }
 
 // What is known of a block's size without asking jemalloc, which must not be entered here: what the program may have written.
 static size_t size_without_jemalloc(const void* p) {
   if (is_nested(p)) return nested_usable_size(p);
-  uint64_t entry = find_entry(reinterpret_cast<address>(p));
+  uint64_t entry = *base::session_word == base::kInert ? 0 : find_entry(reinterpret_cast<address>(p));   // which are not kept up any more
   if (!entry) return tmje_sallocx(p, 0);
   if (size_t size8 = size8_in(entry)) return size8 * 8;
   return record_at(entry, reinterpret_cast<address>(p))[1].load(std::memory_order_relaxed);
@@ -249,6 +261,7 @@ void release_what_handlers_freed() {
 }
 
 void release_what_others_handlers_freed() {
+  if (!any_deferred.load(std::memory_order_relaxed) || !any_deferred.exchange(false)) return;
   for (void* p = take_deferred_of_all(); p;) {
     void* next = *static_cast<void**>(p);
     release_nested(p);

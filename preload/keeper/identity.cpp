@@ -112,7 +112,7 @@ void host_ledger(const char* path, uint64_t bytes) {
   } else {
     run.ledger_path[0] = 0;
   }
-  use_ledger_in(path);
+  use_own_ledger();
   base::header().ledger_path = text_of(run.ledger_path);
 }
 

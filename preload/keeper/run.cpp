@@ -153,8 +153,9 @@ RunLedger* open_ledger() {
   return ledger;
 }
 
-void use_ledger_in(const char* region) {
-  if (void* page = map_first_page(region)) ledger = ledger_in(page);
+void use_own_ledger() {
+  void* page = base::own_mremap(base::store.start, 0, kPageBytes, MREMAP_MAYMOVE, nullptr);   // of what is shared: the same once more, mremap(2)
+  if (page != MAP_FAILED) ledger = ledger_in(page);
 }
 
 bool book_region(uint64_t bytes) {
@@ -201,6 +202,11 @@ void keep_parent_header(const char* dir) {
   kept = parent && memcmp(parent->magic, kMagic, sizeof(kMagic)) == 0 && parent->name.length ? parent : nullptr;
   int32_t pid = int32_t(getppid());
   for (uint32_t i = 0; !kept && i < kAncestors && pid > 1; i++, pid = platform::process_parent(pid)) kept = find_region(dir, pid);
+}
+
+void forget_ancestor() {
+  kept = nullptr;
+  kept_by = 0;
 }
 
 void keep_what_tells(const char* dir) {

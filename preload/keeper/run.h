@@ -25,7 +25,8 @@ inline bool is_root(int32_t pid) { return run.root_pid == pid; }
 format::RunLedger* open_ledger();
 // The one in this process's own region, by a mapping of its own: children use it when they have given up their ancestors' regions. Where that cannot be had,
 // by ledger_path.
-void use_ledger_in(const char* region);
+void use_own_ledger();
+void forget_ancestor();   // child: whose header was kept may have been an ancestor whose region is given up
 
 // Books `bytes` for one more region; false: regions_max would be passed. Where the run's ledger cannot be opened, its regions' files are counted.
 bool book_region(uint64_t bytes);

@@ -393,6 +393,7 @@ TIDEMARK_COLD void begin_child() {
   left_untracked = false;
   reset_locks_in_child();
   heap::push_ancestor();
+  forget_ancestor();
   protect_parent();
   const char* parent_start = base::store.start;
   if (!start_in_private_memory(first) || !start_tables()) {

@@ -1,5 +1,6 @@
 #include "preload/platform/pagemap.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "preload/base/memory.h"
@@ -11,17 +12,19 @@ namespace tidemark::platform {
 static constinit KeptFile pagemap("/proc/thread-self/pagemap");
 
 // The file is the user's own, and root's once the process has given up being root (proc(5), "dumpable").
+// Where a hole is among the pages, mincore tells nothing of the others.
 static bool ask_mincore(uintptr_t start, uint32_t pages, uint64_t* entries) {
   constexpr uint32_t kAtOnce = 1024;
+  constexpr uintptr_t kPage = format::kPageBytes;
   unsigned char resident[kAtOnce];
   if (!base::may_copy_by_kernel()) return false;
-  for (uint32_t done = 0; done < pages;) {
-    uint32_t now = pages - done < kAtOnce ? pages - done : kAtOnce;
-    uintptr_t at = (start & ~uintptr_t{format::kPageBytes - 1}) + uintptr_t{done} * format::kPageBytes;
-    if (mincore(reinterpret_cast<void*>(at), now * format::kPageBytes, resident) != 0) return false;
-    for (uint32_t i = 0; i < now; i++) entries[done + i] = uint64_t(resident[i] & 1) << 63;
-    done += now;
+  bool failed = pages > kAtOnce || mincore(reinterpret_cast<void*>(start & ~(kPage - 1)), pages * kPage, resident) != 0;
+  if (failed && pages > 1) {
+    uint32_t half = pages / 2;
+    return ask_mincore(start, half, entries) && ask_mincore(start + half * kPage, pages - half, entries + half);
   }
+  if (failed && errno != ENOMEM) return false;
+  for (uint32_t i = 0; i < pages; i++) entries[i] = failed ? 0 : uint64_t(resident[i] & 1) << 63;
   return true;
 }
 

@@ -119,6 +119,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
     if (!in_module) return (readable(pc) && !in_heap(pc) ? kRuleGuess : kRuleHard) | kUncalled;
     bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
     if (steps) rule = kRuleEnd | kUncalled;
+    if (rule == kRuleGuess) rule |= kMayBegin;
   }
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);

@@ -15,6 +15,10 @@ inline constexpr Rule kUncalled = 8;
 // instead of how large it is, or each size would make a call stack of its own.
 inline constexpr Rule kSizeVaries = 16;
 
+// Beside kRuleGuess: no call instruction ends there, in a module. What begins coroutines is such; return addresses that were pushed are, too.
+inline constexpr Rule kMayBegin = 32;
+inline constexpr Rule kFlags = kUncalled | kSizeVaries | kMayBegin;
+
 struct alignas(16) RuleEntry {   // none lies in two lines
   std::atomic<uint64_t> pc_and_low;   // pc (48 bits) | low 16 bits of the rule << 48; 0: free
   std::atomic<uint32_t> offset;       // of the rule, 16 bits | sizes seen, see note_size

@@ -142,7 +142,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
         if (reinterpret_cast<address>(rbp_at) >= sp && !may_read(reinterpret_cast<address>(rbp_at), sp)) return at = {sp, 0}, false;
         address next_pc = pc, next_sp = sp, next_rbp = *rbp_at;   // copies: pc and sp stay in registers
         bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, next_pc, next_sp, next_rbp, signal);
-        if (!stepped) return at = {sp, 0}, caller == kRootNode && n->rule == kRuleGuess;
+        if (!stepped) return at = {sp, 0}, caller == kRootNode && (n->rule & 0xff) == kRuleGuess;
         pc = next_pc, sp = next_sp, rbp = next_rbp;
         if (!pc) return at = {sp, 0}, caller == kRootNode;
         if (caller == kRootNode) return at = {sp, pc}, false;

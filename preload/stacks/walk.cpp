@@ -94,7 +94,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   f = {};   // the buffer was another walk's
   f.sp = sp, f.rbp = rbp;
   f.word = (rule & ~kPcMask) | (pc & kPcMask);
-  f.kept.rule = uint16_t(rule & ~(kUncalled | kSizeVaries));
+  f.kept.rule = uint16_t(rule & ~kFlags);
   f.kept.after_signal = signal;
   f.kept.generation = w.generation;
   if (kind == kRuleEnd) {
@@ -109,7 +109,10 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
     return false;
   }
   bool stepped = step_checked(rule, pc, sp, rbp, signal);
-  if (!stepped && kind == kRuleGuess) return false;   // no frame pointer to follow: this is all there is
+  if (!stepped && kind == kRuleGuess) {   // no frame pointer to follow: this is all there is
+    if (rule & kMayBegin) f.kept.rule |= kRuleUncalled;
+    return false;
+  }
   const RuleEntry* known = stepped && pc ? find_rule(pc + signal) : nullptr;
   Rule next = known ? rule_in(*known) : stepped && pc ? add_rule(pc + signal, !signal) : 0;
   joins = known ? known->joins.load(std::memory_order_relaxed) : kAnyJoin;

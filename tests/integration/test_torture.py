@@ -16,6 +16,7 @@ class Torture(support.TestCase):
 
     def test_hand_made_stacks_end_where_they_end(self):
         report = self.run_victim("hand_made_stacks").report()
+        self.assertEqual(0, report.raw["callers_unknown"]["stacks"])
         for stack in report.site("site_at_the_edge").stacks:
             self.assertFalse(stack["truncated"])
             self.assertEqual(["site_at_the_edge", "entry"], [support.bare(f["function"]) for f in stack["frames"]][:2])
@@ -162,7 +163,8 @@ class Torture(support.TestCase):
 
     def test_memory_runs_out(self):
         """Its own threads as well as ours find none for their first call."""
-        for what, limit, mib in (("wait", "data", 48), ("thread", "data", 48), ("thread", "as", 110), ("wait", "as", 110)):
+        for what, limit, mib in (("wait", "data", 48), ("thread", "data", 48), ("thread", "as", 110), ("wait", "as", 110),
+                                 ("little", "as", 400), ("little", "data", 400)):
             with self.subTest(what, limit=limit):
                 run = self.preloaded([support.victim("exhausted"), what, limit, str(mib)], timeout=60)
                 self.assertEqual((0, b""), (run.status, run.err))

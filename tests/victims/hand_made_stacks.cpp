@@ -13,6 +13,7 @@ SITE void* site_at_the_edge() { return keep(malloc(80)); }
 
 extern "C" void run_on(void* sp, void** back);   // continues at the address that sp points to; comes back through coroutine_end
 extern "C" void coroutine_end();
+extern "C" void plain_end();
 extern "C" {
 __thread void* outside;
 void* outside_place() { return outside; }
@@ -51,6 +52,10 @@ coroutine_end:
   pop %rbx
   pop %rbp
   ret
+.skip 32, 0x90
+.globl plain_end
+plain_end:   // no unwind data before it either
+  jmp coroutine_end
 )");
 
 constexpr int kRounds = 300, kThreads = 4;
@@ -75,7 +80,7 @@ SITE void* worker_main(void*) {
     char* whole = new_stack(i % 2);   // what was readable behind a bottom once is not the next time
     auto* top = reinterpret_cast<void**>(whole + kPage + kStack);
     int used = 0;
-    top[--used] = reinterpret_cast<void*>(coroutine_end);
+    top[--used] = reinterpret_cast<void*>(i % 3 ? coroutine_end : plain_end);
     top[--used] = reinterpret_cast<void*>(entry);
     run_on(top + used, &outside);
     munmap(whole, kStack + 2 * kPage);
