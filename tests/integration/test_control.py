@@ -16,7 +16,7 @@ def tidemark(*arguments):
     return support.execute([support.TIDEMARK, *map(str, arguments)], env=support.clean_environment())
 
 
-PTRACE_CONT, PTRACE_SEIZE, PTRACE_INTERRUPT = 7, 0x4206, 0x4207
+PTRACE_CONT, PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 7, 17, 0x4206, 0x4207
 
 
 @contextlib.contextmanager
@@ -35,6 +35,10 @@ def tracer(pid, pause):
             done.wait(pause)
             ptrace(PTRACE_CONT, pid, None, None)
         stopped.set()
+        if answer[0]:   # who waits for this thread's end may trace next, which is before the kernel lets go by itself
+            ptrace(PTRACE_INTERRUPT, pid, None, None)
+            os.waitpid(pid, 0x40000000)
+            ptrace(PTRACE_DETACH, pid, None, None)
 
     thread = threading.Thread(target=trace)
     thread.start()
