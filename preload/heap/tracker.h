@@ -203,7 +203,12 @@ TIDEMARK_INLINE void release(void* p) {
 
 size_t usable_size_slowly(const void* p);   // anything, nullptr too
 
-// What signal handlers freed while this thread was inside the allocator: where no other call of the thread's may follow. Not from a handler that did.
+// What is known of a block's size without asking jemalloc, which must not be entered in a nested hook: what the program may have written.
+size_t size_without_jemalloc(const void* p);
+
+// busy is set. What signal handlers freed while this thread was inside the allocator; recorded: or nothing is any more.
+void release_deferred(base::ThreadState& t, bool recorded);
+// The same where no other call of the thread's may follow. Not from a handler that did.
 void release_what_handlers_freed();
 // The same of threads that have not called since. A thread of ours only.
 void release_what_others_handlers_freed();

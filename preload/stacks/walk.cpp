@@ -1,8 +1,5 @@
 #include "preload/stacks/walk.h"
 
-#include <sched.h>
-#include <sys/rseq.h>
-
 #include <atomic>
 
 #include "preload/stacks/cache.h"
@@ -11,6 +8,7 @@
 #include "preload/stacks/modules.h"
 #include "preload/stacks/path.h"
 #include "preload/stacks/rules.h"
+#include "preload/stacks/walk_buffer.h"
 
 namespace tidemark::stacks {
 using namespace format;
@@ -385,50 +383,6 @@ void remember_nodes(const Walked& w) {
     if (innermost - i < p.count) p.frame(innermost - i).generation = w.frames[i].kept.generation;
 }
 
-// A walk needs 48 KiB at most: too much for small stacks, and for each of many threads. So all but the main one borrow one of some static buffers, near to the
-// processor they run on, where there is a free one; who has none of its own waits for it. Who finds its own one taken was jumped out of by a signal handler.
-struct alignas(64) Buffer {
-  std::atomic<const base::ThreadState*> taken;
-  alignas(64) Frame frames[kMostWalkedFrames];
-};
-constexpr uint32_t kBuffers = 64, kNear = 4;
-constinit Buffer buffers[kBuffers]{};
-
-// The processor, as the kernel tells each thread of glibc (rseq(2); glibc 2.35). Where that is switched off, some number.
-uint32_t present_processor() {
-  const auto* area = static_cast<const char*>(__builtin_thread_pointer()) + __rseq_offset;
-  return __atomic_load_n(reinterpret_cast<const uint32_t*>(area + offsetof(struct rseq, cpu_id)), __ATOMIC_RELAXED);
-}
-
-bool take(Buffer& b) {
-  const base::ThreadState *self = &base::thread_state, *owner = b.taken.load(std::memory_order_relaxed);
-  return owner == self || (!owner && b.taken.compare_exchange_strong(owner, self, std::memory_order_acquire));
-}
-
-class WalkBuffer {
- public:
-  WalkBuffer() : borrowed_(base::is_main_thread() && base::thread_state.path ? nullptr : borrow()) {}
-  ~WalkBuffer() {
-    if (borrowed_) borrowed_->taken.store(nullptr, std::memory_order_release);
-  }
-  WalkBuffer(const WalkBuffer&) = delete;
-  WalkBuffer& operator=(const WalkBuffer&) = delete;
-  Frame* frames() { return borrowed_ ? borrowed_->frames : base::thread_state.path->walked; }
-
- private:
-  static Buffer* borrow() {
-    uint32_t first = present_processor() * kNear;
-    for (uint32_t i = 0; i < kNear; i++)
-      if (Buffer& b = buffers[(first + i) % kBuffers]; take(b)) return &b;
-    if (base::thread_state.path) return nullptr;
-    for (uint32_t i = 0;; i++) {
-      if (Buffer& b = buffers[i % kBuffers]; take(b)) return &b;
-      if (i % kBuffers == kBuffers - 1) sched_yield();
-    }
-  }
-  Buffer* borrowed_;
-};
-
 void use_path(Walked& w, address sp) {
   base::ThreadState& t = base::thread_state;
   if (!t.path || !on_own_stack(t, sp)) return;
@@ -482,10 +436,6 @@ uint32_t walk_to_stack(const Caller& caller, Sight& sight) {
     recent = {hash, stack, path_epoch()};
   }
   return stack;
-}
-
-void reset_walk_buffers() {
-  for (Buffer& b : buffers) b.taken.store(nullptr, std::memory_order_relaxed);
 }
 
 uint32_t frames_of(uint32_t leaf, address* pcs, uint32_t max, bool& cut, uint32_t& trusted) {

@@ -1,0 +1,157 @@
+// What a hook asks where the session word is not the one its thread knows: whether this call is recorded, and what must be done before. And whether a hook that
+// was interrupted is still there.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/heap/session.h"
+#include "preload/heap/tracker.h"
+
+extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
+
+namespace tidemark::heap {
+using namespace format;
+
+constinit uint32_t session_serial = 0, grace_allocations = 0;
+constinit int64_t grace_end_ns = 0;
+
+namespace {
+constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's stack: bytes from the thread pointer; 0: not known yet
+
+// The main thread's stack lies under what ld.so was started with, and the kernel keeps 128 MiB below that free of mappings
+// (arch/x86/mm/mmap.c, mmap_base); any other thread's is known to glibc. Which must not be asked here: pthread_getattr_np takes a lock of
+// the thread, and allocates under it itself.
+void find_stack(base::ThreadState& t) {
+  constexpr address kMainStack = 64 << 20;
+  auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
+  t.set_stack(0, 0);
+  if (t.stack_lost) return;
+  if (here < top && top - here < kMainStack) {
+    t.set_stack(top - kMainStack, top);
+    return;
+  }
+  uint32_t at = stack_at.load(std::memory_order_relaxed);
+  if (!at || base::is_main_thread()) return;
+  auto self = reinterpret_cast<address>(__builtin_thread_pointer());
+  address low = base::load(self + at), bytes = base::load(self + at + 8);
+  if (here - low >= bytes || self - low >= bytes) return;
+  t.set_stack(low, low + bytes);
+}
+
+// True when it did: the word must be read again, for whoever moves the region did not know this thread before.
+bool join_session(base::ThreadState& t) {
+  if (t.session == session_serial) return false;
+  base::NoHandlers no_handlers;
+  t.internal = 1;   // setting the key's value may allocate
+  t.errno_at = &errno;
+  find_stack(t);
+  attach_thread();
+  t.internal = 0;
+  t.session = session_serial;
+  return true;
+}
+}  // namespace
+
+// glibc's struct pthread has two words, stackblock and stackblock_size, one behind the other (nptl/descr.h, since 2.0); where, its versions
+// differ. They are found in a thread whose stack is known.
+void learn_thread_layout() {
+  pthread_attr_t attributes;
+  void* low = nullptr;
+  size_t bytes = 0;
+  if (stack_at.load() || pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  bool known = pthread_attr_getstack(&attributes, &low, &bytes) == 0 && low;
+  pthread_attr_destroy(&attributes);
+  auto self = reinterpret_cast<address>(__builtin_thread_pointer()), top = reinterpret_cast<address>(low) + bytes;
+  if (!known || self < reinterpret_cast<address>(low) || self >= top) return;
+  constexpr address kLargestGuard = 1 << 20, kSearched = 4096;
+  for (address at = 8; at < kSearched && self + at + 16 <= top; at += 8) {
+    address block = base::load(self + at);
+    if (block + base::load(self + at + 8) != top || reinterpret_cast<address>(low) - block > kLargestGuard) continue;
+    stack_at.store(uint32_t(at));
+    return;
+  }
+}
+
+namespace {
+void call_session(base::ThreadState& t, void (*call)()) {
+  base::NoCancellation no_cancellation;
+  base::NoHandlers no_handlers;
+  t.internal = 1;
+  call();
+  t.internal = 0;
+}
+
+// Once: should the move fail, it is not tried at each allocation.
+bool grace_has_passed() {
+  if (TIDEMARK_LIKELY(!grace_end_ns)) return false;
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec >= grace_end_ns && __atomic_exchange_n(&grace_end_ns, 0, __ATOMIC_RELAXED);
+}
+
+Gate ask_gate() {
+  base::ThreadState& t = base::thread_state;
+  for (;;) {
+    t.busy = base::kBusy;
+    base::compiler_barrier();
+    uint32_t word = __atomic_load_n(base::session_word, __ATOMIC_ACQUIRE);
+    switch (word) {
+      case base::kInert:
+        if (t.deferred) release_deferred(t, false);
+        t.busy = 0;
+        return Gate::kPass;
+      case base::kFrozen: t.busy = 0; base::wait_while_frozen(); continue;
+      case base::kUnstarted: call_session(t, session_calls.start_early); continue;
+      case base::kWiped: call_session(t, session_calls.begin_child); continue;
+      case base::kGrace:
+        if (join_session(t)) continue;
+        if (t.deferred) release_deferred(t, true);
+        if (!grace_has_passed() && (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
+                                    __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0))
+          return Gate::kTrack;
+        call_session(t, session_calls.grace_is_over);
+        continue;
+      default:
+        if (join_session(t)) continue;
+        t.generation = word;   // before the look at what is deferred: a handler that adds to it takes this back
+        if (t.deferred) release_deferred(t, true);
+        return Gate::kTrack;
+    }
+  }
+}
+}  // namespace
+
+// busy is set, and the word is not the serial this thread knows. While the gate is asked, nobody may jump out; then the hook goes on as it came.
+TIDEMARK_COLD Gate pass_gate() {
+  base::ThreadState& t = base::thread_state;
+  int saved = errno;
+  address hook = t.busy;
+  Gate gate = ask_gate();
+  if (gate == Gate::kTrack) t.busy = hook;
+  errno = saved;
+  return gate;
+}
+
+// A handler's frames lie below the interrupted hook's, on the same stack, or on an alternate one (which may be part of the same: the
+// kernel knows, except where SS_AUTODISARM made it forget). So a hook that was called from above the old one finds that one's frame gone.
+TIDEMARK_COLD bool still_inside(address sp) {
+  constexpr address kNear = 16 << 10;
+  base::ThreadState& t = base::thread_state;
+  if (t.internal || t.busy == base::kBusy) return true;
+  if (!t.stack_top) find_stack(t);   // a thread older than the keeper
+  auto is_own = [&](address a) { return a > t.stack_low && a <= t.stack_top; };
+  // The old one's stack may be a coroutine's, of which nobody knows where it begins or ends: who jumped out is not far, or back on the thread's own.
+  bool left = is_own(t.busy) ? is_own(sp) && sp >= t.busy : is_own(sp) || sp - t.busy < kNear;
+  if (!left) return true;
+  stack_t alternate{};
+  int saved = errno;
+  bool on_alternate = syscall(SYS_sigaltstack, nullptr, &alternate) != 0 || (alternate.ss_flags & SS_ONSTACK);
+  errno = saved;
+  if (on_alternate) return true;
+  t.busy = 0;
+  t.generation = base::kNoSession;   // what handlers freed meanwhile is waiting
+  return false;
+}
+
+}  // namespace tidemark::heap
