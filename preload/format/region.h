@@ -223,7 +223,8 @@ struct alignas(64) SharedCounters {
   uint64_t max_request;     // largest block while shared: see missed_peak. The first stripe's: of the StackRecord's owner, too
   int64_t low_live_bytes;   // private to the writer. The first stripe's: of the StackRecord's owner
   uint32_t owner;           // private to the writer
-  uint32_t reserved[3];
+  uint32_t stack;           // private to the writer. The first stripe's: StackRecord whose counters these are
+  uint32_t reserved[2];
 };
 inline constexpr uint32_t kStripes = 4;
 

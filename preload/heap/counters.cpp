@@ -29,7 +29,10 @@ SharedCounters* stripes_of(StackRecord* s) {
       return nullptr;
     }
     // Lost to another thread: four lines stay unused.
-    if (__atomic_compare_exchange_n(&s->shared, &id, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) id = fresh;
+    if (__atomic_compare_exchange_n(&s->shared, &id, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+      __atomic_store_n(&base::line<SharedCounters>(fresh)->stack, base::line_number(s), __ATOMIC_RELEASE);
+      id = fresh;
+    }
   }
   return base::line<SharedCounters>(id);
 }
@@ -156,7 +159,9 @@ void count_overflow(uint64_t bytes) {
   base::count(kOverflowBytes, bytes);
 }
 
-// It is asked again at each walk, but denied once.
+bool detail_was_denied(const StackPage& page, uint32_t line) { return page.denied[line / 32] >> line % 32 & 1; }
+
+// Whoever frees an old block asks again; counted once.
 static bool noted_as_denied(uint32_t id) {
   uint32_t line = (id - base::store.first_line) % kLinesPerPage;
   auto* page = reinterpret_cast<StackPage*>(reinterpret_cast<address>(base::line<char>(id)) & ~address{kPageBytes - 1});

@@ -24,6 +24,9 @@ void count_overflow(uint64_t bytes);
 // of (the one that earned it).
 uint32_t grant_detail(format::StackRecord* s, uint32_t id, uint64_t deaths = 0);
 
+// Whether one was denied to the stack at this line of a page: there never is room again.
+bool detail_was_denied(const format::StackPage& page, uint32_t line);
+
 // Live bytes and count over plain and shared counters; may be off by blocks in flight.
 struct Live {
   int64_t bytes, count;

@@ -26,6 +26,7 @@ struct Tally {
 struct Scratch {
   uint32_t* oldest;    // by line of the region: age + 1 of the oldest live block seen by this walk
   Tally* tallies;      // by Detail's place in the region: what this walk has counted
+  uint8_t* detailed;   // a bit for each line of the region: a StackRecord that had a Detail as the walk began
   uint64_t lines;
 };
 constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
@@ -43,17 +44,6 @@ void for_each_page(PageKind kind, Visit visit) {
 }
 
 template <class Visit>
-void for_each_stack(Visit visit) {
-  for_each_page(PageKind::kStacks, [&](char* page, uint32_t index) {
-    auto* stacks = reinterpret_cast<StackPage*>(page);
-    for (uint32_t i = 0; i < kStacksPerPage; i++) {
-      if (__atomic_load_n(&stacks->stacks[i].leaf_and_kind, __ATOMIC_ACQUIRE))
-        visit(stacks->stacks[i], stacks->oldest[i], base::store.first_line + index * kLinesPerPage + i);
-    }
-  });
-}
-
-template <class Visit>
 void for_each_detail(Visit visit) {
   for_each_page(PageKind::kDetails, [&](char* page, uint32_t index) {
     auto* details = reinterpret_cast<Detail*>(page);
@@ -65,13 +55,16 @@ void for_each_detail(Visit visit) {
 
 bool make_scratch() {
   uint64_t lines = base::store.bytes / kLineBytes;
-  if (scratch.oldest && scratch.tallies && scratch.lines == lines) return true;
-  scratch.oldest = static_cast<uint32_t*>(base::map_private(lines * sizeof(uint32_t)));
-  scratch.tallies = static_cast<Tally*>(base::map_private(lines / kLinesPerDetail * sizeof(Tally)));
+  if (scratch.oldest && scratch.lines == lines) return true;
+  const uint64_t oldest = lines * sizeof(uint32_t), tallies = lines / kLinesPerDetail * sizeof(Tally), all = oldest + tallies + lines / 8;
+  auto* memory = static_cast<char*>(base::map_private(all));
+  scratch = {};
+  if (!memory) return false;   // asked again at the next walk
+  scratch.oldest = reinterpret_cast<uint32_t*>(memory);
+  scratch.tallies = reinterpret_cast<Tally*>(memory + oldest);
+  scratch.detailed = reinterpret_cast<uint8_t*>(memory + oldest + tallies);
   scratch.lines = lines;
-  if (!scratch.tallies && scratch.oldest) base::unmap(scratch.oldest, lines * sizeof(uint32_t));   // asked again at the next walk
-  if (!scratch.oldest && scratch.tallies) base::unmap(scratch.tallies, lines / kLinesPerDetail * sizeof(Tally));
-  return scratch.oldest && scratch.tallies;
+  return true;
 }
 
 uint32_t cohort_width(uint32_t tick) {
@@ -103,6 +96,17 @@ uint32_t expiry_ticks() {
 // the program.
 void touch_scratch() { base::populate(scratch.oldest, lines_in_use() * sizeof(uint32_t)); }
 
+// Counters' lines are the threads' that write to them, who wait where another processor has read one meanwhile: of stacks that have no Detail, and are
+// most, a walk reads none.
+void learn_details(uint64_t lines) {
+  memset(scratch.detailed, 0, lines / 8);   // there may be another store
+  for_each_detail([&](Detail& d, uint32_t) {
+    uint32_t index = index_of(d.stack, lines);
+    if (index != UINT32_MAX) scratch.detailed[index / 8] |= uint8_t(1 << index % 8);
+  });
+}
+bool has_detail(uint32_t index) { return scratch.detailed[index / 8] >> index % 8 & 1; }
+
 void walk_blocks(uint32_t now, uint32_t width) {
   uint64_t old_bytes = 0, lines = lines_in_use();
   uint32_t old = expiry_ticks();
@@ -115,8 +119,9 @@ void walk_blocks(uint32_t now, uint32_t width) {
     if (age > kWrapTicks) hold_back_wrap(at, r, now);
     if (age >= old) old_bytes += bytes;
     if (age + 1 > scratch.oldest[index]) scratch.oldest[index] = age + 1;
+    if (!has_detail(index)) return;
     uint32_t detail = base::line<StackRecord>(base::store.first_line + index)->detail;
-    if (index_of(detail, lines) == UINT32_MAX) return;   // none
+    if (index_of(detail, lines) == UINT32_MAX) return;
     uint32_t epoch = (now > age ? now - age : 0) / width;
     Tally& tally = scratch.tallies[(detail - base::store.first_line) / kLinesPerDetail];
     tally.cohort[epoch < kCohorts ? epoch : kCohorts - 1]++;
@@ -151,13 +156,17 @@ void publish_cohorts(uint32_t now, uint32_t width) {
 }
 
 void publish_ages(uint32_t now) {
-  uint32_t old = expiry_ticks();
-  for_each_stack([&](StackRecord& s, uint32_t& oldest, uint32_t id) {
-    uint32_t& age = scratch.oldest[id - base::store.first_line];
-    uint32_t birth = age ? now - (age - 1 < now ? age - 1 : now) + 1 : 0;
-    if (oldest != birth) __atomic_store_n(&oldest, birth, __ATOMIC_RELEASE);
-    if (age > (old < kOldTicks ? old : kOldTicks) && !s.detail) heap::grant_detail(&s, id);
-    age = 0;
+  const uint32_t old = std::min(expiry_ticks(), kOldTicks);
+  for_each_page(PageKind::kStacks, [&](char* start, uint32_t page) {
+    if (uint64_t{page + 1} * kLinesPerPage > scratch.lines) return;
+    auto& stacks = *reinterpret_cast<StackPage*>(start);
+    for (uint32_t i = 0; i < kStacksPerPage; i++) {
+      const uint32_t index = page * kLinesPerPage + i, age = scratch.oldest[index];
+      if (age) scratch.oldest[index] = 0;
+      const uint32_t birth = age ? now - (age - 1 < now ? age - 1 : now) + 1 : 0;
+      if (stacks.oldest[i] != birth) __atomic_store_n(&stacks.oldest[i], birth, __ATOMIC_RELEASE);
+      if (age > old && !has_detail(index) && !heap::detail_was_denied(stacks, i)) heap::grant_detail(&stacks.stacks[i], base::store.first_line + index);
+    }
   });
   base::header().coverage[kLastWalkTick] = now;
 }
@@ -192,14 +201,18 @@ void add_point(Detail& d, uint64_t live, uint32_t now) {
   p.last_live = live;
 }
 
-// Peaks of shared stacks, and series.
-void sample_stacks(uint32_t now) {
-  for_each_stack([&](StackRecord& s, uint32_t&, uint32_t) {
-    if (__atomic_load_n(&s.shared, __ATOMIC_ACQUIRE)) heap::raise_peak(&s);
-    if (s.detail) {
-      int64_t live = heap::live_of(&s).bytes;
-      add_point(*base::line<Detail>(s.detail), live > 0 ? uint64_t(live) : 0, now);
-    }
+void raise_shared_peaks() {
+  for_each_page(PageKind::kShared, [&](char* page, uint32_t) {
+    auto* counters = reinterpret_cast<SharedCounters*>(page);
+    for (uint32_t i = 0; i < kLinesPerPage; i += kStripes)
+      if (uint32_t stack = __atomic_load_n(&counters[i].stack, __ATOMIC_ACQUIRE)) heap::raise_peak(base::line<StackRecord>(stack));
+  });
+}
+
+void add_points(uint32_t now) {
+  for_each_detail([&](Detail& d, uint32_t) {
+    int64_t live = heap::live_of(base::line<StackRecord>(d.stack)).bytes;
+    add_point(d, live > 0 ? uint64_t(live) : 0, now);
   });
 }
 }  // namespace
@@ -208,13 +221,15 @@ uint64_t expired_bytes() { return expired.load(std::memory_order_relaxed); }
 
 void age_blocks() {
   uint32_t now = base::header().tick;
-  sample_stacks(now);
+  raise_shared_peaks();
+  add_points(now);
   auto live = uint64_t(std::max<int64_t>(heap::total_live(), 0));
   int64_t begin = platform::monotonic_ns();
   if (!budget.allows(begin, live) || !make_scratch()) return;
   budget.spend(begin, live, [now] {
     uint32_t width = cohort_width(now);
     touch_scratch();
+    learn_details(lines_in_use());
     walk_blocks(now, width);
     publish_cohorts(now, width);
     publish_ages(now);

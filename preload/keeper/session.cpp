@@ -93,6 +93,7 @@ bool start_tables() {
   auto* s = base::line<StackRecord>(id);
   s->owner = heap::kNeverOwned;
   s->shared = base::take_lines(PageKind::kShared, kStripes);   // now: later there is no room
+  if (s->shared) base::line<SharedCounters>(s->shared)->stack = id;
   __atomic_store_n(&s->leaf_and_kind, uint32_t(StackKind::kOverflow) << 24, __ATOMIC_RELEASE);
   base::header().overflow_stack = id;
   return true;

@@ -1,4 +1,5 @@
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "preload/keeper/ageing.h"
@@ -109,6 +110,39 @@ TEST_F(AgeingTest, AStackWhoseBlocksGrowOldEarnsADetail) {
   EXPECT_EQ(0u, base::line<StackRecord>(stack_)->detail);
   walk(100 + 11 * kTicksPerSecond);
   EXPECT_NE(0u, base::line<StackRecord>(stack_)->detail);
+}
+
+// The walk's notes of the store before must not tell of this one's stacks, which lie in the same places.
+TEST_F(AgeingTest, AnotherStoresStacksEarnDetailsOfTheirOwn) {
+  at_tick(100);
+  detail();
+  allocate(1);
+  walk(200);
+  release(1);
+  open_store(kBytes, 1 << 20);
+  heap::attach_thread();
+  ASSERT_EQ(stack_, some_stack(1));
+  ASSERT_EQ(0u, base::line<StackRecord>(stack_)->detail);
+  at_tick(100);
+  allocate(1);
+  walk(100 + 11 * kTicksPerSecond);
+  EXPECT_NE(0u, base::line<StackRecord>(stack_)->detail);
+}
+
+TEST_F(AgeingTest, EachSecondThePeakOfASharedStackIsLookedAt) {
+  heap::count_allocation(stack_, 100);
+  std::thread([this] {
+    heap::attach_thread();
+    heap::count_allocation(stack_, 100);
+    heap::detach_thread();
+  }).join();
+  const StackRecord& s = *base::line<StackRecord>(stack_);
+  ASSERT_NE(0u, s.shared);
+  ASSERT_EQ(100u, s.peak_live_bytes) << "one block more was not worth a look";
+  keeper::age_blocks();
+  EXPECT_EQ(200u, s.peak_live_bytes);
+  heap::count_free(stack_, 100, 0);
+  heap::count_free(stack_, 100, 0);
 }
 
 }  // namespace
