@@ -32,7 +32,9 @@ uint64_t counted_frees(const Lifetimes& lifetimes) {
 
 // A free that was under way when the record was given is counted on both sides; the histogram knows its age.
 uint64_t young_frees(const Lifetimes& lifetimes, uint64_t freed_count) {
-  return std::min(lifetimes.young_frees, region::saturating_sub(freed_count, counted_frees(lifetimes)));
+  uint64_t others = counted_frees(lifetimes);
+  accumulate(others, lifetimes.unknown_frees);
+  return std::min(lifetimes.young_frees, region::saturating_sub(freed_count, others));
 }
 
 std::vector<Span> spans(const Lifetimes& lifetimes, uint64_t freed_count) {
@@ -60,16 +62,24 @@ double quantile(const std::vector<Span>& spans, double total, double share) {
 
 }  // namespace
 
-void Lifetimes::add(const Detail& detail) {
+void Lifetimes::add(const Detail& detail, bool deaths_lost) {
   for (uint32_t bucket = 1; bucket < kLifetimeBuckets; ++bucket) accumulate(frees[bucket], detail.lifetime[bucket]);
-  accumulate(young_frees, detail.deaths_before);
+  accumulate(deaths_lost ? unknown_frees : young_frees, detail.deaths_before);
   max_age_ticks = std::max(max_age_ticks, detail.max_age_ticks);
+}
+
+void Lifetimes::add(const Lifetimes& other) {
+  for (uint32_t bucket = 1; bucket < kLifetimeBuckets; ++bucket) accumulate(frees[bucket], other.frees[bucket]);
+  accumulate(young_frees, other.young_frees);
+  accumulate(unknown_frees, other.unknown_frees);
+  max_age_ticks = std::max(max_age_ticks, other.max_age_ticks);
 }
 
 std::array<uint64_t, kLifetimeBuckets> Lifetimes::buckets(uint64_t freed_count) const {
   auto buckets = frees;
   uint64_t elsewhere = counted_frees(*this);
   accumulate(elsewhere, young_frees);
+  accumulate(elsewhere, unknown_frees);
   buckets[0] = region::saturating_sub(freed_count, elsewhere);
   return buckets;
 }

@@ -190,13 +190,18 @@ class Builder {
 
   void add_details(Site& site, const StackEntry& entry, const Counters& counters) {
     auto detail = region_.detail(entry.detail);
-    if (!detail || detail->stack != entry.id) {
+    bool has_detail = detail && detail->stack == entry.id;
+    if (!has_detail && !entry.deaths_lost) {
       accumulate(young_frees_[size_t(&site - profile_.sites.data())], counters.freed_count);
       return;
     }
     if (!site.details) site.details = std::make_unique<SiteDetails>();
     SiteDetails& details = *site.details;
-    details.lifetimes.add(*detail);
+    if (!has_detail) {
+      accumulate(details.lifetimes.unknown_frees, counters.freed_count);
+      return;
+    }
+    details.lifetimes.add(*detail, entry.deaths_lost);
     details.ids.push_back(entry.detail);
     accumulate(details.expired_count, std::min<uint64_t>(detail->expired_count, counters.live_count()));
     accumulate(details.expired_bytes, std::min(detail->expired_bytes, counters.live_bytes()));

@@ -54,7 +54,7 @@ struct Age {
   bool is_bound;  // nothing live is older, but the oldest may be younger
 };
 
-// Of the blocks of a stack that earned detail records.
+// Of the blocks of a stack that earned detail records, or found no room for one.
 struct SiteDetails {
   Lifetimes lifetimes;
   uint64_t expired_count = 0, expired_bytes = 0;  // live for longer than the option cache_duration, as of the last walk

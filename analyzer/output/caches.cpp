@@ -42,8 +42,7 @@ class Finder {
       size_t which = rule_of(site, rules.rules);
       if (which == rules.rules.size()) continue;
       add(result.caches[which], site, rules.rules[which]);
-      for (uint32_t id : details_of(site))
-        if (auto detail = region_.detail(id)) lifetimes[which].add(*detail);
+      if (site.details) lifetimes[which].add(site.details->lifetimes);
       accumulate(freed[which], site.counters.freed_count);
     }
     for (size_t i = 0; i < rules.rules.size(); ++i) result.caches[i].lifetime = quantiles(lifetimes[i], freed[i]);

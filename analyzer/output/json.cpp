@@ -193,6 +193,7 @@ class SiteWriter {
     if (site.details) lifetime = quantiles(site.details->lifetimes, site.counters.freed_count);
     json["lifetime_s"] = nullptr;
     if (lifetime) json["lifetime_s"] = {{"p50", lifetime->p50}, {"p90", lifetime->p90}, {"max", lifetime->max}};
+    json["lifetime_unknown_count"] = site.details ? site.details->lifetimes.unknown_frees : 0;
     json["lifetime_below_s"] = nullptr;
     if (!site.details && site.counters.freed_count != 0)
       json["lifetime_below_s"] = double(format::kDetailAgeTicks) / format::kTicksPerSecond;

@@ -159,9 +159,11 @@ std::string lifetime_sentence(const Site& site) {
   if (freed == 0) return "none was ever freed";
   if (!site.details) return fmt::format("freed ones lived less than {}", human_duration(format::kDetailAgeTicks / 16.0));
   auto lifetime = quantiles(site.details->lifetimes, freed);
-  if (!lifetime) return "";
-  return fmt::format("freed ones lived: half up to {}, 9 in 10 up to {}, longest {}", human_duration(lifetime->p50),
-                     human_duration(lifetime->p90), human_duration(lifetime->max));
+  if (!lifetime) return "how long freed ones lived is not known, for there was no room to note it";
+  uint64_t unknown = site.details->lifetimes.unknown_frees;
+  return fmt::format("freed ones lived: half up to {}, 9 in 10 up to {}, longest {}{}", human_duration(lifetime->p50),
+                     human_duration(lifetime->p90), human_duration(lifetime->max),
+                     unknown == 0 ? "" : fmt::format(" (of {} it is not known)", human_count(unknown)));
 }
 
 void write_site(std::ostream& out, const Profile& profile, const Site& site, size_t number, FrameWriter& frames) {

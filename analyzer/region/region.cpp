@@ -140,6 +140,8 @@ std::optional<StackEntry> Region::stack_at(uint64_t page, uint32_t slot) const {
   entry.first_tick = record->first_tick;
   entry.last_tick = record->last_tick;
   entry.oldest = at<uint32_t>(page_offset + offsetof(StackPage, oldest) + slot * sizeof(uint32_t)).value_or(0);
+  auto lost = at<uint32_t>(page_offset + offsetof(StackPage, deaths_lost) + slot / 32 * sizeof(uint32_t));
+  entry.deaths_lost = lost.value_or(0) >> slot % 32 & 1;
 
   for (uint32_t stripe = 0; record->shared != 0 && stripe < kStripes; ++stripe) {
     auto shared = line<SharedCounters>(record->shared + stripe, PageKind::kShared);

@@ -26,7 +26,7 @@ class ReadError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A StackRecord with the shared counters added. `oldest` as in StackPage.
+// A StackRecord with the shared counters added. `oldest` and `deaths_lost` as in StackPage.
 struct StackEntry {
   uint32_t id;
   uint32_t leaf;
@@ -39,6 +39,7 @@ struct StackEntry {
   uint32_t detail;
   uint32_t first_tick, last_tick;
   uint32_t oldest;
+  bool deaths_lost;
 };
 
 class Region {

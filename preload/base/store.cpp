@@ -120,6 +120,11 @@ uint32_t take_lines(PageKind kind, uint32_t n) {
   return id;
 }
 
+bool is_half_taken(PageKind kind) {
+  uint64_t taken = pages_taken[uint32_t(kind)].load(std::memory_order_relaxed);
+  return taken * 2 >= budget_of(kind, store.bytes / kPageBytes).at_most;
+}
+
 uint32_t take_stack() { return take_lines(PageKind::kStacks, 1); }
 
 TextRef take_text(const char* text, size_t length) {

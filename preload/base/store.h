@@ -40,6 +40,8 @@ uint32_t take_pages(format::PageKind kind, uint32_t pages);
 
 // `lines` (a divisor of 64, or 32 for details) fresh lines of a kind; 0 when there is no room. Takes a spin lock.
 uint32_t take_lines(format::PageKind kind, uint32_t lines);
+// Whether half of what a kind may have at most is taken.
+bool is_half_taken(format::PageKind kind);
 // Room for one StackRecord: id, or 0.
 uint32_t take_stack();
 // Stores a string (cut at 4000 bytes, counted); {0, 0} when there is no room.

@@ -26,7 +26,7 @@
 namespace tidemark::format {
 
 inline constexpr char kMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint32_t kVersion = 8;
+inline constexpr uint32_t kVersion = 9;
 inline constexpr uint32_t kEndianMark = 0x01020304;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint32_t kLineBytes = 64;
@@ -247,12 +247,12 @@ inline constexpr uint32_t kStacksPerPage = 60;
 struct StackPage {
   StackRecord stacks[kStacksPerPage];
   uint32_t oldest[kStacksPerPage];
-  uint32_t denied[2];   // private to the writer: a bit for each stack that found no room for a Detail
-  uint32_t reserved[2];
+  uint32_t deaths_lost[2];   // a bit for each stack: old blocks were freed while it had no Detail, so how long those lived is not known
+  uint32_t denied[2];        // private to the writer: those that are counted as such (kDetailsDenied)
 };
 
 // What is kept beyond counters for a stack whose blocks grow old: given at the first death at kDetailAgeTicks or later, or by
-// the keeper when live blocks have grown old. Commit word: stack.
+// the keeper when live blocks have grown old, if they are worth it (heap/counters.h). Commit word: stack.
 inline constexpr uint32_t kDetailAgeTicks = 1 * kTicksPerSecond;
 inline constexpr uint32_t kLifetimeBuckets = 78;
 inline constexpr uint32_t kCohorts = 128;
@@ -263,7 +263,7 @@ struct SeriesPoint {
 struct alignas(64) Detail {
   uint32_t stack;             // StackRecord
   uint32_t granted_tick;
-  uint64_t deaths_before;     // frees before the record was given, all younger than kDetailAgeTicks
+  uint64_t deaths_before;     // frees before the record was given, all younger than kDetailAgeTicks but where StackPage::deaths_lost
   uint32_t max_age_ticks;     // oldest age at a free
   uint32_t cohort_sequence;   // odd while the keeper writes cohorts: then they may be torn
   uint32_t cohort_ticks;      // width of one cohort, a power of two; cohort[i]: live blocks born in ticks [i, i + 1) × width

@@ -159,23 +159,43 @@ void count_overflow(uint64_t bytes) {
   base::count(kOverflowBytes, bytes);
 }
 
-bool detail_was_denied(const StackPage& page, uint32_t line) { return page.denied[line / 32] >> line % 32 & 1; }
+namespace {
 
-// Whoever frees an old block asks again; counted once.
-static bool noted_as_denied(uint32_t id) {
-  uint32_t line = (id - base::store.first_line) % kLinesPerPage;
-  auto* page = reinterpret_cast<StackPage*>(reinterpret_cast<address>(base::line<char>(id)) & ~address{kPageBytes - 1});
-  uint32_t bit = 1u << line % 32;
-  return __atomic_fetch_or(&page->denied[line / 32], bit, __ATOMIC_RELAXED) & bit;
-}
-
-TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id, uint64_t deaths) {
-  if (uint32_t known = __atomic_load_n(&s->detail, __ATOMIC_ACQUIRE)) return known;
-  uint32_t fresh = base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes);
-  if (!fresh) {
-    if (!noted_as_denied(id)) base::count(kDetailsDenied);
-    return 0;
+// A stack's bit among those of its page.
+class StackBit {
+ public:
+  StackBit(uint32_t id, uint32_t (StackPage::*bits)[2]) {
+    auto* page = reinterpret_cast<StackPage*>(reinterpret_cast<address>(base::line<char>(id)) & ~address{kPageBytes - 1});
+    uint32_t line = (id - base::store.first_line) % kLinesPerPage;
+    word_ = &(page->*bits)[line / 32];
+    bit_ = 1u << line % 32;
   }
+  // What it was.
+  bool set() { return is_set() || __atomic_fetch_or(word_, bit_, __ATOMIC_RELAXED) & bit_; }
+  bool clear() { return is_set() && __atomic_fetch_and(word_, ~bit_, __ATOMIC_RELAXED) & bit_; }
+
+ private:
+  bool is_set() const { return __atomic_load_n(word_, __ATOMIC_RELAXED) & bit_; }
+  uint32_t *word_, bit_;
+};
+
+// Asked again at each walk, and by whoever frees an old block; counted once.
+uint32_t deny(uint32_t id, Reason reason) {
+  if (reason == Reason::kOldFree) StackBit(id, &StackPage::deaths_lost).set();
+  if (!StackBit(id, &StackPage::denied).set()) base::count(kDetailsDenied);
+  return 0;
+}
+}  // namespace
+
+TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id, Reason reason) {
+  if (uint32_t known = __atomic_load_n(&s->detail, __ATOMIC_ACQUIRE)) return known;
+  constexpr int64_t kPart = 1024;
+  const int64_t live = live_of(s).bytes;
+  if (reason == Reason::kOldBlocks && live < int64_t(sizeof(Detail))) return 0;
+  if (base::is_half_taken(PageKind::kDetails) && live < std::max(base::header().live_bytes / kPart, int64_t(sizeof(Detail)))) return deny(id, reason);
+  uint32_t fresh = base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes);
+  if (!fresh) return deny(id, reason);
+  const uint64_t deaths = reason == Reason::kOldFree;   // the Detail will tell of it
   auto* d = base::line<Detail>(fresh);
   uint64_t before = s->freed_count;
   if (s->shared)
@@ -190,11 +210,12 @@ TIDEMARK_COLD uint32_t grant_detail(StackRecord* s, uint32_t id, uint64_t deaths
     return none;
   }
   base::count(kDetails);
+  if (StackBit(id, &StackPage::denied).clear()) base::count(kDetailsDenied, -uint64_t{1});
   return fresh;
 }
 
 __attribute__((noinline)) void count_death(StackRecord* s, uint32_t id, uint32_t age_ticks) {
-  uint32_t detail = grant_detail(s, id, 1);
+  uint32_t detail = grant_detail(s, id, Reason::kOldFree);
   if (!detail) {
     base::count(kDetailDeathsLost);
     return;

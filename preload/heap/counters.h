@@ -20,12 +20,12 @@ void count_free_in_stripe(format::SharedCounters* stripe, uint64_t bytes);
 void count_death(format::StackRecord* s, uint32_t id, uint32_t age_ticks);
 void count_overflow(uint64_t bytes);
 
-// Gives the stack a Detail; 0: no room. Any thread, not in signal handlers. `deaths`: frees counted already that the Detail will tell
-// of (the one that earned it).
-uint32_t grant_detail(format::StackRecord* s, uint32_t id, uint64_t deaths = 0);
-
-// Whether one was denied to the stack at this line of a page: there never is room again.
-bool detail_was_denied(const format::StackPage& page, uint32_t line);
+// What a stack is to be given a Detail for: a block that grew old was freed (it is counted already), some that live are old, or expired.
+enum class Reason { kOldFree, kOldBlocks, kExpired };
+// Gives the stack a Detail; 0: there is no room, or it is not worth it: of the second half of what Details may take, all is kept for stacks that hold a
+// 1024th of what is live, so that those that fill a process find room however many came before; and what is merely old is told by StackPage::oldest, where it
+// is less than a Detail takes. Any thread, not in signal handlers.
+uint32_t grant_detail(format::StackRecord* s, uint32_t id, Reason reason);
 
 // Live bytes and count over plain and shared counters; may be off by blocks in flight.
 struct Live {

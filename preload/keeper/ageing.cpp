@@ -156,7 +156,7 @@ void publish_cohorts(uint32_t now, uint32_t width) {
 }
 
 void publish_ages(uint32_t now) {
-  const uint32_t old = std::min(expiry_ticks(), kOldTicks);
+  const uint32_t expired = expiry_ticks();
   for_each_page(PageKind::kStacks, [&](char* start, uint32_t page) {
     if (uint64_t{page + 1} * kLinesPerPage > scratch.lines) return;
     auto& stacks = *reinterpret_cast<StackPage*>(start);
@@ -165,7 +165,8 @@ void publish_ages(uint32_t now) {
       if (age) scratch.oldest[index] = 0;
       const uint32_t birth = age ? now - (age - 1 < now ? age - 1 : now) + 1 : 0;
       if (stacks.oldest[i] != birth) __atomic_store_n(&stacks.oldest[i], birth, __ATOMIC_RELEASE);
-      if (age > old && !has_detail(index) && !heap::detail_was_denied(stacks, i)) heap::grant_detail(&stacks.stacks[i], base::store.first_line + index);
+      if (age <= std::min(expired, kOldTicks) || has_detail(index)) continue;
+      heap::grant_detail(&stacks.stacks[i], base::store.first_line + index, age > expired ? heap::Reason::kExpired : heap::Reason::kOldBlocks);
     }
   });
   base::header().coverage[kLastWalkTick] = now;

@@ -1,6 +1,9 @@
 // Percentiles of the ages at which blocks were freed.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
+#include "analyzer/output/text.h"
 #include "tests/unit/support/parsed.h"
 
 namespace tidemark::test {
@@ -82,6 +85,32 @@ TEST(AnalyzerLifetimes, SitesTakeTheDetailOfTheirRecord) {
   EXPECT_EQ(sites[0].details->lifetimes.young_frees, 8u);
   EXPECT_EQ(sites[0].details->ids, std::vector<uint32_t>{detail});
   EXPECT_FALSE(sites[1].details);
+}
+
+TEST(AnalyzerLifetimes, WhatWasLostIsNotTakenForYoung) {
+  RegionBuilder builder;
+  for (uint64_t i = 0; i < 33; ++i) builder.stack(builder.path({0x5000 + i}), {.allocated_count = 1, .allocated_bytes = 1});
+  StackRow row{.allocated_count = 100, .allocated_bytes = 9000, .freed_count = 90, .freed_bytes = 900, .deaths_lost = true};
+  Detail& late = builder.at<Detail>(builder.detail(builder.stack(builder.path({0x1000}), row)));
+  late.deaths_before = 80;
+  late.lifetime[9] = 10;
+  late.max_age_ticks = 40;
+  row.allocated_bytes = 8000;
+  builder.stack(builder.path({0x2000}), row);
+  auto report = report_of(builder);
+  const auto& with = report.profile->sites[0];
+  EXPECT_EQ(80u, with.details->lifetimes.unknown_frees);
+  EXPECT_EQ(0u, with.details->lifetimes.young_frees);
+  EXPECT_EQ(0u, with.details->lifetimes.buckets(90)[0]);
+  EXPECT_DOUBLE_EQ(2.25, quantiles(with.details->lifetimes, 90)->p50);
+  const auto& without = report.profile->sites[1];
+  EXPECT_EQ(90u, without.details->lifetimes.unknown_frees);
+  EXPECT_FALSE(quantiles(without.details->lifetimes, 90));
+
+  std::ostringstream text;
+  output::write_text(text, report, {.top = 2});
+  EXPECT_NE(std::string::npos, text.str().find("longest 2.5 s (of 80 it is not known)")) << text.str();
+  EXPECT_NE(std::string::npos, text.str().find("how long freed ones lived is not known, for there was no room to note it")) << text.str();
 }
 
 TEST(AnalyzerLifetimes, ADetailOfAnotherStackIsNotBelieved) {

@@ -61,7 +61,7 @@ TEST(AnalyzerJson, HasTheKeysOfTheIssue) {
   ASSERT_EQ(report["sites"].size(), 3u);
   for (const char* key :
        {"stack_id", "live_bytes", "live_count", "allocated_bytes", "allocated_count", "peak_live_bytes", "oldest_live_s",
-        "lifetime_s", "lifetime_below_s", "inherited_live_bytes", "inherited_live_count", "frames"})
+        "lifetime_s", "lifetime_below_s", "lifetime_unknown_count", "inherited_live_bytes", "inherited_live_count", "frames"})
     EXPECT_TRUE(report["sites"][0].contains(key)) << key;
   for (const char* key : {"function", "module", "file", "line", "inlined"})
     EXPECT_TRUE(report["sites"][0]["frames"][0].contains(key)) << key;

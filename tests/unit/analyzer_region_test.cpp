@@ -70,7 +70,7 @@ TEST(AnalyzerRegion, AddsAllStripesOfSharedCounters) {
   RegionBuilder builder;
   uint32_t id = builder.stack(builder.path({0x1000}), {.allocated_count = 1, .allocated_bytes = 10});
   uint32_t shared = builder.shared(id);
-  for (uint32_t i = 0; i < kStripes; ++i) builder.at<SharedCounters>(shared + i) = {100, 1000, 10, 100, 64 + i, 0, 0, {}};
+  for (uint32_t i = 0; i < kStripes; ++i) builder.at<SharedCounters>(shared + i) = {100, 1000, 10, 100, 64 + i, 0, 0, 0, {}};
   auto entry = stacks(Region::parse(builder.used())).at(0);
   EXPECT_EQ(entry.allocated_count, 1 + 100u * kStripes);
   EXPECT_EQ(entry.allocated_bytes, 10 + 1000u * kStripes);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "preload/keeper/ageing.h"
+#include "preload/keeper/session.h"
 #include "tests/unit/preload_fixture.h"
 
 namespace tidemark {
@@ -12,6 +13,7 @@ using namespace format;
 class AgeingTest : public CoreTest {
  protected:
   static constexpr size_t kSize = 100;
+  static constexpr int kEnough = int(sizeof(Detail) / kSize) + 1;   // blocks that hold as much as a Detail takes
 
   void SetUp() override {
     CoreTest::SetUp();
@@ -43,7 +45,7 @@ class AgeingTest : public CoreTest {
     at_tick(tick);
     while (base::header().coverage[kLastWalkTick] != tick) keeper::age_blocks();
   }
-  const Detail& detail() { return *base::line<Detail>(heap::grant_detail(base::line<StackRecord>(stack_), stack_)); }
+  const Detail& detail() { return *base::line<Detail>(heap::grant_detail(base::line<StackRecord>(stack_), stack_, heap::Reason::kExpired)); }
 
   std::vector<void*> blocks_;
   uint32_t stack_ = 0;
@@ -105,10 +107,22 @@ TEST_F(AgeingTest, TheSeriesTellsOfWhatWasNotWritten) {
 
 TEST_F(AgeingTest, AStackWhoseBlocksGrowOldEarnsADetail) {
   at_tick(100);
-  allocate(1);
+  allocate(kEnough);
   walk(200);
   EXPECT_EQ(0u, base::line<StackRecord>(stack_)->detail);
   walk(100 + 11 * kTicksPerSecond);
+  EXPECT_NE(0u, base::line<StackRecord>(stack_)->detail);
+}
+
+TEST_F(AgeingTest, LessThanADetailTakesIsNotWorthOneUntilItExpires) {
+  at_tick(100);
+  allocate(kEnough - 1);
+  walk(100 + 11 * kTicksPerSecond);
+  EXPECT_EQ(0u, base::line<StackRecord>(stack_)->detail);
+  EXPECT_EQ(0u, base::header().coverage[kDetailsDenied]);
+  keeper::options.cache_duration = 3'600'000;
+  walk(100 + 3601 * kTicksPerSecond);
+  keeper::options = {};
   EXPECT_NE(0u, base::line<StackRecord>(stack_)->detail);
 }
 
@@ -124,7 +138,7 @@ TEST_F(AgeingTest, AnotherStoresStacksEarnDetailsOfTheirOwn) {
   ASSERT_EQ(stack_, some_stack(1));
   ASSERT_EQ(0u, base::line<StackRecord>(stack_)->detail);
   at_tick(100);
-  allocate(1);
+  allocate(kEnough);
   walk(100 + 11 * kTicksPerSecond);
   EXPECT_NE(0u, base::line<StackRecord>(stack_)->detail);
 }

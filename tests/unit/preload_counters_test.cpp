@@ -279,10 +279,43 @@ TEST_F(CoreTest, WhereThereIsNoRoomADetailIsDeniedOncePerStack) {
   uint32_t one = some_stack(31), other = some_stack(32);
   while (base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes)) continue;
   for (int walk = 0; walk < 3; walk++) {
-    EXPECT_EQ(0u, heap::grant_detail(base::line<StackRecord>(one), one));
-    EXPECT_EQ(0u, heap::grant_detail(base::line<StackRecord>(other), other));
+    EXPECT_EQ(0u, heap::grant_detail(base::line<StackRecord>(one), one, heap::Reason::kExpired));
+    EXPECT_EQ(0u, heap::grant_detail(base::line<StackRecord>(other), other, heap::Reason::kOldFree));
   }
   EXPECT_EQ(2u, base::header().coverage[kDetailsDenied]);
+}
+
+const StackPage& page_of(uint32_t id) {
+  return *reinterpret_cast<const StackPage*>(reinterpret_cast<uintptr_t>(base::line<StackRecord>(id)) & ~uintptr_t{kPageBytes - 1});
+}
+bool deaths_lost(uint32_t id) {
+  uint32_t line = (id - base::store.first_line) % kLinesPerPage;
+  return page_of(id).deaths_lost[line / 32] >> line % 32 & 1;
+}
+
+TEST_F(CoreTest, HalfOfAllDetailsAreForStacksThatHoldMuch) {
+  heap::attach_thread();
+  uint32_t small = some_stack(33), large = some_stack(34);
+  while (!base::is_half_taken(PageKind::kDetails)) ASSERT_NE(0u, base::take_lines(PageKind::kDetails, sizeof(Detail) / kLineBytes));
+  heap::count_allocation(large, 10 << 20);
+  for (int i = 0; i < 5; i++) heap::count_allocation(small, 100);
+  for (int i = 0; i < 3; i++) heap::count_free(small, 100, kDetailAgeTicks);
+  EXPECT_EQ(0u, record(small).detail);
+  EXPECT_TRUE(deaths_lost(small));
+  EXPECT_EQ(1u, base::header().coverage[kDetailsDenied]);
+  EXPECT_EQ(3u, base::header().coverage[kDetailDeathsLost]);
+  heap::count_free(large, 10 << 10, kDetailAgeTicks);
+  EXPECT_NE(0u, record(large).detail);
+  EXPECT_FALSE(deaths_lost(large));
+
+  heap::count_allocation(small, 11 << 10);   // now it is more than a 1024th of all
+  heap::count_free(small, 100, kDetailAgeTicks);
+  ASSERT_NE(0u, record(small).detail);
+  EXPECT_EQ(0u, base::header().coverage[kDetailsDenied]);
+  EXPECT_TRUE(deaths_lost(small)) << "of three nobody knows how long they lived";
+  const Detail& d = *base::line<Detail>(record(small).detail);
+  EXPECT_EQ(3u, d.deaths_before);
+  EXPECT_EQ(1u, d.lifetime[lifetime_bucket(kDetailAgeTicks)]);
 }
 
 }  // namespace

@@ -121,7 +121,9 @@ uint32_t RegionBuilder::stack(uint32_t leaf, const StackRow& row) {
   record.first_tick = row.first_tick;
   record.last_tick = row.last_tick;
   StackPage& page = *reinterpret_cast<StackPage*>(bytes_.data() + offset / kPageBytes * kPageBytes);
-  page.oldest[offset % kPageBytes / sizeof(StackRecord)] = row.oldest;
+  uint32_t line = offset % kPageBytes / sizeof(StackRecord);
+  page.oldest[line] = row.oldest;
+  if (row.deaths_lost) page.deaths_lost[line / 32] |= 1u << line % 32;
   return id;
 }
 

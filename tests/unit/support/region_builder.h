@@ -24,6 +24,7 @@ struct StackRow {
   format::StackKind kind = format::StackKind::kOwn;
   uint32_t first_tick = 0, last_tick = 0;
   uint32_t oldest = 0;  // as in StackPage
+  bool deaths_lost = false;
 };
 
 class RegionBuilder {
