@@ -98,6 +98,8 @@ class Builder {
 
  private:
   static constexpr size_t kNoSite = SIZE_MAX;
+  // A block that lived when the keeper walked last may have been freed since; one that was so many times as old then is taken to live.
+  static constexpr double kSurelyOlder = 8;
   struct Waiting {
     StackEntry entry;
     StackPaths::Path path;
@@ -184,7 +186,10 @@ class Builder {
   void add_age(Site& site, const StackEntry& entry, const Counters& counters) {
     if (counters.live_count() == 0 && counters.live_bytes() == 0) return;
     Age age{profile_.process.seconds_since(entry.first_tick), counters.freed_count != 0};
-    if (age.is_bound && entry.oldest != 0) age = {profile_.process.seconds_since(entry.oldest - 1), false};
+    if (age.is_bound && entry.oldest != 0) {
+      age.seconds = profile_.process.seconds_since(entry.oldest - 1);
+      age.is_bound = age.seconds < kSurelyOlder * profile_.process.seconds_since(region_.header().coverage[kLastWalkTick]);
+    }
     if (!site.oldest_live || age.seconds > site.oldest_live->seconds) site.oldest_live = age;
   }
 

@@ -51,7 +51,7 @@ struct UnknownCallers {
 
 struct Age {
   double seconds;
-  bool is_bound;  // nothing live is older, but the oldest may be younger
+  bool is_bound;  // nothing live is older, but the oldest may well be younger
 };
 
 // Of the blocks of a stack that earned detail records, or found no room for one.

@@ -122,8 +122,8 @@ bool readable(const void* a) {
 }
 
 namespace {
-enum class KernelCopies { kNotYet, kAllowed, kForbidden };
-constinit std::atomic<KernelCopies> kernel_copies{KernelCopies::kNotYet};
+constinit std::atomic<bool> kernel_copies_allowed{false};
+constinit std::atomic<uint32_t> kernel_copies_forbidden{0};
 
 enum class Copied { kYes, kNo, kRefused };
 Copied copy_by_kernel(void* out, const void* a, size_t bytes) {
@@ -136,12 +136,10 @@ Copied copy_by_kernel(void* out, const void* a, size_t bytes) {
 }
 }  // namespace
 
-void allow_kernel_copies() {
-  auto none = KernelCopies::kNotYet;
-  kernel_copies.compare_exchange_strong(none, KernelCopies::kAllowed);
-}
-void forbid_kernel_copies() { kernel_copies.store(KernelCopies::kForbidden); }
-bool may_copy_by_kernel() { return kernel_copies.load(std::memory_order_relaxed) == KernelCopies::kAllowed; }
+void allow_kernel_copies() { kernel_copies_allowed.store(true); }
+void forbid_kernel_copies() { kernel_copies_forbidden.fetch_add(1); }
+void permit_kernel_copies() { kernel_copies_forbidden.fetch_sub(1); }
+bool may_copy_by_kernel() { return kernel_copies_allowed.load(std::memory_order_relaxed) && kernel_copies_forbidden.load(std::memory_order_relaxed) == 0; }
 
 bool copy_if_readable(void* out, const void* a, size_t bytes) {
   Copied copied = may_copy_by_kernel() ? copy_by_kernel(out, a, bytes) : Copied::kRefused;

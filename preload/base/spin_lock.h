@@ -20,6 +20,11 @@ class SpinLock {
     }
   }
   bool try_lock() { return !word_.exchange(1, std::memory_order_acquire); }
+  // For who may have interrupted its holder.
+  bool try_lock(uint32_t tries) {
+    for (; tries && !try_lock(); tries--) sched_yield();
+    return tries;
+  }
   void unlock() { word_.store(0, std::memory_order_release); }
   // In a child of fork: whoever held it is not there.
   void reset() { word_.store(0, std::memory_order_relaxed); }

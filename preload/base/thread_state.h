@@ -47,7 +47,8 @@ struct ThreadState {
   heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
   uint8_t forking;       // a fork() is under way, which holds the shim's locks
   uint8_t vfork_child;   // see note_vfork_child, keeper/process_events.cpp
-  uint8_t stack_lost;    // the thread has made a part of its own stack unreadable
+  uint8_t stack_lost;    // a part of its own stack can't be read any more
+  address stack_floor;   // the same of all below this
   uint64_t signals;      // while forking: those that were blocked before
 
   void set_stack(address low, address top) {
@@ -55,6 +56,15 @@ struct ThreadState {
     last_word = top ? top - sizeof(address) : 0;
     stack_span = quick_span = last_word - (top ? low : 0);
   }
+  // These two may be called by other threads, too: after each store the thread knows less than before, and nothing wrong.
+  void lower_stack_to(address low) {
+    stack_floor = low;
+    store(quick_span, last_word - low), store(stack_span, last_word - low), store(stack_low, low);
+  }
+  void forget_stack() { store(quick_span, 0), store(stack_span, 0), store(stack_top, 0), store(stack_low, 0), store(last_word, 0); }
+
+ private:
+  static void store(address& word, address value) { __atomic_store_n(&word, value, __ATOMIC_RELEASE); }
 };
 static_assert(sizeof(ThreadState) <= 256);
 inline constexpr address kBusy = 1;

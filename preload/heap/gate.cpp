@@ -25,18 +25,16 @@ constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's s
 void find_stack(base::ThreadState& t) {
   constexpr address kMainStack = 64 << 20;
   auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
-  t.set_stack(0, 0);
+  t.forget_stack();
   if (t.stack_lost) return;
-  if (here < top && top - here < kMainStack) {
-    t.set_stack(top - kMainStack, top);
-    return;
-  }
+  auto begin = [&](address low, address end) { t.set_stack(t.stack_floor > low && t.stack_floor < end ? t.stack_floor : low, end); };
+  if (here < top && top - here < kMainStack) return begin(top - kMainStack, top);
   uint32_t at = stack_at.load(std::memory_order_relaxed);
   if (!at || base::is_main_thread()) return;
   auto self = reinterpret_cast<address>(__builtin_thread_pointer());
   address low = base::load(self + at), bytes = base::load(self + at + 8);
   if (here - low >= bytes || self - low >= bytes) return;
-  t.set_stack(low, low + bytes);
+  begin(low, low + bytes);
 }
 
 // True when it did: the word must be read again, for whoever moves the region did not know this thread before.

@@ -30,14 +30,14 @@ constexpr uint32_t kMostOwners = 4096, kIndex = 8192, kNoOwner = kMostOwners;
 constinit MappingOwner owners[kMostOwners]{};
 constinit uint16_t owner_index[kIndex]{};   // open addressing, by leaf; 0: free, else 1 + the place
 constinit std::atomic<uint32_t> owner_count{0};
-constinit std::atomic<bool> confined{false};
+constinit std::atomic<uint32_t> confined{0};   // filters that came, or are about to
 constinit base::SpinLock lock;   // of all that is here, and of the table
 
 // Whoever is here takes no signal: a handler that leaves by siglongjmp or pthread_exit would leave a lock locked for ever. A bare mmap may be left
 // so. All signals, also those that libc keeps for itself; libc's function would spare them.
 class NoSignals {
  public:
-  NoSignals() : held_back_(!confined.load(std::memory_order_relaxed)) {
+  NoSignals() : held_back_(confined.load(std::memory_order_relaxed) == 0) {
     if (held_back_) syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_, &before_, sizeof(before_));
   }
   ~NoSignals() {
@@ -239,7 +239,8 @@ void publish_resident_mappings(bool baseline) {
   }
 }
 
-void confine_mappings() { confined.store(true, std::memory_order_relaxed); }
+void confine_mappings() { confined.fetch_add(1, std::memory_order_relaxed); }
+void unconfine_mappings() { confined.fetch_sub(1, std::memory_order_relaxed); }
 void reset_mappings_lock() { lock.reset(); }
 
 void forget_mappings() {

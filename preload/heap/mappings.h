@@ -30,6 +30,7 @@ uint64_t exclude_from_mappings(uintptr_t start, uintptr_t end);                /
 void publish_resident_mappings(bool baseline);
 
 void confine_mappings();      // a seccomp filter comes, which may kill who asks to hold signals back
+void unconfine_mappings();         // that one was refused
 void reset_mappings_lock();   // child of fork
 void forget_mappings();       // the same, when it gets a store of its own: what it inherited has no stack there
 

@@ -119,6 +119,7 @@ void free_slot(uint32_t slot) {
   record->last_tick = base::header().tick;
   __atomic_store_n(&record->tid, 0, __ATOMIC_RELEASE);
   slots[slot].state = nullptr;
+  slots[slot].stack_low = slots[slot].stack_top = 0;
   __atomic_store_n(&slots[slot].generation, uint16_t(slots[slot].generation + 1), __ATOMIC_RELEASE);
   slots[slot].next_free = first_free;
   first_free = slot;
@@ -164,6 +165,8 @@ TIDEMARK_COLD void attach_thread() {
   record->live_bytes = 0;
   record->reserved[0] = slot;
   __atomic_store_n(&record->tid, uint32_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
+  __atomic_store_n(&slots[slot].stack_low, t.stack_low, __ATOMIC_RELAXED);
+  __atomic_store_n(&slots[slot].stack_top, t.stack_top, __ATOMIC_RELAXED);
   __atomic_store_n(&slots[slot].state, &t, __ATOMIC_RELEASE);
   if (!t.path) take_room(t);
   open_magazines();
@@ -217,13 +220,52 @@ void look_for_vanished_threads() {
   for (uint32_t i = 1; i <= slots_used; i++) thread_in(i);
 }
 
+namespace {
+void lose_part(base::ThreadState& t, uintptr_t start, uintptr_t end, uintptr_t in_use) {
+  if (start >= t.stack_top || end <= t.stack_low) return;
+  if (end <= in_use) {   // a JVM's guard pages; or those of coroutines' stacks, which the thread goes to later
+    t.lower_stack_to(end);
+  } else {
+    t.forget_stack();
+    t.stack_lost = 1;   // it is not looked for again
+  }
+}
+
+bool lies_in_anothers_stack(uintptr_t start, uintptr_t end) {
+  uint32_t n = __atomic_load_n(&slots_used, __ATOMIC_ACQUIRE);
+  for (uint32_t i = 1; slots && i <= n; i++) {
+    const Slot& s = slots[i];
+    if (start < __atomic_load_n(&s.stack_top, __ATOMIC_RELAXED) && end > __atomic_load_n(&s.stack_low, __ATOMIC_RELAXED) &&
+        s.state != &base::thread_state)
+      return true;
+  }
+  return false;
+}
+
+// The caller may be a handler that interrupted who has the lock.
+void lose_parts_of_others(uintptr_t start, uintptr_t end) {
+  constexpr uint32_t kTries = 10'000;
+  base::NoHandlers no_handlers;
+  if (!slots_lock.try_lock(kTries)) return;
+  for (uint32_t i = 1; i <= slots_used; i++) {
+    base::ThreadState* t = slots[i].state ? thread_in(i) : nullptr;
+    if (t && t != &base::thread_state) lose_part(*t, start, end, t->stack_low + (t->stack_top - t->stack_low) / 2);
+  }
+  slots_lock.unlock();
+}
+}  // namespace
+
 void lose_own_stack(uintptr_t start, size_t bytes) {
   base::ThreadState& t = base::thread_state;
-  auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  bool on_it = sp >= t.stack_low && sp < t.stack_top;   // then nothing below is read: a JVM's guard pages lie there
-  if (start >= t.stack_top || (on_it ? sp : t.stack_low) >= start + bytes) return;
-  t.set_stack(0, 0);
-  t.stack_lost = 1;   // it is not looked for again
+  const auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  bool on_it = sp >= t.stack_low && sp < t.stack_top;
+  lose_part(t, start, start + bytes, on_it ? sp : t.stack_low);
+}
+
+void lose_stacks(uintptr_t start, size_t bytes) {
+  const uintptr_t end = start + bytes;
+  lose_own_stack(start, bytes);
+  if (lies_in_anothers_stack(start, end)) lose_parts_of_others(start, end);
 }
 
 bool lock_idle_threads() {

@@ -22,6 +22,7 @@ struct Slot {
   uint32_t line;              // its Thread record
   uint32_t next_free;         // slot number
   uint16_t generation;        // raised whenever it is given back
+  uintptr_t stack_low, stack_top;   // of that thread, when it came
 };
 TIDEMARK_OWN Slot* slots;        // [kMaxThreads]
 TIDEMARK_OWN bool many_threads;   // more than one slot was ever taken in this session
@@ -46,8 +47,10 @@ bool make_slots();
 void attach_thread();
 // The calling thread ends, or leaves the session: its share goes into the total, its stacks may have another owner.
 void detach_thread();
-// Where these addresses are in use as the calling thread's stack, it is from now on one of which nobody knows what can be read.
-void lose_own_stack(uintptr_t start, size_t bytes);
+// Of these addresses nobody can read any more. A thread whose own stack they are in has one that begins further up from then on, where they lie below what is
+// in use; else, one of which nobody knows what can be read. Any thread's, as far as it can be told without waiting. Fit for signal handlers.
+void lose_stacks(uintptr_t start, size_t bytes);
+void lose_own_stack(uintptr_t start, size_t bytes);   // of the calling thread alone
 
 // A thread that ended by a bare system call, or was killed alone, told nobody: its stack may be gone, and its thread-local storage with it.
 TIDEMARK_OWN std::atomic<bool> threads_vanished;   // one was noticed

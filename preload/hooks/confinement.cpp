@@ -4,12 +4,14 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdarg>
 
 #include "preload/hooks/caller.h"
 #include "preload/hooks/real.h"
 #include "preload/keeper/process_events.h"
 
+namespace keeper = tidemark::keeper;
 namespace real = tidemark::hooks::real;
 
 TIDEMARK_HOOK int prctl(int operation, ...) {
@@ -18,18 +20,43 @@ TIDEMARK_HOOK int prctl(int operation, ...) {
   unsigned long a = va_arg(list, unsigned long), b = va_arg(list, unsigned long), c = va_arg(list, unsigned long),
                 d = va_arg(list, unsigned long);
   va_end(list);
-  if (operation == PR_SET_SECCOMP && (a != SECCOMP_MODE_FILTER || b != 0)) tidemark::keeper::note_seccomp();   // without one: a question
-  return real::prctl()(operation, a, b, c, d);
+  if (operation != PR_SET_SECCOMP || (a == SECCOMP_MODE_FILTER && b == 0)) return real::prctl()(operation, a, b, c, d);   // without one: a question
+  keeper::note_seccomp();
+  int result = real::prctl()(operation, a, b, c, d);
+  if (result != 0) keeper::note_seccomp_refused();
+  return result;
 }
 
 TIDEMARK_HOOK int chroot(const char* path) {
-  tidemark::keeper::before_chroot();
+  keeper::before_chroot();
   return real::chroot()(path);
 }
 
-// The arguments of syscall. Whoever asks what the kernel can do gives no filter, or another operation.
-extern "C" __attribute__((visibility("hidden"), used)) void tidemark_note_seccomp(long, unsigned long operation, unsigned long, const void* filter) {
-  if (operation == SECCOMP_SET_MODE_STRICT || (operation == SECCOMP_SET_MODE_FILTER && filter != nullptr)) tidemark::keeper::note_seccomp();
+namespace {
+
+// Whether these arguments may bring a filter; others ask what the kernel can do, as libseccomp does (flags or a filter for strict mode are refused).
+bool may_confine(unsigned long operation, unsigned long flags, const void* filter) {
+  if (operation == SECCOMP_SET_MODE_STRICT) return flags == 0 && filter == nullptr;
+  return operation == SECCOMP_SET_MODE_FILTER && filter != nullptr;
+}
+// seccomp(2): of a filter for all threads, the number of one that can't have it.
+bool is_refused(unsigned long flags, long result) {
+  bool for_all = flags & SECCOMP_FILTER_FLAG_TSYNC, gives_file = flags & SECCOMP_FILTER_FLAG_NEW_LISTENER;
+  return result < 0 || (result > 0 && for_all && !gives_file);
+}
+
+}  // namespace
+
+// syscall(SYS_seccomp, …). Where a filter has come, no system call follows.
+extern "C" __attribute__((visibility("hidden"), used)) long tidemark_seccomp(long number, unsigned long operation, unsigned long flags, const void* filter) {
+  const bool confines = may_confine(operation, flags, filter);
+  if (confines) keeper::note_seccomp();
+  long result;
+  asm volatile("syscall" : "=a"(result) : "a"(number), "D"(operation), "S"(flags), "d"(filter) : "rcx", "r11", "memory");
+  if (confines && is_refused(flags, result)) keeper::note_seccomp_refused();
+  if (result >= 0) return result;
+  errno = int(-result);
+  return -1;
 }
 
 // As glibc's (sysdeps/unix/sysv/linux/x86_64/syscall.S), and no frame of ours: a call such as vfork returns twice.
@@ -42,8 +69,9 @@ syscall:
   .cfi_startproc
   endbr64
   cmpq $317, %rdi        # SYS_seccomp
-  je 2f
-1:
+  je tidemark_seccomp
+  cmpq $10, %rdi         # SYS_mprotect
+  je tidemark_mprotect
   movq %rdi, %rax
   movq %rsi, %rdi
   movq %rdx, %rsi
@@ -53,40 +81,9 @@ syscall:
   movq 8(%rsp), %r9
   syscall
   cmpq $-4095, %rax
-  jae 3f
+  jae 2f
   ret
 2:
-  pushq %rdi
-  .cfi_adjust_cfa_offset 8
-  pushq %rsi
-  .cfi_adjust_cfa_offset 8
-  pushq %rdx
-  .cfi_adjust_cfa_offset 8
-  pushq %rcx
-  .cfi_adjust_cfa_offset 8
-  pushq %r8
-  .cfi_adjust_cfa_offset 8
-  pushq %r9
-  .cfi_adjust_cfa_offset 8
-  subq $8, %rsp          # calls want it divisible by 16
-  .cfi_adjust_cfa_offset 8
-  call tidemark_note_seccomp
-  addq $8, %rsp
-  .cfi_adjust_cfa_offset -8
-  popq %r9
-  .cfi_adjust_cfa_offset -8
-  popq %r8
-  .cfi_adjust_cfa_offset -8
-  popq %rcx
-  .cfi_adjust_cfa_offset -8
-  popq %rdx
-  .cfi_adjust_cfa_offset -8
-  popq %rsi
-  .cfi_adjust_cfa_offset -8
-  popq %rdi
-  .cfi_adjust_cfa_offset -8
-  jmp 1b
-3:
   negq %rax
   pushq %rax
   .cfi_adjust_cfa_offset 8

@@ -20,7 +20,11 @@ namespace {
 
 constexpr uintptr_t kPage = 4096;
 
+// Pages of a thread's stack that can no longer be read: the guard of a coroutine's stack that lies there.
+void lose_stacks(void* start, size_t bytes) { heap::lose_stacks(reinterpret_cast<uintptr_t>(start), bytes); }
+
 inline __attribute__((always_inline)) void* map(void* start, size_t bytes, int protection, int flags, int file, off_t offset, const Caller& caller) {
+  if (flags & MAP_FIXED && !(protection & PROT_READ)) lose_stacks(start, bytes);
   auto* next = real::known_mmap();
   void* at = next ? next(start, bytes, protection, flags, file, offset) : base::own_mmap(start, bytes, protection, flags, file, offset);
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
@@ -48,6 +52,7 @@ TIDEMARK_HOOK void* mmap64(void* start, size_t bytes, int protection, int flags,
 }
 
 TIDEMARK_HOOK int munmap(void* start, size_t bytes) {
+  heap::lose_own_stack(reinterpret_cast<uintptr_t>(start), bytes);
   heap::Unmapping unmapping(start, bytes);
   auto* next = real::known_munmap();
   int result = next ? next(start, bytes) : base::own_munmap(start, bytes);
@@ -70,11 +75,29 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
   return at;
 }
 
-// A page of the caller's own stack that can no longer be read: the guard of a coroutine's stack that lies there.
 TIDEMARK_HOOK int mprotect(void* start, size_t bytes, int protection) {
-  if (!(protection & PROT_READ)) heap::lose_own_stack(reinterpret_cast<uintptr_t>(start), bytes);
+  if (!(protection & PROT_READ)) lose_stacks(start, bytes);
   auto* next = real::known_mprotect();
   return next ? next(start, bytes, protection) : int(syscall(SYS_mprotect, start, bytes, protection));
+}
+
+// syscall(SYS_mprotect, …): see confinement.cpp
+extern "C" __attribute__((visibility("hidden"), used)) long tidemark_mprotect(long, void* start, size_t bytes, int protection) {
+  if (!(protection & PROT_READ)) lose_stacks(start, bytes);
+  return syscall(SYS_mprotect, start, bytes, protection);   // the shim's own, see base/own_calls.cpp
+}
+
+TIDEMARK_HOOK int pkey_mprotect(void* start, size_t bytes, int protection, int key) {
+  if (key != -1 || !(protection & PROT_READ)) lose_stacks(start, bytes);   // a key's rights may change at any moment
+  auto* next = real::known_pkey_mprotect();
+  return next ? next(start, bytes, protection, key) : int(syscall(SYS_pkey_mprotect, start, bytes, protection, key));
+}
+
+TIDEMARK_HOOK int madvise(void* start, size_t bytes, int advice) {
+  constexpr int kGuardInstall = 102;   // MADV_GUARD_INSTALL, linux/mman.h, since 6.13
+  if (advice == kGuardInstall) lose_stacks(start, bytes);
+  auto* next = real::known_madvise();
+  return next ? next(start, bytes, advice) : int(syscall(SYS_madvise, start, bytes, advice));
 }
 
 TIDEMARK_HOOK int brk(void* end) {

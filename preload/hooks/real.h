@@ -44,6 +44,8 @@
   X(munmap)                        \
   X(mremap)                        \
   X(mprotect)                      \
+  X(pkey_mprotect)                 \
+  X(madvise)                       \
   X(fopen)                         \
   X(fopen64)
 
@@ -76,6 +78,8 @@ TIDEMARK_DEFINE_KNOWN(mmap)
 TIDEMARK_DEFINE_KNOWN(munmap)
 TIDEMARK_DEFINE_KNOWN(mremap)
 TIDEMARK_DEFINE_KNOWN(mprotect)
+TIDEMARK_DEFINE_KNOWN(pkey_mprotect)
+TIDEMARK_DEFINE_KNOWN(madvise)
 #undef TIDEMARK_DEFINE_KNOWN
 
 }  // namespace tidemark::hooks::real

@@ -121,7 +121,7 @@ void put_ledger(uint64_t (&gauges)[kGauges], bool at_once) {
 
 // A seccomp filter that came after us may kill who makes a system call that it does not list: what was read so far is still read, from
 // files that are open. Where a hook saw the filter come, it may be any filter: then nothing is read at all.
-constinit bool confined = false;
+constinit uint32_t confined = 0;   // filters that came, or are about to
 constinit uint64_t first_seccomp = 0;
 
 void look_for_filter() {
@@ -261,8 +261,12 @@ void want_purge() { purge_asked = true; }
 void replan() { plan_is_old = true; }
 
 void confine_monitor() {
-  __atomic_store_n(&confined, true, __ATOMIC_SEQ_CST);
+  __atomic_add_fetch(&confined, 1, __ATOMIC_SEQ_CST);
   base::forbid_kernel_copies();
+}
+void unconfine_monitor() {
+  base::permit_kernel_copies();
+  __atomic_sub_fetch(&confined, 1, __ATOMIC_SEQ_CST);
 }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 

@@ -14,6 +14,7 @@ void replan();           // options have changed; from the keeper or its errand
 void stop_monitor();     // waits for the errand under way
 // The program is about to put itself under a seccomp filter: from now on no file is read, and none opened. For good, also in children.
 void confine_monitor();
+void unconfine_monitor();   // that one was refused
 bool monitor_is_confined();
 void forget_monitor();   // child of fork
 

@@ -13,6 +13,7 @@
 #include "preload/base/ranges.h"
 #include "preload/base/jemalloc.h"
 #include "preload/base/memory.h"
+#include "preload/base/own_calls.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
 #include "preload/heap/allocator.h"
@@ -134,6 +135,7 @@ void begin(bool malloc_is_elsewhere) {
 
 void start(bool malloc_is_elsewhere) {
   base::InternalScope scope;
+  base::learn_own_calls();
   learn_static_tls();
   learn_how_we_came();
   begin(malloc_is_elsewhere);
@@ -322,6 +324,12 @@ void note_seccomp() {
     for (int i = 0; errand_under_way() && i < kPatience; i++) usleep(100);
   }
   errno = saved;
+}
+
+void note_seccomp_refused() {
+  heap::unconfine_mappings();
+  base::permit_kernel_copies();
+  if (!keeper_of_another_process()) unconfine_monitor();
 }
 
 void note_deepbind_stripped() {

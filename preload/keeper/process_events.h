@@ -39,5 +39,6 @@ void before_chroot();
 bool monitor_is_confined();
 // A seccomp filter is about to be put on this process, or on one of its threads.
 void note_seccomp();
+void note_seccomp_refused();   // that one did not come: all is as it was. errno stays
 
 }  // namespace tidemark::keeper

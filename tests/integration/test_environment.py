@@ -306,6 +306,16 @@ class Surroundings(support.TestCase):
     def test_a_guard_page_in_its_own_stack(self):
         self.assert_as_without("guard")
 
+    def test_guard_pages_however_they_come(self):
+        for way in ("mprotect", "pkey", "mmap", "madvise", "munmap", "syscall", "other", "below"):
+            for where in ((), ("main",)):
+                command = [support.victim("stack_guards"), way, *where]
+                with self.subTest(way=way, where=where):
+                    if support.plain(command).status == SKIP:
+                        continue   # a kernel that does not know it
+                    run = self.tracked(command)
+                    self.assertEqual((0, b"", []), (run.status, run.err, run.report().contradictions()))
+
     def test_unwind_data_that_lies_on_a_coroutine(self):
         self.assert_as_without("lie")
 
@@ -495,11 +505,11 @@ class Surroundings(support.TestCase):
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_a_child_that_finds_no_proc_and_may_not_do_without(self):
         """The reason is in the report of the first process, whose region holds the run's ledger."""
-        source, library = os.path.join(self.folder, "no_links.c"), os.path.join(self.folder, "libno_links.so")
+        source, program = os.path.join(self.folder, "no_links.c"), os.path.join(self.folder, "no_links")
         with open(source, "w") as file:
-            file.write("#include <errno.h>\nint linkat() { errno = ENOENT; return -1; }\n")
-        subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
-        hide = f"unshare -m sh -c 'umount -l /proc && LD_PRELOAD=$LD_PRELOAD:{library} exec {VICTIM}'; exit $?"
+            file.write(NO_LINKS)
+        subprocess.run(["cc", "-static", source, "-o", program], check=True)
+        hide = f"unshare -m sh -c 'umount -l /proc && exec {program} {VICTIM}'; exit $?"
         run = self.preloaded(["sh", "-c", hide], {"child_grace": "1h"})
         if run.status in (1, 32):
             self.skipTest("/proc cannot be unmounted here")
@@ -518,6 +528,25 @@ class Surroundings(support.TestCase):
         for _ in range(5):
             self.assertEqual(0, self.tracked([VICTIM], folder=folder).status)
         self.assertEqual(5, len(os.listdir(folder)))
+
+
+# Executes a command for whom linkat fails, as for who may not link what has no name.
+NO_LINKS = """
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int count, char** arguments) {
+  struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_linkat, 0, 1),
+                                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOENT), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_fprog program = {4, filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 1;
+  return execv(arguments[1], arguments + 1);
+}
+"""
 
 
 class HardLife(support.TestCase):
@@ -550,6 +579,11 @@ class HardLife(support.TestCase):
 
     def test_seccomp(self):
         self.exact("seccomp", {"sample_interval": "100ms", "cleanup_interval": "300ms"}, ("samples_confined", "purges_confined"))
+
+    def test_a_filter_that_does_not_come(self):
+        report = self.exact("seccomp_refused", {"sample_interval": "100ms", "cleanup_interval": "200ms"}).report()
+        self.assertGreater(sum(s["samples"] for s in report.raw["series"]), 2)
+        self.assertTrue(report.raw["purges"])
 
     def test_seccomp_before_the_baseline(self):
         """A sample that cannot be taken is counted once, not at each tick."""

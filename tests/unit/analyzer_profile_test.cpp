@@ -284,8 +284,9 @@ TEST(AnalyzerProfile, TotalsNeedNoFrames) {
 }
 
 TEST(AnalyzerProfile, AgeOfTheOldestLiveBlock) {
-  auto age = [](StackRow row) {
+  auto age = [](StackRow row, uint32_t last_walk = 1590) {
     RegionBuilder builder;  // ends at 100 s
+    builder.header().coverage[kLastWalkTick] = last_walk;
     builder.stack(builder.path({0x1000}), row);
     return report_of(builder).profile->sites.at(0).oldest_live;
   };
@@ -299,6 +300,11 @@ TEST(AnalyzerProfile, AgeOfTheOldestLiveBlock) {
       age({.allocated_count = 2, .allocated_bytes = 8, .freed_count = 1, .freed_bytes = 4, .first_tick = 160, .oldest = 321});
   EXPECT_DOUBLE_EQ(walked->seconds, 80);
   EXPECT_FALSE(walked->is_bound);
+
+  auto walked_long_ago =
+      age({.allocated_count = 2, .allocated_bytes = 8, .freed_count = 1, .freed_bytes = 4, .first_tick = 160, .oldest = 321}, 800);
+  EXPECT_DOUBLE_EQ(walked_long_ago->seconds, 80);
+  EXPECT_TRUE(walked_long_ago->is_bound) << "it may have been freed in the 50 s since";
 
   auto not_walked = age({.allocated_count = 2, .allocated_bytes = 8, .freed_count = 1, .freed_bytes = 4, .first_tick = 160});
   EXPECT_DOUBLE_EQ(not_walked->seconds, 90);

@@ -99,6 +99,12 @@ int main(int argc, char** argv) {
   } else if (is("seccomp")) {
     forbid_open(false);
     live_on();
+  } else if (is("seccomp_refused")) {   // what libseccomp asks to learn what there is, and filters that do not come
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, nullptr) != -1 || errno != EINVAL) _exit(77);
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, 1ul) != -1 || errno != EFAULT) _exit(77);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 1ul) != -1 || errno != EFAULT) _exit(77);
+    if (prctl(PR_SET_SECCOMP, 99) != -1 || errno != EINVAL) _exit(77);
+    live_on();
   } else if (is("seccomp_at")) {   // after so many milliseconds, and nobody may make a thread or read at an offset either
     sleep_ms(atoi(argv[2]));
     forbid_threads();

@@ -1,0 +1,9 @@
+// Calls of libc that the shim makes for itself: see own_calls.cpp.
+#pragma once
+
+namespace tidemark::base {
+
+// By the constructor. Before it, time is asked of the kernel, and no thread can be made.
+void learn_own_calls();
+
+}  // namespace tidemark::base
