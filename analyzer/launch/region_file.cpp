@@ -24,8 +24,9 @@ Descriptor open_plain(int folder, const char* name) {
   return file && is_plain_file(file.get()) ? std::move(file) : Descriptor();
 }
 
+// A snapshot beside it is no process's region.
 bool is_plausible(const format::Header& header) {
-  return header.version == format::kVersion && header.header_bytes == sizeof(format::Header) &&
+  return header.snapshot_realtime_ns == 0 && header.version == format::kVersion && header.header_bytes == sizeof(format::Header) &&
          header.endian == format::kEndianMark && header.page_bytes == format::kPageBytes &&
          header.region_bytes >= format::kMinRegionBytes && header.region_bytes <= format::kMaxRegionBytes &&
          header.used_pages >= 1 && header.used_pages <= header.region_bytes / format::kPageBytes;

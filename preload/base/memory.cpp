@@ -139,7 +139,8 @@ Copied copy_by_kernel(void* out, const void* a, size_t bytes) {
 void allow_kernel_copies() { kernel_copies_allowed.store(true); }
 void forbid_kernel_copies() { kernel_copies_forbidden.fetch_add(1); }
 void permit_kernel_copies() { kernel_copies_forbidden.fetch_sub(1); }
-bool may_copy_by_kernel() { return kernel_copies_allowed.load(std::memory_order_relaxed) && kernel_copies_forbidden.load(std::memory_order_relaxed) == 0; }
+bool filter_came() { return kernel_copies_forbidden.load(std::memory_order_relaxed) != 0; }
+bool may_copy_by_kernel() { return kernel_copies_allowed.load(std::memory_order_relaxed) && !filter_came(); }
 
 bool copy_if_readable(void* out, const void* a, size_t bytes) {
   Copied copied = may_copy_by_kernel() ? copy_by_kernel(out, a, bytes) : Copied::kRefused;

@@ -30,6 +30,7 @@ bool copy_if_readable(void* out, const void* a, size_t bytes);
 void allow_kernel_copies();    // no filter is there
 void forbid_kernel_copies();   // from now on, for a filter never goes
 void permit_kernel_copies();   // takes one such word back: that filter was refused
+bool filter_came();             // as far as it was noticed
 bool may_copy_by_kernel();      // nor has one come
 // As readable, of each page of a range; false where it wraps around.
 bool all_readable(const void* start, size_t bytes);

@@ -28,6 +28,8 @@ namespace tidemark::format {
   X(kChildrenOtherUser, children_other_user, "% {process|processes} changed user and could not write to the region folder")                 \
   X(kChildrenSecure, children_secure, "% {program was|programs were} executed with another effective than real user or group: the loader drops preloaded libraries there, so {it ran|they ran} unrecorded") \
   X(kChildrenWithoutPreload, children_without_preload, "% {program was|programs were} executed with an environment whose LD_PRELOAD does not name tidemark's library, so {it ran|they ran} unrecorded") \
+  X(kChildrenNotEntered, children_not_entered, "% {program was|programs were} executed that no preloaded library gets into (static, setuid, another loader or architecture), so {it ran|they ran} unrecorded") \
+  X(kChildrenElsewhere, children_elsewhere, "% {program was|programs were} executed where the region folder can't be written to, or tidemark's library not be found (in a sandbox, a container, behind chroot), so {it ran|they ran} unrecorded") \
   X(kChildrenNotFollowed, children_not_followed, "% started {program was|programs were} not followed (option follow)")                      \
   X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited {byte|bytes} could not be put to a stack")                                \
   X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made, or kept (a limit on processes, unshare, a change of user behind a filter): from then on there are no ages, samples, purges or warnings") \

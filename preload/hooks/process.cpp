@@ -50,8 +50,8 @@ namespace {
 
 // An exec function comes back only when it failed.
 template <typename Call>
-int exec(const char* path, char* const envp[], Call call) {
-  const keeper::Loss counted = keeper::note_exec(path, envp);
+int exec(const char* path, char* const envp[], Call call, bool is_searched = false) {
+  const keeper::Loss counted = keeper::note_exec(path, envp, is_searched);
   call();
   const int error = errno;
   keeper::note_exec_failed(counted);
@@ -64,7 +64,7 @@ int exec_path(const char* path, char* const argv[], char* const envp[]) {
 }
 
 int exec_searched(const char* file, char* const argv[], char* const envp[]) {
-  return exec(file, envp, [&] { real::execvpe()(file, argv, envp); });
+  return exec(file, envp, [&] { real::execvpe()(file, argv, envp); }, true);
 }
 
 }  // namespace
@@ -86,8 +86,8 @@ TIDEMARK_HOOK int execveat(int dirfd, const char* path, char* const argv[], char
 namespace {
 
 template <typename Call>
-int spawn(const char* path, char* const envp[], Call call) {
-  const keeper::Loss counted = keeper::note_spawn(path, envp);
+int spawn(const char* path, char* const envp[], Call call, bool is_searched = false) {
+  const keeper::Loss counted = keeper::note_spawn(path, envp, is_searched);
   const int error = call();
   if (error != 0) keeper::note_spawn_failed(counted);
   return error;
@@ -102,7 +102,7 @@ TIDEMARK_HOOK int posix_spawn(pid_t* pid, const char* path, const posix_spawn_fi
 
 TIDEMARK_HOOK int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
                                char* const argv[], char* const envp[]) {
-  return spawn(file, envp, [&] { return real::posix_spawnp()(pid, file, actions, attributes, argv, envp); });
+  return spawn(file, envp, [&] { return real::posix_spawnp()(pid, file, actions, attributes, argv, envp); }, true);
 }
 
 // The list forms may be called in a vfork child: the array lies on the stack, as it does in libc.

@@ -12,6 +12,7 @@
 namespace tidemark::keeper {
 namespace {
 constinit const char* own_name = nullptr;   // of our file, without folders; nullptr: we did not come by LD_PRELOAD
+constinit const char* own_path = nullptr;
 
 // Asks the kernel once a page.
 class Readable {
@@ -61,8 +62,10 @@ void learn_how_we_came() {
   const char* slash = strrchr(own.dli_fname, '/');
   const char* name = slash ? slash + 1 : own.dli_fname;
   const char* list = preload_list(environ);
-  if (list && names(list, name)) own_name = name;
+  if (list && names(list, name)) own_name = name, own_path = own.dli_fname;
 }
+
+bool library_is_there() { return !own_path || *own_path != '/' || access(own_path, R_OK) == 0; }
 
 bool loses_preload(char* const* environment) {
   if (!own_name) return false;

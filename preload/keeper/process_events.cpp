@@ -32,6 +32,7 @@
 #include "preload/keeper/run.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/libunwind.h"
+#include "preload/platform/executable.h"
 #include "preload/platform/procfs.h"
 #include "preload/stacks/frame_tree.h"
 #include "preload/stacks/lookup.h"
@@ -111,11 +112,24 @@ Loss note_changed_user() {
   return tell(secure ? kChildrenSecure : kChildrenOtherUser);
 }
 
+// Programs whose loader would not, or could not, bring us along.
+bool is_out_of_reach(const char* path, bool is_searched, Coverage& why) {
+  char room[platform::kMostPath];
+  if (is_searched && !strchr(path, '/')) path = platform::search_path(path, environ, room);
+  why = kChildrenNotEntered;
+  if (path && !platform::takes_preload(path)) return true;
+  why = kChildrenElsewhere;
+  return !library_is_there() || (getuid() == geteuid() && access(region_folder(), W_OK | X_OK) != 0);
+}
+
 // What takes the place of the launched program is recorded whatever its name.
-Loss note_lost_preload(const char* path, char* const* environment, bool takes_our_place) {
-  if (!loses_preload(environment)) return nullptr;
+Loss note_lost_preload(const char* path, char* const* environment, bool takes_our_place, bool is_searched) {
+  Coverage why = kChildrenWithoutPreload;
   bool launched = takes_our_place && is_own_process() && is_root(base::header().pid);
-  return launched || follows(options.follow.value, path) ? tell(kChildrenWithoutPreload) : nullptr;
+  if (!launched && !follows(options.follow.value, path)) return nullptr;
+  // Behind a filter no file is opened unasked.
+  bool lost = loses_preload(environment) || (!base::filter_came() && is_out_of_reach(path, is_searched, why));
+  return lost ? tell(why) : nullptr;
 }
 
 void begin(bool malloc_is_elsewhere) {
@@ -167,23 +181,23 @@ void note_exit(int status) {
   errno = saved;
 }
 
-Loss note_exec(const char* path, char* const* environment) {
+Loss note_exec(const char* path, char* const* environment, bool is_searched) {
   base::NoCancellation guard;
   int saved = errno;
   note_vfork_child(false);
   if (may_be_parents()) return nullptr;
   Loss counted = is_recorded() ? note_changed_user() : nullptr;
-  if (!counted && is_recorded()) counted = note_lost_preload(path, environment, true);
+  if (!counted && is_recorded()) counted = note_lost_preload(path, environment, true, is_searched);
   note_ending(Ending::kReplaced, 0);
   errno = saved;
   return counted;
 }
 
-Loss note_spawn(const char* path, char* const* environment) {
+Loss note_spawn(const char* path, char* const* environment, bool is_searched) {
   base::NoCancellation guard;
   int saved = errno;
   if (!is_recorded() || may_be_parents()) return nullptr;
-  Loss counted = note_lost_preload(path, environment, false);
+  Loss counted = note_lost_preload(path, environment, false, is_searched);
   errno = saved;
   return counted;
 }

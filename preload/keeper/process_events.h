@@ -12,9 +12,9 @@ void note_exit(int status);      // exit, _exit, quick_exit with this status. No
 using Loss = uint64_t*;
 // About to execve; path: nullptr where there is none. In a vfork child, whose memory is its parent's, no ending is noted. What it returns is for
 // the other.
-Loss note_exec(const char* path, char* const* environment);
+Loss note_exec(const char* path, char* const* environment, bool is_searched = false);
 void note_exec_failed(Loss counted);   // execve returned
-Loss note_spawn(const char* path, char* const* environment);
+Loss note_spawn(const char* path, char* const* environment, bool is_searched = false);
 void note_spawn_failed(Loss counted);
 void note_exit_failed();         // what was to end the process did not
 

@@ -32,7 +32,7 @@ constinit uint64_t pss = 0;     // as of the latest one
 constinit heap::StackBounds own_stacks[2]{};
 
 struct Sums {
-  uint64_t pss;
+  uint64_t pss, rss;
   uint64_t region, library, main_stack;
   uint64_t files;       // of files, and what the loader maps behind them (.bss)
   uint64_t own;         // anonymous, by the program's own calls
@@ -76,6 +76,7 @@ void sort_in_others(Sums& s, const platform::Mapping& m) {
 void sort_in(void* sums, const platform::Mapping& m) {
   auto& s = *static_cast<Sums*>(sums);
   s.pss += m.pss;
+  s.rss += m.rss;
   auto region = reinterpret_cast<uintptr_t>(base::store.start);
   if (m.start >= region && m.end <= region + base::store.bytes) s.region += m.rss;
   else if (std::string_view(m.path).ends_with("/libtidemark.so") || is_our_bss(m)) s.library += m.rss;
@@ -133,7 +134,7 @@ bool measure(const platform::Usage& usage) {
 
   RssLedger now{};
   now.tick = base::header().tick;
-  now.rss = usage.rss;
+  now.rss = sums.rss;   // of the same moment as its parts: who waits for a processor in between finds another
   now.live = heap.live;
   now.live_untouched = heap.untouched;
   now.rounding = heap.rounding;

@@ -237,6 +237,19 @@ TEST_F(RegionTest, PicksTheLastImage) {
   EXPECT_FALSE(folder.region_of(gone.pid + 1, 0));
 }
 
+TEST_F(RegionTest, ASnapshotIsNotTheRegion) {
+  format::Header header = header_of(gone.pid, gone.start);
+  header.ending = uint32_t(format::Ending::kExited);
+  put("region.tide", header);
+  header.ending = uint32_t(format::Ending::kNone);
+  header.snapshot_realtime_ns = 2000;
+  put("copy.tide", header);
+  search();
+  auto found = folder.region_of(gone.pid, gone.start);
+  ASSERT_TRUE(found);
+  EXPECT_EQ("region.tide", found->name());
+}
+
 TEST_F(RegionTest, ASmallerFileStaysAsItIs) {
   std::string path = put("x.1.tide", header_of(gone.pid, gone.start));
   ASSERT_EQ(truncate(path.c_str(), 2 * format::kPageBytes), 0);
