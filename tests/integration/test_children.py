@@ -168,6 +168,33 @@ class Children(support.TestCase):
         nested = f"env -u LD_PRELOAD sh -c 'true; true'; {SHORT} >/dev/null"
         self.assertEqual(1, self.lost(self.tracked(["sh", "-c", f"sh -c \"{nested}\"; true"], {**grace, "child_grace_allocations": "1000000"})))
 
+    def test_programs_that_no_library_gets_into(self):
+        source, program = os.path.join(self.folder, "small.c"), os.path.join(self.folder, "small")
+        with open(source, "w") as file:
+            file.write("int main(void) { return 0; }\n")
+        subprocess.run(["cc", "-static", source, "-o", program], check=True)
+        script = os.path.join(self.folder, "script")
+        with open(script, "w") as file:
+            file.write(f"#! {program} -x\n")
+        os.chmod(script, 0o755)
+        spawned = f"/usr/bin/python3 -c 'import os; os.environ[\"PATH\"] = \"{self.folder}:/bin\"; [os.waitpid(os.posix_spawnp(n, [n], os.environ), 0) for n in (\"small\", \"true\")]'"
+        for command, number in ((f"{program}; {program}; /bin/true", 2), (f"{script}; true", 1), (f"true; exec {program}", 1), (f"cd {self.folder}; ./small; PATH=. small; true", 2), (spawned + "; true", 1)):
+            with self.subTest(command=command):
+                run = self.tracked(["bash", "-c", command], {"child_grace": "1h"})
+                self.assertEqual((0, b""), (run.status, run.err))
+                self.assertEqual([{"children_not_entered": number}], [report.losses() for report in run.reports() if report.losses()])
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_programs_in_another_place(self):
+        """Behind a mount namespace of their own, where the folder can't be written to; the library is there."""
+        folder = self.new_folder()
+        inside = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder} && exec sleep 0.3"
+        run = self.preloaded(["unshare", "-m", "sh", "-c", inside], folder=folder)
+        if run.status == 32 or b"Operation not permitted" in run.err:
+            self.skipTest("nothing can be mounted here")
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual([{"children_elsewhere": 1}], [report.losses() for report in run.reports() if report.losses()])
+
     def python(self, script, options=None, command=()):
         script = f"import ctypes, os, subprocess\nours = {support.LIBRARY!r}\nlibc = ctypes.CDLL(None)\n" + script
         return self.preloaded([*command, "/usr/bin/python3", "-c", script], {"child_grace": "1h", **(options or {})})
