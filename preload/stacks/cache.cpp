@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "preload/base/memory.h"
 #include "preload/base/spin_lock.h"
 #include "preload/stacks/known_stacks.h"
 #include "preload/stacks/path.h"
@@ -39,7 +40,9 @@ void grow(std::atomic<Cache*>& cache, Cache* old) {
             while (way < 7 && set.tags[way]) way++;
             put_way(set, way, tag, old->sets[i].ids[w]);
           }
+      bigger->put.store(old->put.load(std::memory_order_relaxed), std::memory_order_relaxed);
       cache.store(bigger, std::memory_order_release);
+      base::discard_table(old, sizeof(Cache) + (old->mask + 1) * sizeof(CacheSet));
     }
   }
   growing.unlock();
@@ -54,6 +57,7 @@ Guesses* new_guesses(uint32_t number) {
 void empty(Cache* c) {
   for (uint32_t i = 0; i <= c->mask; i++)
     for (uint32_t w = 0; w < 8; w++) __atomic_store_n(&c->sets[i].tags[w], 0, __ATOMIC_RELAXED);
+  c->put.store(0, std::memory_order_relaxed);
 }
 }  // namespace
 
@@ -93,13 +97,14 @@ void empty_caches() {
 
 void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted) {
   Cache* c = cache.load(std::memory_order_acquire);
-  if (TIDEMARK_UNLIKELY(wanted > c->mask * 8 && c->mask + 1 < kMaxSets)) {
+  if (TIDEMARK_UNLIKELY(wanted > c->mask * 8 && c->put.load(std::memory_order_relaxed) > c->mask * 4 && c->mask + 1 < kMaxSets)) {
     grow(cache, c);
     c = cache.load(std::memory_order_acquire);
   }
   CacheSet& set = c->set_of(tag);
   uint32_t way = 0;
   while (way < 8 && set.tags[way] && set.tags[way] != tag) way++;
+  if (way == 8 || !set.tags[way]) c->put.fetch_add(1, std::memory_order_relaxed);
   put_way(set, way < 8 ? way : base::thread_state.victim++ & 7, tag, id);
 }
 

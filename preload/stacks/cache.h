@@ -18,6 +18,7 @@ struct alignas(64) CacheSet {
 };
 struct alignas(64) Cache {
   uint32_t mask;   // sets - 1
+  std::atomic<uint32_t> put;   // how often, where there was no such tag
   CacheSet sets[];
   CacheSet& set_of(uint32_t tag) { return sets[tag >> 1 & mask]; }   // the lowest bit of a tag is always set
 };
@@ -43,7 +44,7 @@ void widen_guesses(uint64_t stacks);
 bool start_caches();   // fresh, empty ones, places and known stacks too (also in a child of fork); false: no memory
 void empty_caches();   // a module went: nothing may be answered from what was known of its addresses
 
-// wanted: how many entries there should be room for by now
+// wanted: how many entries there should be room for by now, if they are all put here: few are, where paths tell most stacks
 void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted);
 
 inline uint32_t join_key(address pc, address sp) { return uint32_t(place_key(pc, sp) >> 24) | 1; }

@@ -443,5 +443,19 @@ TEST_F(Modules, GenerationsOfManyThatTookOthersPlaces) {
   EXPECT_EQ(seen[kPages - 1], stacks::generation_at(at(kPages - 1)));
 }
 
+TEST_F(CoreTest, ACacheGrowsByWhatIsPutThere) {
+  auto sets = [] { return stacks::leaf_cache.load()->mask + 1; };
+  auto tag = [](uint32_t i) { return i * 0x9E3779B1u | 1; };
+  const uint32_t first = sets();
+  for (uint32_t i = 0; i < 100; i++) stacks::cache_put(stacks::leaf_cache, tag(i), i + 1, 1'000'000);
+  EXPECT_EQ(first, sets()) << "where paths tell most stacks, few come here";
+  for (uint32_t i = 0; i < 20'000; i++) stacks::cache_put(stacks::leaf_cache, tag(i), i + 1, 1'000'000);
+  EXPECT_LE(20'000u, sets() * 8);
+  EXPECT_GE(40'000u * 2, sets() * 8);
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < 20'000; i++) found += stacks::probe(stacks::leaf_cache.load(), tag(i)) == i + 1;
+  EXPECT_LE(18'000u, found);
+}
+
 }  // namespace
 }  // namespace tidemark
