@@ -3,11 +3,11 @@
 // threads' descriptors, which have a table of their own, for the program's, our time for its time, and its locks, which one of our threads would hold
 // while the program forks, or which a child's fork handlers have not given back yet.
 //
-// Bare system calls: none is a cancellation point. Fit for any thread and for signal handlers. errno as libc's.
+// Bare system calls, those that glibc makes for each (2.35 and later), for a filter may list what programs are seen to use; none is a cancellation point. Fit for any thread and for signal handlers. errno as libc's.
 #include "preload/base/own_calls.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -17,6 +17,9 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstring>
+
+#include "preload/base/symbols.h"
 
 namespace tidemark::base {
 namespace {
@@ -38,18 +41,24 @@ long ask(long number, Arguments... arguments) {
 constinit decltype(&::clock_gettime) libc_clock_gettime = nullptr;
 constinit decltype(&::pthread_create) libc_pthread_create = nullptr;
 
+// By the library's own table: dlopen, without which dlsym knows no library by itself, may be somebody else's, too.
 template <class Function>
-void find(void* library, const char* name, Function& found) {
-  __atomic_store_n(&found, reinterpret_cast<Function>(dlsym(library, name)), __ATOMIC_RELAXED);
+void find(const link_map& library, const char* name, Function& found) {
+  const ElfW(Sym)* symbol = find_function(library, name);
+  if (symbol && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC)
+    __atomic_store_n(&found, reinterpret_cast<Function>(library.l_addr + symbol->st_value), __ATOMIC_RELAXED);
 }
 }  // namespace
 
 void learn_own_calls() {
-  void* libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-  if (!libc) return;
-  find(libc, "clock_gettime", libc_clock_gettime);
-  find(libc, "pthread_create", libc_pthread_create);
-  dlclose(libc);   // the program's own use of it stays
+  constexpr const char* kName = "/libc.so.6";
+  for (link_map* m = _r_debug.r_map; m; m = m->l_next) {
+    size_t n = strlen(m->l_name);
+    if (n < strlen(kName) || strcmp(m->l_name + n - strlen(kName), kName) != 0) continue;
+    find(*m, "clock_gettime", libc_clock_gettime);
+    find(*m, "pthread_create", libc_pthread_create);
+    return;
+  }
 }
 }  // namespace tidemark::base
 
@@ -60,7 +69,7 @@ TIDEMARK_WRAP int __wrap_access(const char* path, int mode) { return int(ask(SYS
 TIDEMARK_WRAP int __wrap_chmod(const char* path, mode_t mode) { return int(ask(SYS_chmod, path, mode)); }
 TIDEMARK_WRAP int __wrap_close(int fd) { return int(ask(SYS_close, fd)); }
 TIDEMARK_WRAP int __wrap_fchmod(int fd, mode_t mode) { return int(ask(SYS_fchmod, fd, mode)); }
-TIDEMARK_WRAP int __wrap_fstat(int fd, struct stat* out) { return int(ask(SYS_fstat, fd, out)); }
+TIDEMARK_WRAP int __wrap_fstat(int fd, struct stat* out) { return int(ask(SYS_newfstatat, fd, "", out, AT_EMPTY_PATH)); }
 TIDEMARK_WRAP int __wrap_fstatfs(int fd, struct statfs* out) { return int(ask(SYS_fstatfs, fd, out)); }
 TIDEMARK_WRAP int __wrap_ftruncate(int fd, off_t bytes) { return int(ask(SYS_ftruncate, fd, bytes)); }
 TIDEMARK_WRAP ssize_t __wrap_getdents64(int fd, void* out, size_t bytes) { return ask(SYS_getdents64, fd, out, bytes); }
@@ -79,13 +88,13 @@ TIDEMARK_WRAP int __wrap_memfd_create(const char* name, unsigned flags) { return
 TIDEMARK_WRAP int __wrap_mincore(void* start, size_t bytes, unsigned char* out) { return int(ask(SYS_mincore, start, bytes, out)); }
 TIDEMARK_WRAP int __wrap_mkdir(const char* path, mode_t mode) { return int(ask(SYS_mkdir, path, mode)); }
 TIDEMARK_WRAP int __wrap_mprotect(void* start, size_t bytes, int protection) { return int(ask(SYS_mprotect, start, bytes, protection)); }
-TIDEMARK_WRAP int __wrap_nanosleep(const timespec* time, timespec* left) { return int(ask(SYS_nanosleep, time, left)); }
+TIDEMARK_WRAP int __wrap_nanosleep(const timespec* time, timespec* left) { return int(ask(SYS_clock_nanosleep, CLOCK_REALTIME, 0, time, left)); }
 TIDEMARK_WRAP ssize_t __wrap_pread(int fd, void* out, size_t bytes, off_t offset) { return ask(SYS_pread64, fd, out, bytes, offset); }
 TIDEMARK_WRAP ssize_t __wrap_pwrite(int fd, const void* from, size_t bytes, off_t offset) { return ask(SYS_pwrite64, fd, from, bytes, offset); }
 TIDEMARK_WRAP ssize_t __wrap_read(int fd, void* out, size_t bytes) { return ask(SYS_read, fd, out, bytes); }
 TIDEMARK_WRAP ssize_t __wrap_readlink(const char* path, char* out, size_t bytes) { return ask(SYS_readlink, path, out, bytes); }
 TIDEMARK_WRAP int __wrap_sched_yield() { return int(ask(SYS_sched_yield)); }
-TIDEMARK_WRAP int __wrap_stat(const char* path, struct stat* out) { return int(ask(SYS_stat, path, out)); }
+TIDEMARK_WRAP int __wrap_stat(const char* path, struct stat* out) { return int(ask(SYS_newfstatat, AT_FDCWD, path, out, 0)); }
 TIDEMARK_WRAP int __wrap_unlink(const char* path) { return int(ask(SYS_unlink, path)); }
 TIDEMARK_WRAP ssize_t __wrap_write(int fd, const void* from, size_t bytes) { return ask(SYS_write, fd, from, bytes); }
 TIDEMARK_WRAP int __wrap_open(const char* path, int flags, ...) {
@@ -93,7 +102,7 @@ TIDEMARK_WRAP int __wrap_open(const char* path, int flags, ...) {
   va_start(list, flags);
   int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(list, int) : 0;
   va_end(list);
-  return int(ask(SYS_open, path, flags, mode));
+  return int(ask(SYS_openat, AT_FDCWD, path, flags, mode));
 }
 TIDEMARK_WRAP int __wrap_prctl(int operation, ...) {
   va_list list;

@@ -56,10 +56,10 @@ struct ThreadState {
     last_word = top ? top - sizeof(address) : 0;
     stack_span = quick_span = last_word - (top ? low : 0);
   }
-  // These two may be called by other threads, too: after each store the thread knows less than before, and nothing wrong.
+  // These two may be called by other threads, too: after each store the thread knows less than before, and nothing wrong. Off the quick way (left_alone.h), for
+  // the thread may be about to go back there by the span it had.
   void lower_stack_to(address low) {
-    stack_floor = low;
-    store(quick_span, last_word - low), store(stack_span, last_word - low), store(stack_low, low);
+    store(stack_floor, low), store(stack_span, last_word - low), store(quick_span, 0), store(stack_low, low);
   }
   void forget_stack() { store(quick_span, 0), store(stack_span, 0), store(stack_top, 0), store(stack_low, 0), store(last_word, 0); }
 

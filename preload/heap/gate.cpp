@@ -27,7 +27,10 @@ void find_stack(base::ThreadState& t) {
   auto here = reinterpret_cast<address>(__builtin_frame_address(0)), top = reinterpret_cast<address>(__libc_stack_end);
   t.forget_stack();
   if (t.stack_lost) return;
-  auto begin = [&](address low, address end) { t.set_stack(t.stack_floor > low && t.stack_floor < end ? t.stack_floor : low, end); };
+  auto begin = [&](address low, address end) {
+    t.set_stack(t.stack_floor > low && t.stack_floor < end ? t.stack_floor : low, end);
+    if (__atomic_load_n(&t.stack_lost, __ATOMIC_ACQUIRE)) t.forget_stack();   // another thread did it meanwhile
+  };
   if (here < top && top - here < kMainStack) return begin(top - kMainStack, top);
   uint32_t at = stack_at.load(std::memory_order_relaxed);
   if (!at || base::is_main_thread()) return;

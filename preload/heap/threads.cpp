@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 
 #include "preload/base/memory.h"
@@ -25,6 +26,7 @@ constinit std::atomic<bool> threads_vanished{false};
 namespace {
 constinit base::SpinLock slots_lock;
 constinit uint32_t slots_used = 0;                // slot 0 is never given: owner 0 means nobody
+constinit uintptr_t lowest_stack = UINTPTR_MAX, highest_stack = 0;   // all that were seen lie in between
 constinit uint32_t first_free = 0;
 constinit uint32_t slots_taken = 0;
 constinit pthread_key_t key;
@@ -165,6 +167,10 @@ TIDEMARK_COLD void attach_thread() {
   record->live_bytes = 0;
   record->reserved[0] = slot;
   __atomic_store_n(&record->tid, uint32_t(syscall(SYS_gettid)), __ATOMIC_RELEASE);
+  if (t.stack_top) {
+    if (t.stack_low < lowest_stack) __atomic_store_n(&lowest_stack, t.stack_low, __ATOMIC_RELAXED);
+    if (t.stack_top > highest_stack) __atomic_store_n(&highest_stack, t.stack_top, __ATOMIC_RELAXED);
+  }
   __atomic_store_n(&slots[slot].stack_low, t.stack_low, __ATOMIC_RELAXED);
   __atomic_store_n(&slots[slot].stack_top, t.stack_top, __ATOMIC_RELAXED);
   __atomic_store_n(&slots[slot].state, &t, __ATOMIC_RELEASE);
@@ -226,12 +232,13 @@ void lose_part(base::ThreadState& t, uintptr_t start, uintptr_t end, uintptr_t i
   if (end <= in_use) {   // a JVM's guard pages; or those of coroutines' stacks, which the thread goes to later
     t.lower_stack_to(end);
   } else {
+    __atomic_store_n(&t.stack_lost, 1, __ATOMIC_RELEASE);   // first: then it is not looked for again
     t.forget_stack();
-    t.stack_lost = 1;   // it is not looked for again
   }
 }
 
 bool lies_in_anothers_stack(uintptr_t start, uintptr_t end) {
+  if (start >= __atomic_load_n(&highest_stack, __ATOMIC_RELAXED) || end <= __atomic_load_n(&lowest_stack, __ATOMIC_RELAXED)) return false;
   uint32_t n = __atomic_load_n(&slots_used, __ATOMIC_ACQUIRE);
   for (uint32_t i = 1; slots && i <= n; i++) {
     const Slot& s = slots[i];
@@ -245,6 +252,8 @@ bool lies_in_anothers_stack(uintptr_t start, uintptr_t end) {
 // The caller may be a handler that interrupted who has the lock.
 void lose_parts_of_others(uintptr_t start, uintptr_t end) {
   constexpr uint32_t kTries = 10'000;
+  if (base::filter_came()) return;   // who asks to hold signals back may be killed
+  base::NoCancellation no_cancellation;
   base::NoHandlers no_handlers;
   if (!slots_lock.try_lock(kTries)) return;
   for (uint32_t i = 1; i <= slots_used; i++) {
@@ -258,6 +267,8 @@ void lose_parts_of_others(uintptr_t start, uintptr_t end) {
 void lose_own_stack(uintptr_t start, size_t bytes) {
   base::ThreadState& t = base::thread_state;
   const auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  constexpr uintptr_t kFar = 64 << 20;
+  if (!t.stack_top && start + bytes <= sp && sp - start < kFar) t.stack_floor = std::max(t.stack_floor, start + bytes);   // it has not been looked for yet
   bool on_it = sp >= t.stack_low && sp < t.stack_top;
   lose_part(t, start, start + bytes, on_it ? sp : t.stack_low);
 }

@@ -12,12 +12,15 @@
 #include <cstdarg>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 
+#include "preload/base/memory.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/real.h"
 #include "preload/keeper/process_events.h"
 
 namespace keeper = tidemark::keeper;
+using keeper::Look;
 namespace real = tidemark::hooks::real;
 
 namespace {
@@ -50,8 +53,8 @@ namespace {
 
 // An exec function comes back only when it failed.
 template <typename Call>
-int exec(const char* path, char* const envp[], Call call, bool is_searched = false) {
-  const keeper::Loss counted = keeper::note_exec(path, envp, is_searched);
+int exec(const char* path, char* const envp[], keeper::Look look, Call call) {
+  const keeper::Loss counted = keeper::note_exec(path, envp, look);
   call();
   const int error = errno;
   keeper::note_exec_failed(counted);
@@ -60,11 +63,11 @@ int exec(const char* path, char* const envp[], Call call, bool is_searched = fal
 }
 
 int exec_path(const char* path, char* const argv[], char* const envp[]) {
-  return exec(path, envp, [&] { real::execve()(path, argv, envp); });
+  return exec(path, envp, Look::kPath, [&] { real::execve()(path, argv, envp); });
 }
 
 int exec_searched(const char* file, char* const argv[], char* const envp[]) {
-  return exec(file, envp, [&] { real::execvpe()(file, argv, envp); }, true);
+  return exec(file, envp, Look::kSearched, [&] { real::execvpe()(file, argv, envp); });
 }
 
 }  // namespace
@@ -75,19 +78,20 @@ TIDEMARK_HOOK int execvp(const char* file, char* const argv[]) { return exec_sea
 TIDEMARK_HOOK int execvpe(const char* file, char* const argv[], char* const envp[]) { return exec_searched(file, argv, envp); }
 
 TIDEMARK_HOOK int fexecve(int fd, char* const argv[], char* const envp[]) {
-  return exec(nullptr, envp, [&] { real::fexecve()(fd, argv, envp); });
+  return exec(nullptr, envp, Look::kNot, [&] { real::fexecve()(fd, argv, envp); });
 }
 
 TIDEMARK_HOOK int execveat(int dirfd, const char* path, char* const argv[], char* const envp[], int flags) {
-  return exec(flags & AT_EMPTY_PATH ? nullptr : path, envp, [&] { real::execveat()(dirfd, path, argv, envp, flags); });
+  const bool is_path = dirfd == AT_FDCWD && !(flags & AT_EMPTY_PATH);
+  return exec(flags & AT_EMPTY_PATH ? nullptr : path, envp, is_path ? Look::kPath : Look::kNot, [&] { real::execveat()(dirfd, path, argv, envp, flags); });
 }
 
 // glibc's child executes by a call inside libc.
 namespace {
 
 template <typename Call>
-int spawn(const char* path, char* const envp[], Call call, bool is_searched = false) {
-  const keeper::Loss counted = keeper::note_spawn(path, envp, is_searched);
+int spawn(const char* path, char* const envp[], keeper::Look look, Call call) {
+  const keeper::Loss counted = keeper::note_spawn(path, envp, look);
   const int error = call();
   if (error != 0) keeper::note_spawn_failed(counted);
   return error;
@@ -97,12 +101,13 @@ int spawn(const char* path, char* const envp[], Call call, bool is_searched = fa
 
 TIDEMARK_HOOK int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
                               char* const argv[], char* const envp[]) {
-  return spawn(path, envp, [&] { return real::posix_spawn()(pid, path, actions, attributes, argv, envp); });
+  const bool elsewhere = actions && !(tidemark::base::readable(path) && *path == '/');   // it may go to another folder first
+  return spawn(path, envp, elsewhere ? Look::kNot : Look::kPath, [&] { return real::posix_spawn()(pid, path, actions, attributes, argv, envp); });
 }
 
 TIDEMARK_HOOK int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
                                char* const argv[], char* const envp[]) {
-  return spawn(file, envp, [&] { return real::posix_spawnp()(pid, file, actions, attributes, argv, envp); }, true);
+  return spawn(file, envp, actions && strchr(file, '/') ? Look::kNot : Look::kSearched, [&] { return real::posix_spawnp()(pid, file, actions, attributes, argv, envp); });
 }
 
 // The list forms may be called in a vfork child: the array lies on the stack, as it does in libc.

@@ -123,11 +123,13 @@ void put_ledger(uint64_t (&gauges)[kGauges], bool at_once) {
 // files that are open. Where a hook saw the filter come, it may be any filter: then nothing is read at all.
 constinit uint32_t confined = 0;   // filters that came, or are about to
 constinit uint64_t first_seccomp = 0;
+constinit bool seen_unannounced = false;
 
 void look_for_filter() {
   uint64_t now = platform::seccomp_state();
   if (!first_seccomp) first_seccomp = now;
   if (now == first_seccomp) return;
+  __atomic_store_n(&seen_unannounced, true, __ATOMIC_RELAXED);
   platform::stop_opening();
   base::forbid_kernel_copies();
 }
@@ -268,6 +270,7 @@ void unconfine_monitor() {
   base::permit_kernel_copies();
   __atomic_sub_fetch(&confined, 1, __ATOMIC_SEQ_CST);
 }
+bool filter_was_seen() { return monitor_is_confined() || __atomic_load_n(&seen_unannounced, __ATOMIC_RELAXED); }
 bool monitor_is_confined() { return __atomic_load_n(&confined, __ATOMIC_SEQ_CST); }
 
 void stop_monitor() {

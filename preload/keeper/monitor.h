@@ -16,6 +16,7 @@ void stop_monitor();     // waits for the errand under way
 void confine_monitor();
 void unconfine_monitor();   // that one was refused
 bool monitor_is_confined();
+bool filter_was_seen();   // the same, or one that came unannounced, noticed by a sample. A vfork child's is not among these
 void forget_monitor();   // child of fork
 
 }  // namespace tidemark::keeper

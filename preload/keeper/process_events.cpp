@@ -112,23 +112,27 @@ Loss note_changed_user() {
   return tell(secure ? kChildrenSecure : kChildrenOtherUser);
 }
 
+// Whether no other thread can see a file that we open for a moment: it might fork, or find a number taken that is free. A vfork child has a table of its own.
+bool has_table_alone() { return !heap::many_threads || base::header().pid != int32_t(syscall(SYS_getpid)); }
+
 // Programs whose loader would not, or could not, bring us along.
-bool is_out_of_reach(const char* path, bool is_searched, Coverage& why) {
+bool is_out_of_reach(const char* path, Look look, Coverage& why) {
   char room[platform::kMostPath];
-  if (is_searched && !strchr(path, '/')) path = platform::search_path(path, environ, room);
+  if (look == Look::kSearched && !strchr(path, '/')) path = platform::search_path(path, environ, room);
   why = kChildrenNotEntered;
-  if (path && !platform::takes_preload(path)) return true;
+  if (look != Look::kNot && has_table_alone() && !platform::takes_preload(path)) return true;
   why = kChildrenElsewhere;
-  return !library_is_there() || (getuid() == geteuid() && access(region_folder(), W_OK | X_OK) != 0);
+  // Where the folder may not be written to for another reason, who finds that out tells the nearest region: that is on the same file system.
+  return !library_is_there() || (access(region_folder(), W_OK | X_OK) != 0 && errno == EROFS);
 }
 
 // What takes the place of the launched program is recorded whatever its name.
-Loss note_lost_preload(const char* path, char* const* environment, bool takes_our_place, bool is_searched) {
+Loss note_lost_preload(const char* path, char* const* environment, bool takes_our_place, Look look) {
   Coverage why = kChildrenWithoutPreload;
   bool launched = takes_our_place && is_own_process() && is_root(base::header().pid);
   if (!launched && !follows(options.follow.value, path)) return nullptr;
   // Behind a filter no file is opened unasked.
-  bool lost = loses_preload(environment) || (!base::filter_came() && is_out_of_reach(path, is_searched, why));
+  bool lost = loses_preload(environment) || (!filter_was_seen() && is_out_of_reach(path, look, why));
   return lost ? tell(why) : nullptr;
 }
 
@@ -181,23 +185,23 @@ void note_exit(int status) {
   errno = saved;
 }
 
-Loss note_exec(const char* path, char* const* environment, bool is_searched) {
+Loss note_exec(const char* path, char* const* environment, Look look) {
   base::NoCancellation guard;
   int saved = errno;
   note_vfork_child(false);
   if (may_be_parents()) return nullptr;
   Loss counted = is_recorded() ? note_changed_user() : nullptr;
-  if (!counted && is_recorded()) counted = note_lost_preload(path, environment, true, is_searched);
+  if (!counted && is_recorded()) counted = note_lost_preload(path, environment, true, look);
   note_ending(Ending::kReplaced, 0);
   errno = saved;
   return counted;
 }
 
-Loss note_spawn(const char* path, char* const* environment, bool is_searched) {
+Loss note_spawn(const char* path, char* const* environment, Look look) {
   base::NoCancellation guard;
   int saved = errno;
   if (!is_recorded() || may_be_parents()) return nullptr;
-  Loss counted = note_lost_preload(path, environment, false, is_searched);
+  Loss counted = note_lost_preload(path, environment, false, look);
   errno = saved;
   return counted;
 }

@@ -4,6 +4,9 @@
 
 namespace tidemark::keeper {
 
+// Which file is looked at before a program is executed: none, for `path` is not where it is; that one; or what execvp makes of it.
+enum class Look { kNot, kPath, kSearched };
+
 // By the shim's constructor: all that malloc's first call could not do; idempotent. malloc_is_elsewhere: the program calls another library's.
 void start(bool malloc_is_elsewhere);
 void before_user_change();       // setuid and its like are about to be called
@@ -12,9 +15,9 @@ void note_exit(int status);      // exit, _exit, quick_exit with this status. No
 using Loss = uint64_t*;
 // About to execve; path: nullptr where there is none. In a vfork child, whose memory is its parent's, no ending is noted. What it returns is for
 // the other.
-Loss note_exec(const char* path, char* const* environment, bool is_searched = false);
+Loss note_exec(const char* path, char* const* environment, Look look);
 void note_exec_failed(Loss counted);   // execve returned
-Loss note_spawn(const char* path, char* const* environment, bool is_searched = false);
+Loss note_spawn(const char* path, char* const* environment, Look look);
 void note_spawn_failed(Loss counted);
 void note_exit_failed();         // what was to end the process did not
 

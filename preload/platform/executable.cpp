@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -40,8 +41,19 @@ bool becomes_secure(const File& file) {
   if (fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return false;
   bool user = info.st_mode & S_ISUID && info.st_uid != getuid();
   bool group = (info.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && info.st_gid != getgid();
-  if (!user && !group) return false;
+  char capabilities[64];
+  bool more = getuid() != 0 && syscall(SYS_fgetxattr, file.get(), "security.capability", capabilities, sizeof(capabilities)) > 0;
+  if (!user && !group && !more) return false;
   return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 && (fstatfs(file.get(), &system) != 0 || !(system.f_flags & ST_NOSUID));
+}
+
+// By whichever of its names.
+bool is_loader(const File& file, const char* path) {
+  struct stat info, loader;
+  const char* slash = strrchr(path, '/');
+  const char* name = slash ? slash + 1 : path;
+  if (strncmp(name, "ld-linux", 8) == 0 || strncmp(name, "ld-2.", 5) == 0 || strcmp(name, "ld.so") == 0) return true;
+  return fstat(file.get(), &info) == 0 && stat("/lib64/ld-linux-x86-64.so.2", &loader) == 0 && info.st_dev == loader.st_dev && info.st_ino == loader.st_ino;
 }
 
 constexpr size_t kHead = 1024;   // of a file: has the program headers, as linkers lay it out
@@ -56,11 +68,12 @@ bool has_our_loader(const File& file, const char* head, size_t bytes, const char
     if (at > bytes || bytes - at < sizeof(part)) return true;
     memcpy(&part, head + at, sizeof(part));
     if (part.p_type != PT_INTERP) continue;
-    char name[128] = {};
-    file.read(name, std::min<size_t>(part.p_filesz, sizeof(name) - 1), part.p_offset);
+    char name[64] = {};   // its end
+    size_t n = std::min<size_t>(part.p_filesz, sizeof(name) - 1);
+    file.read(name, n, part.p_offset + part.p_filesz - n);
     return strstr(name, "ld-linux-x86-64") != nullptr;
   }
-  return strstr(path, "/ld-linux") != nullptr;   // the loader itself, which is given a program
+  return is_loader(file, path);   // which is given a program
 }
 
 // Behind "#!"; "": none.

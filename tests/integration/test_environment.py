@@ -502,14 +502,30 @@ class Surroundings(support.TestCase):
                 self.assertLess(10_000, report.totals["allocated_count"])
                 os.unlink(report.path)
 
+    def filtering_program(self):
+        source, program = os.path.join(self.folder, "filtered.c"), os.path.join(self.folder, "filtered")
+        with open(source, "w") as file:
+            file.write(FILTERED)
+        subprocess.run(["cc", "-static", source, "-o", program], check=True)
+        return program
+
+    def test_a_filter_against_what_libc_does_not_call(self):
+        """stat, fstat, lstat, nanosleep, creat: a list of what programs are seen to call has none of these."""
+        command = [self.filtering_program(), "kill", "4", "5", "6", "35", "85"]
+        for program in ([VICTIM], ["/usr/bin/python3", "-c", "import subprocess, time; time.sleep(0.5); subprocess.run(['true'], close_fds=False)"]):
+            if support.plain(command + program).status != 0:
+                self.skipTest("this libc calls them")
+            run = self.preloaded(command + program, {"sample_interval": "100ms", "cleanup_interval": "200ms"})
+            self.assertEqual((0, b""), (run.status, run.err))
+            for report in run.reports():
+                self.assert_consistent(report)
+            self.assertTrue(run.reports())
+
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_a_child_that_finds_no_proc_and_may_not_do_without(self):
         """The reason is in the report of the first process, whose region holds the run's ledger."""
-        source, program = os.path.join(self.folder, "no_links.c"), os.path.join(self.folder, "no_links")
-        with open(source, "w") as file:
-            file.write(NO_LINKS)
-        subprocess.run(["cc", "-static", source, "-o", program], check=True)
-        hide = f"unshare -m sh -c 'umount -l /proc && exec {program} {VICTIM}'; exit $?"
+        linkat = 265   # as for who may not link what has no name
+        hide = f"unshare -m sh -c 'umount -l /proc && exec {self.filtering_program()} fail {linkat} {VICTIM}'; exit $?"
         run = self.preloaded(["sh", "-c", hide], {"child_grace": "1h"})
         if run.status in (1, 32):
             self.skipTest("/proc cannot be unmounted here")
@@ -530,21 +546,26 @@ class Surroundings(support.TestCase):
         self.assertEqual(5, len(os.listdir(folder)))
 
 
-# Executes a command for whom linkat fails, as for who may not link what has no name.
-NO_LINKS = """
+# Executes a command under a filter of one or more system calls (what happens to them, their numbers, then the command).
+FILTERED = """
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 int main(int count, char** arguments) {
-  struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_linkat, 0, 1),
-                                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOENT), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  struct sock_fprog program = {4, filter};
+  struct sock_filter filter[100] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+  unsigned short n = 1, i = 2;
+  for (; i < count && *arguments[i] >= '0' && *arguments[i] <= '9'; i++) {
+    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, atoi(arguments[i]), 0, 1);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, *arguments[1] == 'k' ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | ENOENT);
+  }
+  filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  struct sock_fprog program = {n, filter};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 1;
-  return execv(arguments[1], arguments + 1);
+  return execv(arguments[i], arguments + i);
 }
 """
 

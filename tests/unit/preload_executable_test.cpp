@@ -1,10 +1,14 @@
 // Which programs take the libraries that LD_PRELOAD names.
 #include <elf.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <string>
 
 #include "preload/platform/executable.h"
@@ -51,7 +55,10 @@ TEST_F(ExecutableTest, OnlyOurLoaderDoes) {
   EXPECT_FALSE(takes(elf(nullptr))) << "static";
   EXPECT_FALSE(takes(elf("/lib/ld-linux-aarch64.so.1", EM_AARCH64)));
   EXPECT_FALSE(takes(elf("/lib/ld-linux.so.2", EM_386, ELFCLASS32)));
-  EXPECT_TRUE(takes_preload("/lib64/ld-linux-x86-64.so.2")) << "is given a program that does";
+  EXPECT_TRUE(takes(elf((std::string(300, '/') + kOurs).c_str()))) << "in a folder with a long name";
+  EXPECT_TRUE(takes_preload(kOurs)) << "is given a program that does";
+  std::filesystem::create_symlink(kOurs, scratch / "by another name");
+  EXPECT_TRUE(takes_preload((scratch / "by another name").c_str()));
 }
 
 TEST_F(ExecutableTest, WhatCannotBeToldDoes) {
@@ -86,6 +93,19 @@ TEST_F(ExecutableTest, AnotherUsersDoesNot) {
   }
   chmod(path.c_str(), 02745);
   EXPECT_TRUE(takes_preload(path.c_str())) << "without the group's right to execute that bit means locks";
+}
+
+TEST_F(ExecutableTest, NorDoesOneWithMorePrivileges) {
+  std::string path = scratch.write("program", elf(kOurs), 0755);
+  const uint32_t net_raw[] = {VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE, 1u << CAP_NET_RAW, 0, 0, 0};
+  chmod(scratch.path().c_str(), 0755);
+  if (geteuid() != 0 || setxattr(path.c_str(), "security.capability", net_raw, sizeof(net_raw), 0) != 0) GTEST_SKIP() << "not possible here";
+  EXPECT_TRUE(takes_preload(path.c_str())) << "root has them anyway";
+  pid_t child = fork();
+  if (child == 0) _exit(setresuid(65534, 65534, 65534) != 0 || takes_preload(path.c_str()));
+  int status;
+  ASSERT_EQ(child, waitpid(child, &status, 0));
+  EXPECT_EQ(0, status);
 }
 
 TEST_F(ExecutableTest, IsFoundAsExecvpFindsIt) {
