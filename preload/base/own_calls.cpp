@@ -124,7 +124,7 @@ TIDEMARK_WRAP int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t*
   return known ? known(thread, attributes, main, argument) : EAGAIN;
 }
 
-// As hooks/confinement.cpp's, but for what that looks at.
+// As glibc's (sysdeps/unix/sysv/linux/x86_64/syscall.S); the program's calls end here, too (hooks/confinement.cpp).
 asm(R"(
   .text
   .globl __wrap_syscall

@@ -7,3 +7,6 @@ namespace tidemark::base {
 void learn_own_calls();
 
 }  // namespace tidemark::base
+
+// What `syscall` means here, for who defines that name itself.
+extern "C" long __wrap_syscall(long number, ...) __attribute__((visibility("hidden")));

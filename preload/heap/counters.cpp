@@ -170,19 +170,22 @@ class StackBit {
     word_ = &(page->*bits)[line / 32];
     bit_ = 1u << line % 32;
   }
+  bool is_set() const { return __atomic_load_n(word_, __ATOMIC_RELAXED) & bit_; }
   // What it was.
   bool set() { return is_set() || __atomic_fetch_or(word_, bit_, __ATOMIC_RELAXED) & bit_; }
   bool clear() { return is_set() && __atomic_fetch_and(word_, ~bit_, __ATOMIC_RELAXED) & bit_; }
 
  private:
-  bool is_set() const { return __atomic_load_n(word_, __ATOMIC_RELAXED) & bit_; }
   uint32_t *word_, bit_;
 };
 
 // Asked again at each walk, and by whoever frees an old block; counted once.
 uint32_t deny(uint32_t id, Reason reason) {
   if (reason == Reason::kOldFree) StackBit(id, &StackPage::deaths_lost).set();
-  if (!StackBit(id, &StackPage::denied).set()) base::count(kDetailsDenied);
+  StackBit denied(id, &StackPage::denied);
+  if (denied.is_set()) return 0;
+  base::count(kDetailsDenied);   // before the bit is there: who finds it takes one away
+  if (denied.set()) base::count(kDetailsDenied, -uint64_t{1});
   return 0;
 }
 }  // namespace

@@ -4,9 +4,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdarg>
 
+#include "preload/base/own_calls.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/real.h"
 #include "preload/keeper/process_events.h"
@@ -51,15 +51,12 @@ bool is_refused(unsigned long flags, long result) {
 extern "C" __attribute__((visibility("hidden"), used)) long tidemark_seccomp(long number, unsigned long operation, unsigned long flags, const void* filter) {
   const bool confines = may_confine(operation, flags, filter);
   if (confines) keeper::note_seccomp();
-  long result;
-  asm volatile("syscall" : "=a"(result) : "a"(number), "D"(operation), "S"(flags), "d"(filter) : "rcx", "r11", "memory");
+  const long result = __wrap_syscall(number, operation, flags, filter);
   if (confines && is_refused(flags, result)) keeper::note_seccomp_refused();
-  if (result >= 0) return result;
-  errno = int(-result);
-  return -1;
+  return result;
 }
 
-// As glibc's (sysdeps/unix/sysv/linux/x86_64/syscall.S), and no frame of ours: a call such as vfork returns twice.
+// No frame of ours: a call such as vfork returns twice.
 asm(R"(
   .text
   .globl syscall
@@ -72,27 +69,7 @@ syscall:
   je tidemark_seccomp
   cmpq $10, %rdi         # SYS_mprotect
   je tidemark_mprotect
-  movq %rdi, %rax
-  movq %rsi, %rdi
-  movq %rdx, %rsi
-  movq %rcx, %rdx
-  movq %r8, %r10
-  movq %r9, %r8
-  movq 8(%rsp), %r9
-  syscall
-  cmpq $-4095, %rax
-  jae 2f
-  ret
-2:
-  negq %rax
-  pushq %rax
-  .cfi_adjust_cfa_offset 8
-  call *__errno_location@GOTPCREL(%rip)
-  popq %rdx
-  .cfi_adjust_cfa_offset -8
-  movl %edx, (%rax)
-  movq $-1, %rax
-  ret
+  jmp __wrap_syscall     # base/own_calls.cpp
   .cfi_endproc
   .size syscall, . - syscall
 )");

@@ -97,7 +97,7 @@ uint32_t expiry_ticks() {
 void touch_scratch() { base::populate(scratch.oldest, lines_in_use() * sizeof(uint32_t)); }
 
 // Counters' lines are the threads' that write to them, who wait where another processor has read one meanwhile: of stacks that have no Detail, and are
-// most, a walk reads none.
+// most, going through the blocks reads none.
 void learn_details(uint64_t lines) {
   memset(scratch.detailed, 0, lines / 8);   // there may be another store
   for_each_detail([&](Detail& d, uint32_t) {
