@@ -27,7 +27,7 @@ inline constexpr uint16_t kLeaning = 32, kMostLeaning = 64, kMostReluctance = 7;
 inline bool is_off_quick_way(const base::ThreadState& t) { return t.quick_span != t.stack_span; }
 
 // What a thread spends on places whose layouts change. Off the quick way walks are the rule: what they need is near, so they cost little more than asking
-// in vain does, and less is spent. Not in all threads: where walks are seldom, they are dear (README: murmur).
+// in vain does, and less is spent. Not in all threads: where walks are seldom, they are dear (tests/bench/README.md: murmur).
 struct Effort {
   uint32_t takes_back;   // failures that a hit makes up for
   uint32_t looks;        // of so many failures one is looked into
