@@ -40,6 +40,9 @@ long ask(long number, Arguments... arguments) {
 
 constinit decltype(&::clock_gettime) libc_clock_gettime = nullptr;
 constinit decltype(&::pthread_create) libc_pthread_create = nullptr;
+// These are more than one call: what glibc does where the kernel or the file system has none.
+constinit decltype(&::posix_fallocate) libc_posix_fallocate = nullptr;
+constinit decltype(&::faccessat) libc_faccessat = nullptr;
 
 // By the library's own table: dlopen, without which dlsym knows no library by itself, may be somebody else's, too.
 template <class Function>
@@ -57,6 +60,8 @@ void learn_own_calls() {
     if (n < strlen(kName) || strcmp(m->l_name + n - strlen(kName), kName) != 0) continue;
     find(*m, "clock_gettime", libc_clock_gettime);
     find(*m, "pthread_create", libc_pthread_create);
+    find(*m, "posix_fallocate", libc_posix_fallocate);
+    find(*m, "faccessat", libc_faccessat);
     return;
   }
 }
@@ -122,6 +127,16 @@ TIDEMARK_WRAP int __wrap_clock_gettime(clockid_t clock, timespec* out) {
 TIDEMARK_WRAP int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
   auto* known = __atomic_load_n(&tidemark::base::libc_pthread_create, __ATOMIC_RELAXED);
   return known ? known(thread, attributes, main, argument) : EAGAIN;
+}
+TIDEMARK_WRAP int __wrap_posix_fallocate(int fd, off_t offset, off_t bytes) {
+  auto* known = __atomic_load_n(&tidemark::base::libc_posix_fallocate, __ATOMIC_RELAXED);
+  return known ? known(fd, offset, bytes) : ENOSYS;
+}
+TIDEMARK_WRAP int __wrap_faccessat(int folder, const char* path, int mode, int flags) {
+  auto* known = __atomic_load_n(&tidemark::base::libc_faccessat, __ATOMIC_RELAXED);
+  if (known) return known(folder, path, mode, flags);
+  errno = ENOSYS;
+  return -1;
 }
 
 // As glibc's (sysdeps/unix/sysv/linux/x86_64/syscall.S); the program's calls end here, too (hooks/confinement.cpp).

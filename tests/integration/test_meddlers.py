@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import unittest
 
 import support
 
@@ -22,6 +23,13 @@ class Meddlers(support.TestCase):
                 self.assertTrue(run.reports())
                 for report in run.reports():
                     self.assert_consistent(report)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs another user")
+    def test_nobody_else_is_called_by_another_user(self):
+        """Before a program is executed: whether the next image can write where regions are."""
+        for run in self.meddled(["/usr/bin/python3", "-c", "import os; os.setresuid(65534, 65534, 65534); os.execv('/bin/true', ['true'])"]):
+            self.assertEqual((0, b""), (run.status, run.err))
+            self.assertTrue(run.reports())
 
     def test_nobody_else_is_called_when_asked(self):
         """Requests by the mailbox, and their answers."""

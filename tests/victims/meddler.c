@@ -31,6 +31,7 @@ static void look(const char* name, void* caller) {
   }
 MEDDLE(access, SYS_access)
 MEDDLE(chmod, SYS_chmod)
+MEDDLE(faccessat, SYS_faccessat)
 MEDDLE(clock_gettime, SYS_clock_gettime)
 MEDDLE(close, SYS_close)
 MEDDLE(fchmod, SYS_fchmod)
@@ -61,6 +62,10 @@ MEDDLE(sched_yield, SYS_sched_yield)
 MEDDLE(stat, SYS_stat)
 MEDDLE(unlink, SYS_unlink)
 MEDDLE(write, SYS_write)
+int posix_fallocate(int fd, long offset, long bytes) {
+  look("posix_fallocate", __builtin_return_address(0));
+  return ask(SYS_fallocate, fd, 0, offset, bytes, 0, 0) == 0 ? 0 : errno;
+}
 
 /* Its lock is held around a fork, by handlers that may come before or after others'. */
 typedef unsigned long thread_number;
