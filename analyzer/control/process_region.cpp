@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -10,10 +11,12 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "analyzer/launch/process.h"
+#include "preload/format/options.h"
 #include "preload/format/region.h"
 
 namespace tidemark::control {
@@ -73,12 +76,55 @@ std::string folder_of(int32_t pid) {
   throw ControlError(fmt::format("process {} is not yours to look at; run this as its user or as root", pid));
 }
 
-std::vector<MappedFile> mapped_files(const std::string& folder) {
-  std::vector<MappedFile> files;
+struct Mapped {
+  std::vector<MappedFile> files;   // that may be regions
+  bool has_shim = false;
+};
+
+Mapped mapped_in(const std::string& folder) {
+  Mapped mapped;
   std::ifstream maps(folder + "/maps");
-  for (std::string line; std::getline(maps, line);)
-    if (auto file = parse_mapping(line)) files.push_back(*file);
-  return files;
+  for (std::string line; std::getline(maps, line);) {
+    if (auto file = parse_mapping(line)) mapped.files.push_back(*file);
+    if (line.find("/libtidemark.so") != std::string::npos) mapped.has_shim = true;
+  }
+  return mapped;
+}
+
+// The value of `dir` among options as the shim takes them: KEY=VALUE:…, a value with a colon in double quotes. Empty: it is not among them.
+std::string dir_in(std::string_view options) {
+  while (!options.empty()) {
+    size_t equals = options.find('=');
+    if (equals == std::string_view::npos) return {};
+    std::string_view key = options.substr(0, equals), value = options.substr(equals + 1);
+    bool quoted = value.starts_with('"');
+    if (quoted) value.remove_prefix(1);
+    size_t end = std::min(value.find(quoted ? '"' : ':'), value.size());
+    if (key == "dir") return std::string(value.substr(0, end));
+    options = value.substr(end);
+    options.remove_prefix(std::min(options.find_first_not_of("\":"), options.size()));
+  }
+  return {};
+}
+
+// Where it makes its region, by its environment as it was at its start.
+std::string region_folder_of(const std::string& process) {
+  constexpr std::string_view kName = "TIDEMARK_OPTIONS=";
+  std::ifstream environment(process + "/environ");
+  std::string dir;
+  for (std::string variable; dir.empty() && std::getline(environment, variable, '\0');)
+    if (variable.starts_with(kName)) dir = dir_in(std::string_view(variable).substr(kName.size()));
+  return dir.empty() ? format::kFolderWithoutDir : dir;
+}
+
+// What to tell of a process whose region is not found.
+std::string why_there_is_none(int32_t pid, const std::string& process, const Mapped& mapped) {
+  if (!mapped.has_shim) return fmt::format("process {} is not recorded by tidemark; start it with `tidemark run`, or with LD_PRELOAD", pid);
+  if (!mapped.files.empty()) return fmt::format("the region of process {} was removed from {}: nothing of it can be read any more", pid, mapped.files[0].folder);
+  return fmt::format(
+      "tidemark is in process {}, but has no region: it could not make one in {} when the process started (is it there, may that user write to it, is there "
+      "room on the disk?), or it is a child that has not earned one yet (child_grace), or is left out (follow, regions_max, enable=0)",
+      pid, region_folder_of(process));
 }
 
 }  // namespace
@@ -110,13 +156,13 @@ static bool belongs_to(const std::string& path, uint64_t start) {
 std::string region_of(int32_t pid) {
   uint64_t start = launch::process_start(pid);
   std::string folder = folder_of(pid);
-  for (const MappedFile& file : mapped_files(folder))
+  Mapped mapped = mapped_in(folder);
+  for (const MappedFile& file : mapped.files)
     for (const std::string& root : {std::string(), folder + "/root"}) {   // another mount namespace
       auto path = named_in(root + file.folder, file.inode);
       if (path && belongs_to(*path, start)) return *path;
     }
-  throw ControlError(
-      fmt::format("process {} is not recorded by tidemark (or its region was removed); start it with `tidemark run`, or with LD_PRELOAD", pid));
+  throw ControlError(why_there_is_none(pid, folder, mapped));
 }
 
 }  // namespace tidemark::control

@@ -51,19 +51,27 @@ void find(const link_map& library, const char* name, Function& found) {
   if (symbol && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC)
     __atomic_store_n(&found, reinterpret_cast<Function>(library.l_addr + symbol->st_value), __ATOMIC_RELAXED);
 }
+
+const link_map* libc() {
+  constexpr const char* kName = "/libc.so.6";
+  for (const link_map* m = _r_debug.r_map; m; m = m->l_next) {
+    size_t n = strlen(m->l_name);
+    if (n >= strlen(kName) && strcmp(m->l_name + n - strlen(kName), kName) == 0) return m;
+  }
+  return nullptr;
+}
 }  // namespace
 
 void learn_own_calls() {
-  constexpr const char* kName = "/libc.so.6";
-  for (link_map* m = _r_debug.r_map; m; m = m->l_next) {
-    size_t n = strlen(m->l_name);
-    if (n < strlen(kName) || strcmp(m->l_name + n - strlen(kName), kName) != 0) continue;
-    find(*m, "clock_gettime", libc_clock_gettime);
-    find(*m, "pthread_create", libc_pthread_create);
-    find(*m, "posix_fallocate", libc_posix_fallocate);
-    find(*m, "faccessat", libc_faccessat);
-    return;
-  }
+  const link_map* library = libc();
+  if (!library) return;
+  find(*library, "clock_gettime", libc_clock_gettime);
+  find(*library, "posix_fallocate", libc_posix_fallocate);
+  find(*library, "faccessat", libc_faccessat);
+}
+
+void learn_to_make_threads() {
+  if (const link_map* library = libc()) find(*library, "pthread_create", libc_pthread_create);
 }
 }  // namespace tidemark::base
 
@@ -130,13 +138,11 @@ TIDEMARK_WRAP int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t*
 }
 TIDEMARK_WRAP int __wrap_posix_fallocate(int fd, off_t offset, off_t bytes) {
   auto* known = __atomic_load_n(&tidemark::base::libc_posix_fallocate, __ATOMIC_RELAXED);
-  return known ? known(fd, offset, bytes) : ENOSYS;
+  return known ? known(fd, offset, bytes) : ask(SYS_fallocate, fd, 0, offset, bytes) == 0 ? 0 : errno;
 }
 TIDEMARK_WRAP int __wrap_faccessat(int folder, const char* path, int mode, int flags) {
   auto* known = __atomic_load_n(&tidemark::base::libc_faccessat, __ATOMIC_RELAXED);
-  if (known) return known(folder, path, mode, flags);
-  errno = ENOSYS;
-  return -1;
+  return known ? known(folder, path, mode, flags) : int(ask(SYS_faccessat2, folder, path, mode, flags));
 }
 
 // As glibc's (sysdeps/unix/sysv/linux/x86_64/syscall.S); the program's calls end here, too (hooks/confinement.cpp).

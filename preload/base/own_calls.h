@@ -3,8 +3,11 @@
 
 namespace tidemark::base {
 
-// By the constructor. Before it, time is asked of the kernel, and no thread can be made.
+// By the first call of malloc, which may come before the constructor and makes the region.
 void learn_own_calls();
+
+// By the constructor: before it no thread can be made.
+void learn_to_make_threads();
 
 }  // namespace tidemark::base
 

@@ -34,4 +34,6 @@ namespace tidemark::format {
   X(Count, check, "0", "walk one stack in N again with libunwind and count disagreements (slow; 0: never)")                       \
   X(Text, py_malloc, "malloc", "`tidemark run` sets PYTHONMALLOC to this for a CPython; keep: leave Python's own small-block allocator")
 
+inline constexpr char kFolderWithoutDir[] = "/var/tmp";
+
 }  // namespace tidemark::format

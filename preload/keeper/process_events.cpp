@@ -153,7 +153,7 @@ void begin(bool malloc_is_elsewhere) {
 
 void start(bool malloc_is_elsewhere) {
   base::InternalScope scope;
-  base::learn_own_calls();
+  base::learn_to_make_threads();
   learn_static_tls();
   learn_how_we_came();
   begin(malloc_is_elsewhere);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "preload/base/memory.h"
+#include "preload/base/own_calls.h"
 #include "preload/base/own_mappings.h"
 #include "preload/base/ranges.h"
 #include "preload/heap/allocator.h"
@@ -324,7 +325,7 @@ bool make_region() {
 }
 }  // namespace
 
-const char* region_folder() { return options.dir.value[0] ? options.dir.value : "/var/tmp"; }
+const char* region_folder() { return options.dir.value[0] ? options.dir.value : kFolderWithoutDir; }
 
 void make_sensible(Options& o) {
   o.region_size = clamp_region(o.region_size);
@@ -343,6 +344,7 @@ TIDEMARK_COLD void start_early() {
   base::SpinGuard guard(start_lock);
   if (*base::session_word != base::kUnstarted) return;
   base::main_thread = &base::thread_state;
+  base::learn_own_calls();
   heap::set_foreign(platform::main_executable_defines("malloc"));
   set_defaults(options);
   const char* error = nullptr;

@@ -50,6 +50,11 @@ def tracer(pid, pause):
         thread.join()
 
 
+def has_shim(pid):
+    with open(f"/proc/{pid}/maps") as file:
+        return os.path.basename(support.LIBRARY) in file.read()
+
+
 class Controls(support.TestCase):
     def grower(self, **options):
         grower = Grower(self, **{**FAST, **options})
@@ -313,6 +318,19 @@ class Controls(support.TestCase):
         zombie.wait()
         self.refused("not recorded", "cleanup", os.getpid())
         self.refused("there is no process", "snapshot", 4_000_000)
+
+    def test_targets_without_a_region(self):
+        """Which of the reasons it is, for what to do about it differs."""
+        for options, words in {"dir=/proc/nowhere": "could not make one in /proc/nowhere ", 'region_size=64M:dir="/proc/no:where":follow=all': "in /proc/no:where ",
+                               "region_size=64M:enable=0": "in /var/tmp "}.items():
+            env = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": options})
+            with subprocess.Popen(["sleep", "60"], env=env, cwd="/proc") as process:
+                support.wait_until(lambda: has_shim(process.pid))
+                self.refused(words, "stats", process.pid)
+                process.kill()
+        grower, pid = self.grower()
+        os.unlink(grower.path())
+        self.refused(f"was removed from {grower.folder}", "stats", pid)
 
     def test_traced_targets(self):
         """strace stops a process at each system call, for a moment: that is no reason to give up; a debugger that holds it is one."""
