@@ -5,11 +5,13 @@
 
 namespace tidemark::model {
 
-// For a process that SIGKILL ended, or something that left no word. Seen: its cgroup has counted a kill since the last sample (oom_kill of
-// memory.events, or of memory.oom_control; both count processes of this cgroup that any OOM killer ended). Possible: it has, but the limit was
-// not near: somebody else may have sent the signal, and the OOM killer have taken another process since. Inferred: the cgroup is gone, and at the
-// last sample the limit was near, or would have been reached soon at the pace of then. None: neither.
+// For a process that SIGKILL ended, or something that left no word. `live_bytes`: of its blocks, at its end; they tell what it took after the last sample.
+//
+// Seen: its cgroup has counted a kill since the last sample (oom_kill of memory.events, or of memory.oom_control; both count processes of this cgroup
+// that any OOM killer ended), the limit was near, and a good part of what the cgroup had was this process's: the kernel takes the largest (oom_badness
+// in mm/oom_kill.c). Possible: it has counted one, but the rest is not so: the kill may have been another process's, before or since, and somebody else
+// have ended this one. Inferred: the cgroup is gone, and the limit was near, or would have been reached soon at the pace of the last samples. None: neither.
 std::optional<OutOfMemory> judge_out_of_memory(const region::Region& region, const Process& process, const Timeline& timeline,
-                                               const Surroundings& surroundings);
+                                               const Surroundings& surroundings, uint64_t live_bytes);
 
 }  // namespace tidemark::model

@@ -43,6 +43,8 @@ struct OutOfMemory {
 
   std::optional<uint64_t> limit_bytes;  // of the cgroup; none: it had no limit, so the machine was full
   std::optional<uint64_t> rss_bytes;    // at the last sample
+  uint64_t own_bytes = 0;               // what it had at its end, as it seems: RSS, and by how much its live blocks had grown since
+  bool limit_near = true;               // at its end, as far as is known
   Certainty certainty = Certainty::kInferred;
 };
 

@@ -243,7 +243,6 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   auto profile = std::make_unique<Profile>();
   profile->process = read_process(region, surroundings);
   profile->timeline = read_timeline(region);
-  profile->process.oom = judge_out_of_memory(region, profile->process, profile->timeline, surroundings);
   profile->modules = ModuleMap(region);
   profile->paths = std::make_unique<StackPaths>(region, profile->modules);
   profile->damage.used_pages = region.used_pages();
@@ -260,6 +259,7 @@ std::unique_ptr<Profile> build_profile(const region::Region& region, const Surro
   read_peak(header, profile->totals);
   bound_peak_errors(*profile);
   read_coverage(header, *profile);
+  profile->process.oom = judge_out_of_memory(region, profile->process, profile->timeline, surroundings, profile->totals.counters.live_bytes());
   if (std::memcmp(header.ledger.magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0) profile->ledger = header.ledger;
   return profile;
 }

@@ -68,7 +68,7 @@ Json process_json(const Process& process) {
   json["oom"] = nullptr;
   if (process.oom)
     json["oom"] = {{"limit_bytes", or_null(process.oom->limit_bytes)}, {"rss_bytes", or_null(process.oom->rss_bytes)},
-                   {"certainty", certainty_name(process.oom->certainty)}};
+                   {"own_bytes", process.oom->own_bytes}, {"certainty", certainty_name(process.oom->certainty)}};
   json["threads_now"] = process.threads_now;
   json["threads_peak"] = process.threads_peak;
   json["foreign_heap"] = process.foreign_heap;

@@ -33,7 +33,8 @@ std::string oom_sentence(const OutOfMemory& oom) {
     case OutOfMemory::Certainty::kInferred:
       return "killed, by the OOM killer as it seems (its cgroup is gone, the limit was near)";
     case OutOfMemory::Certainty::kPossible:
-      return "killed, perhaps by the OOM killer (its cgroup counted a kill since its last sample, of this process or of another; its limit was not near)";
+      return fmt::format("killed, perhaps by the OOM killer (its cgroup counted a kill since its last sample, of this process or of another; {})",
+                         oom.limit_near ? "this one had only " + human_bytes(oom.own_bytes) : "its limit was not near");
   }
   return "";
 }

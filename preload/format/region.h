@@ -26,7 +26,7 @@
 namespace tidemark::format {
 
 inline constexpr char kMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint32_t kVersion = 9;
+inline constexpr uint32_t kVersion = 10;
 inline constexpr uint32_t kEndianMark = 0x01020304;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint32_t kLineBytes = 64;
@@ -113,7 +113,8 @@ struct Header {
   uint32_t heap_flags;         // HeapFlags
   uint64_t run_id;             // common to all regions of one run
   TextRef name, exe, cmdline, cwd, options, ledger_path;   // cmdline: arguments, each ended by a zero byte
-  uint32_t child_grace_ms, reserved0;
+  uint32_t child_grace_ms;
+  uint32_t region_in_memory;   // 1: the file lies on tmpfs, so all of it counts against the cgroup's limit
 
   // clocks, written by the keeper thread at every tick
   uint32_t tick;               // atomic
@@ -139,6 +140,8 @@ struct Header {
   uint64_t expiry_ms;          // option cache_duration, as of the last walk
   TextRef cgroup;              // folder of the memory controller's files, as the process sees it; none: no cgroup was found
   uint64_t cgroup_inode;       // of that folder: what it is, wherever it is seen
+  uint64_t cgroup_limit;       // in bytes, when the keeper first looked; UINT64_MAX: none, or not known; 0: it has not looked
+  uint64_t cgroup_oom_kills;   // as of then, where cgroup_limit is not 0
   uint32_t series_ticks;       // width of one ProcessPoint, a power of two; 0: no sample yet
   uint32_t series_first_tick;  // where point 0 begins
   uint32_t series_used;        // points

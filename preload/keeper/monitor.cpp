@@ -174,6 +174,12 @@ void read_rules() {
   if (n) base::header().rules = base::take_text(text, n < kKept ? n : kKept);
 }
 
+// Before the first sample a process may be killed, too.
+void note_cgroup_at_first(uint64_t limit, uint64_t oom_kills) {
+  base::header().cgroup_limit = limit;
+  base::header().cgroup_oom_kills = oom_kills;
+}
+
 // Opens what will be read, while that is surely allowed.
 void prepare() {
   if (__atomic_load_n(&confined, __ATOMIC_SEQ_CST)) return;
@@ -183,6 +189,7 @@ void prepare() {
   pss(usage.rss);
   uint64_t gauges[kGauges], counters[kCounters];
   put_cgroup(gauges, counters);
+  note_cgroup_at_first(gauges[kCgroupLimit], counters[kCgroupOomKills]);
   measure_ledger_now_and_then(platform::monotonic_ns(), usage.rss);
   read_rules();
 }

@@ -28,14 +28,17 @@ class AnalyzerOutOfMemory : public testing::Test {
     point.gauges[kCgroupCurrent].last = current;
     if (limit != 0) point.gauges[kCgroupLimit].last = limit;
     point.gauges[kRss].last = current / 2;
+    point.gauges[kLive].last = live_ = current / 3;
     point.counters[kCgroupOomKills] = kills;
     timeline_.points.push_back(point);
   }
 
   std::optional<OutOfMemory> judge() {
-    return model::judge_out_of_memory(region::Region::parse(RegionBuilder().used()), process_, timeline_, surroundings_);
+    return model::judge_out_of_memory(region::Region::parse(builder_.used()), process_, timeline_, surroundings_, live_);
   }
 
+  RegionBuilder builder_;
+  uint64_t live_ = 0;   // at the end
   model::Process process_;
   model::Timeline timeline_;
   model::Surroundings surroundings_;
@@ -62,6 +65,46 @@ TEST_F(AnalyzerOutOfMemory, PossibleWhenTheLimitWasNotNear) {
   EXPECT_EQ(Certainty::kPossible, judge()->certainty) << "the kill that was counted may be another process's";
   sample(700, 1000, 3);
   EXPECT_EQ(Certainty::kSeen, judge()->certainty) << "would have been there in a second and a half";
+}
+
+// A worker that its supervisor ended because another one was killed.
+TEST_F(AnalyzerOutOfMemory, PossibleWhereTheProcessWasSmall) {
+  sample(990, 1000, 3);
+  timeline_.points.back().gauges[kRss].last = 50;
+  timeline_.points.back().gauges[kLive].last = live_ = 40;
+  kills_now_ = 4;
+  ASSERT_TRUE(judge());
+  EXPECT_EQ(Certainty::kPossible, judge()->certainty);
+  EXPECT_TRUE(judge()->limit_near);
+  EXPECT_EQ(50u, judge()->own_bytes);
+  kills_now_.reset();
+  EXPECT_FALSE(judge()) << "all that is known is that a limit was near";
+}
+
+TEST_F(AnalyzerOutOfMemory, WhatWasTakenAfterTheLastSampleIsTold) {
+  sample(100, 1000, 3);
+  timeline_.points.back().gauges[kRss].last = 60;
+  timeline_.points.back().gauges[kLive].last = 40;
+  live_ = 900;
+  kills_now_ = 4;
+  ASSERT_TRUE(judge());
+  EXPECT_EQ(Certainty::kSeen, judge()->certainty);
+  EXPECT_EQ(920u, judge()->own_bytes);
+}
+
+TEST_F(AnalyzerOutOfMemory, KilledBeforeTheFirstSample) {
+  builder_.header().cgroup_limit = 1000;
+  builder_.header().cgroup_oom_kills = 3;
+  live_ = 950;
+  kills_now_ = 4;
+  ASSERT_TRUE(judge());
+  EXPECT_EQ(Certainty::kSeen, judge()->certainty);
+  EXPECT_EQ(1000u, judge()->limit_bytes);
+  kills_now_ = 3;
+  EXPECT_FALSE(judge());
+  kills_now_ = 4;
+  builder_.header().cgroup_oom_kills = UINT64_MAX;
+  EXPECT_FALSE(judge()) << "when it was counted is not known";
 }
 
 TEST_F(AnalyzerOutOfMemory, NotWhenItCountedNone) {

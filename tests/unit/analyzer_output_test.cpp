@@ -114,7 +114,7 @@ TEST(AnalyzerText, AsksTheKernelUnlessTheOomKillerWasSeen) {
   using Certainty = model::OutOfMemory::Certainty;
   Report report = report_of(leaking_server());
   auto text_when = [&](Certainty certainty) {
-    report.profile->process.oom = {1 << 20, 1 << 19, certainty};
+    report.profile->process.oom = {1 << 20, 1 << 19, 5 << 20, true, certainty};
     return text_of(report);
   };
   EXPECT_CONTAINS(text_when(Certainty::kSeen), "killed by the OOM killer (its cgroup counted it)");
@@ -122,6 +122,7 @@ TEST(AnalyzerText, AsksTheKernelUnlessTheOomKillerWasSeen) {
   EXPECT_CONTAINS(text_when(Certainty::kInferred), "killed, by the OOM killer as it seems");
   EXPECT_CONTAINS(text_when(Certainty::kInferred), "dmesg");
   EXPECT_CONTAINS(text_when(Certainty::kPossible), "killed, perhaps by the OOM killer");
+  EXPECT_CONTAINS(text_when(Certainty::kPossible), "this one had only 5.0 MiB");
   EXPECT_CONTAINS(text_when(Certainty::kPossible), "dmesg");
   EXPECT_EQ(json_of(report)["process"]["oom"]["certainty"], "possible");
 }
