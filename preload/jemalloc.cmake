@@ -30,10 +30,9 @@ string(APPEND renames "__popcountdi2 tmje_popcount\n")
 # Only its heap profiler, which is off, calls the unwinder and mathematics: no library need be loaded for that.
 string(APPEND renames "_Unwind_Backtrace tmje_no_backtrace\n_Unwind_GetIP tmje_no_ip\n")
 string(APPEND renames "exp tmje_no_exp\nlog tmje_no_log\nround tmje_no_round\n")
-# glibc keeps its mutex functions under a second, versioned name. Undefined symbols so named are bound by the linker as if by
-# .symver: the calls go straight to libc and never through hooks of pthread_mutex_*.
-foreach(name init lock trylock unlock destroy)
-  string(APPEND renames "pthread_mutex_${name} __pthread_mutex_${name}@GLIBC_2.2.5\n")
+# Mutexes are libc's own, whoever else has functions by these names (jemalloc_glue.c).
+foreach(name init lock trylock unlock)
+  string(APPEND renames "pthread_mutex_${name} tmje_mutex_${name}\n")
 endforeach()
 file(CONFIGURE OUTPUT ${jemalloc_renames} CONTENT "${renames}" @ONLY)
 

@@ -1,6 +1,7 @@
 // jemalloc as the shim holds it: Debian's archive with every public name renamed to tmje_* (preload/jemalloc.cmake). Only what is
 // used is declared here: <jemalloc/jemalloc.h> would bring the public names back.
 #pragma once
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -37,6 +38,19 @@ void tmje_malloc_stats_print(void (*write)(void*, const char*), void* argument, 
 // up, the others after it is usable again. Called once; makes no use of the heap. Where `inside` says that the forking thread has been
 // interrupted inside the allocator, only `after_in_child` runs.
 void tmje_on_fork(bool (*inside)(void), void (*before)(void), void (*after_in_parent)(void), void (*after_in_child)(void));
+
+// libc's own, which jemalloc's mutexes are locked by from now on: before any is held. Until then by whatever the program's are.
+struct tmje_mutex_functions {
+  int (*init)(pthread_mutex_t*, const pthread_mutexattr_t*);
+  int (*lock)(pthread_mutex_t*);
+  int (*trylock)(pthread_mutex_t*);
+  int (*unlock)(pthread_mutex_t*);
+};
+void tmje_use_mutexes(const struct tmje_mutex_functions* functions);
+int tmje_mutex_init(pthread_mutex_t* mutex, const pthread_mutexattr_t* attributes);
+int tmje_mutex_lock(pthread_mutex_t* mutex);
+int tmje_mutex_trylock(pthread_mutex_t* mutex);
+int tmje_mutex_unlock(pthread_mutex_t* mutex);
 
 bool tmje_are_own_hooks(const void* extent_hooks);   // those that an arena has by itself
 extern bool tmje_decay_is_called;   // somebody calls arena.<i>.decay again and again; see jemalloc_glue.c

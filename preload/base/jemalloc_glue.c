@@ -22,6 +22,16 @@ ssize_t tmje_readlink(const char* path, char* buffer, size_t size) {
   return -1;
 }
 
+// Mutexes. A program or a library may have functions of its own by these names, versions make no difference: a statically linked sanitizer's crash before it
+// has begun, and a wrapper that looks for the next one in its constructor has not found it yet.
+static struct tmje_mutex_functions mutexes = {pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock};
+void tmje_use_mutexes(const struct tmje_mutex_functions* functions) { mutexes = *functions; }
+
+int tmje_mutex_init(pthread_mutex_t* mutex, const pthread_mutexattr_t* attributes) { return mutexes.init(mutex, attributes); }
+int tmje_mutex_lock(pthread_mutex_t* mutex) { return mutexes.lock(mutex); }
+int tmje_mutex_trylock(pthread_mutex_t* mutex) { return mutexes.trylock(mutex); }
+int tmje_mutex_unlock(pthread_mutex_t* mutex) { return mutexes.unlock(mutex); }
+
 // Fork handlers. jemalloc registers its own when it is first used, which may be before or after the shim's constructor: both are
 // run from one registration, made by whichever comes first, so that their order does not depend on it. (pthread_atfork prepares
 // from the last registered to the first: whoever comes later is prepared while the heap still works.)

@@ -19,6 +19,7 @@
 #include <cstdarg>
 #include <cstring>
 
+#include "preload/base/jemalloc.h"
 #include "preload/base/symbols.h"
 
 namespace tidemark::base {
@@ -52,6 +53,15 @@ void find(const link_map& library, const char* name, Function& found) {
     __atomic_store_n(&found, reinterpret_cast<Function>(library.l_addr + symbol->st_value), __ATOMIC_RELAXED);
 }
 
+void find_mutexes(const link_map& library) {
+  tmje_mutex_functions found{};
+  find(library, "pthread_mutex_init", found.init);
+  find(library, "pthread_mutex_lock", found.lock);
+  find(library, "pthread_mutex_trylock", found.trylock);
+  find(library, "pthread_mutex_unlock", found.unlock);
+  if (found.init && found.lock && found.trylock && found.unlock) tmje_use_mutexes(&found);
+}
+
 const link_map* libc() {
   constexpr const char* kName = "/libc.so.6";
   for (const link_map* m = _r_debug.r_map; m; m = m->l_next) {
@@ -68,6 +78,7 @@ void learn_own_calls() {
   find(*library, "clock_gettime", libc_clock_gettime);
   find(*library, "posix_fallocate", libc_posix_fallocate);
   find(*library, "faccessat", libc_faccessat);
+  find_mutexes(*library);
 }
 
 void learn_to_make_threads() {
@@ -136,6 +147,8 @@ TIDEMARK_WRAP int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t*
   auto* known = __atomic_load_n(&tidemark::base::libc_pthread_create, __ATOMIC_RELAXED);
   return known ? known(thread, attributes, main, argument) : EAGAIN;
 }
+TIDEMARK_WRAP int __wrap_pthread_mutex_lock(pthread_mutex_t* mutex) { return tmje_mutex_lock(mutex); }
+TIDEMARK_WRAP int __wrap_pthread_mutex_unlock(pthread_mutex_t* mutex) { return tmje_mutex_unlock(mutex); }
 TIDEMARK_WRAP int __wrap_posix_fallocate(int fd, off_t offset, off_t bytes) {
   auto* known = __atomic_load_n(&tidemark::base::libc_posix_fallocate, __ATOMIC_RELAXED);
   return known ? known(fd, offset, bytes) : ask(SYS_fallocate, fd, 0, offset, bytes) == 0 ? 0 : errno;

@@ -1,6 +1,5 @@
 // What a hook asks where the session word is not the one its thread knows: whether this call is recorded, and what must be done before. And whether a hook that
 // was interrupted is still there.
-#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -55,23 +54,25 @@ bool join_session(base::ThreadState& t) {
 }  // namespace
 
 // glibc's struct pthread has two words, stackblock and stackblock_size, one behind the other (nptl/descr.h, since 2.0); where, its versions
-// differ. They are found in a thread whose stack is known.
+// differ. They are found in a thread of ours: its frames lie between the ends that they give, the struct itself under the upper one. pthread_getattr_np is not asked:
+// it allocates, by the program's own malloc where it has one, which may know of no threads.
 void learn_thread_layout() {
-  pthread_attr_t attributes;
-  void* low = nullptr;
-  size_t bytes = 0;
-  if (stack_at.load() || pthread_getattr_np(pthread_self(), &attributes) != 0) return;
-  bool known = pthread_attr_getstack(&attributes, &low, &bytes) == 0 && low;
-  pthread_attr_destroy(&attributes);
-  auto self = reinterpret_cast<address>(__builtin_thread_pointer()), top = reinterpret_cast<address>(low) + bytes;
-  if (!known || self < reinterpret_cast<address>(low) || self >= top) return;
-  constexpr address kLargestGuard = 1 << 20, kSearched = 4096;
-  for (address at = 8; at < kSearched && self + at + 16 <= top; at += 8) {
-    address block = base::load(self + at);
-    if (block + base::load(self + at + 8) != top || reinterpret_cast<address>(low) - block > kLargestGuard) continue;
-    stack_at.store(uint32_t(at));
-    return;
+  constexpr address kSearched = 2048, kAbove = 16 << 10;   // the struct is larger than the one (2304 bytes in 2.36), and ends its stack within the other
+  auto self = reinterpret_cast<address>(__builtin_thread_pointer()), here = reinterpret_cast<address>(__builtin_frame_address(0));
+  for (address at = 8; at + 16 <= kSearched && !stack_at.load(); at += 8) {
+    address block = base::load(self + at), bytes = base::load(self + at + 8), page = format::kPageBytes - 1;
+    bool is_stack = !((block | bytes) & page) && here - block < bytes && block + bytes - self < kAbove;
+    if (is_stack) stack_at.store(uint32_t(at));
   }
+}
+
+bool own_thread_stack(address& low, address& top) {
+  uint32_t at = stack_at.load();
+  auto self = reinterpret_cast<address>(__builtin_thread_pointer());
+  if (!at) return false;
+  low = base::load(self + at);
+  top = low + base::load(self + at + 8);
+  return true;
 }
 
 namespace {

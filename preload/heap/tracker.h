@@ -29,7 +29,8 @@ void release_nested(void* p);
 void release_watched(void* p, Record record);                // the record has kWatched
 void release_inherited(Record record, uint64_t bytes);
 void count_untracked(size_t bytes);
-void learn_thread_layout();                                  // once, in a thread of ours, outside of malloc; may allocate
+void learn_thread_layout();                                  // in a thread of ours
+bool own_thread_stack(address& low, address& top);           // of the calling one, which is ours, its guard included; false: not known
 bool start_heap();   // once: tables; false: no memory
 
 bool foreign();   // the executable brings its own malloc: these are not what it calls

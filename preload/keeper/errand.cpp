@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "preload/base/thread_state.h"
+#include "preload/heap/tracker.h"
 #include "preload/keeper/monitor.h"
 #include "preload/keeper/own_thread.h"
 #include "preload/keeper/rss_ledger.h"
@@ -50,6 +51,7 @@ bool begin() {
 
 void* errand_main(void*) {
   platform::begin_kept_files(begin());
+  heap::learn_thread_layout();
   note_own_stack(1);
   for (;;) {
     wait_while(kIdle);
@@ -74,17 +76,20 @@ void* call_main(void* call) {
 
 void set_idle_call(void (*when_idle)()) { idle_call = when_idle; }
 
+void make_errand_thread() {
+  state = kIdle;
+  exists = make_thread(thread, errand_main, nullptr);
+}
+
 // `starting` before the question whether we are confined, as the program confines us before it asks whether an errand is under way: one of
 // the two sees the other.
 bool start_errand(void (*work)()) {
   starting = true;
   errand = work;
-  bool may_make = !exists && !monitor_is_confined();   // a seccomp filter may kill who makes a thread
-  if (may_make) {
-    state = kIdle;
-    exists = make_thread(thread, errand_main, nullptr);
-  }
-  bool here = !exists && (!may_make || has_own_table);   // a limit on processes may let nobody make one
+  bool confined = monitor_is_confined();   // a seccomp filter may kill who makes a thread
+  bool may_make = !exists && !confined && !heap::foreign();
+  if (may_make) make_errand_thread();
+  bool here = !exists && (confined || has_own_table);   // a limit on processes may let nobody make one
   if (exists) become(kWanted);
   if (here && may_make && !does_errands) platform::begin_kept_files(does_errands = true);
   if (here) work();   // it is under way until it is done

@@ -7,6 +7,9 @@ namespace tidemark::keeper {
 
 // For the keeper thread alone. `when_idle` is called by the thread each time it has nothing to do any more.
 void set_idle_call(void (*when_idle)());
+// By a thread of the program: in a process with an allocator of its own, which may know of no threads, none of ours may make one, for glibc allocates then.
+void make_errand_thread();
+
 bool start_errand(void (*work)());   // makes the thread the first time. Where it may not be made any more (monitor_is_confined), or cannot (RLIMIT_NPROC),
                                      // `work` is done at once, in this thread; false: it cannot, for the keeper has no table of its own
 bool errand_under_way();             // any thread may ask

@@ -290,8 +290,10 @@ void begin_keeper() {
   if (!grace_end) grace_end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;   // however often it is started
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);
-  if (make_thread(thread, keeper_main, nullptr)) wait_until_begun();
-  else no_keeper();
+  if (heap::foreign() && !errand_thread_exists()) make_errand_thread();
+  if (make_thread(thread, keeper_main, nullptr)) return wait_until_begun();
+  end_errands();
+  no_keeper();
 }
 
 // Who waits is not inside of the shim: the keeper may have to wait itself until nobody is.

@@ -1,6 +1,5 @@
 #include "preload/keeper/rss_ledger.h"
 
-#include <pthread.h>
 
 #include <algorithm>
 #include <cstring>
@@ -12,6 +11,7 @@
 #include "preload/heap/mappings.h"
 #include "preload/heap/residency.h"
 #include "preload/heap/threads.h"
+#include "preload/heap/tracker.h"
 #include "preload/keeper/budget.h"
 #include "preload/platform/mappings.h"
 #include "preload/platform/pagemap.h"
@@ -179,13 +179,8 @@ bool measure_ledger_now_and_then(int64_t now, uint64_t rss) {
 }
 
 void note_own_stack(uint32_t slot) {
-  pthread_attr_t attributes;
-  void* low = nullptr;
-  size_t bytes = 0;
-  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
-  if (pthread_attr_getstack(&attributes, &low, &bytes) == 0)
-    own_stacks[slot] = {reinterpret_cast<uintptr_t>(low), reinterpret_cast<uintptr_t>(low) + bytes};
-  pthread_attr_destroy(&attributes);
+  address low, top;
+  if (heap::own_thread_stack(low, top)) own_stacks[slot] = {low, top};
 }
 
 void forget_ledger() {

@@ -1,11 +1,13 @@
 """Libraries that have functions by names of libc's, as fakeroot, libfaketime and cwrap's wrappers do: tidemark's own calls go past them."""
 import os
+import shutil
 import signal
 import subprocess
 import unittest
 
 import support
 
+BUSY = {"sample_interval": "100ms", "cleanup_interval": "200ms"}
 MEDDLER = os.path.join(os.path.dirname(support.victim("children")), "libmeddler.so")
 
 
@@ -30,6 +32,31 @@ class Meddlers(support.TestCase):
         for run in self.meddled(["/usr/bin/python3", "-c", "import os; os.setresuid(65534, 65534, 65534); os.execv('/bin/true', ['true'])"]):
             self.assertEqual((0, b""), (run.status, run.err))
             self.assertTrue(run.reports())
+
+    def test_an_allocator_that_knows_of_no_threads(self):
+        """The program's own, which our threads must not enter, nor what they ask of libc."""
+        for run in (self.preloaded([support.victim("lockless")], BUSY), self.tracked([support.victim("lockless")], BUSY)):
+            self.assertEqual((0, b"0 calls by others\n", b""), (run.status, run.out, run.err))
+            self.assertTrue(run.report().raw["series"], "and yet it was watched")
+
+    def test_mutexes_of_the_programs_own(self):
+        run = self.tracked([support.victim("mutex_wrapper")], BUSY)
+        self.assertEqual((5, b"1 locks\n", b""), (run.status, run.out, run.err))
+
+    def test_static_sanitizers(self):
+        """Their functions by libc's names are in the executable, before all others."""
+        source = os.path.join(os.path.dirname(__file__), "..", "victims", "runtime_of_its_own.c")
+        for compiler in (["gcc", "-fsanitize=thread", "-static-libtsan"], ["gcc", "-fsanitize=address", "-static-libasan"], ["clang", "-fsanitize=thread"],
+                         ["clang", "-fsanitize=address"], ["clang", "-fsanitize=memory"]):
+            with self.subTest(compiler=compiler):
+                program = os.path.join(self.new_folder(), "program")
+                if not shutil.which(compiler[0]) or subprocess.run([*compiler, "-o", program, source, "-lpthread"], capture_output=True).returncode != 0:
+                    continue
+                env = {"ASAN_OPTIONS": "detect_leaks=0"}
+                if support.plain([program], env=env).status != 4:
+                    continue   # nor does it run by itself on this kernel
+                run = self.tracked([program], BUSY, env=env)
+                self.assertEqual((4, b"", b""), (run.status, run.out, run.err))
 
     def test_nobody_else_is_called_when_asked(self):
         """Requests by the mailbox, and their answers."""
