@@ -53,17 +53,21 @@ bool join_session(base::ThreadState& t) {
 }
 }  // namespace
 
-// glibc's struct pthread has two words, stackblock and stackblock_size, one behind the other (nptl/descr.h, since 2.0); where, its versions
-// differ. They are found in a thread of ours: its frames lie between the ends that they give, the struct itself under the upper one. pthread_getattr_np is not asked:
-// it allocates, by the program's own malloc where it has one, which may know of no threads.
+// glibc's struct pthread has two words, stackblock and stackblock_size, one behind the other (nptl/descr.h, since 2.0), and behind them the guard's size; where,
+// its versions differ. They are found in a thread of ours: its frames lie between the ends that they give, the struct itself under the upper one. There must be
+// one such place alone. pthread_getattr_np is not asked: it allocates, by the program's own malloc where it has one, which may know of no threads.
 void learn_thread_layout() {
   constexpr address kSearched = 2048, kAbove = 16 << 10;   // the struct is larger than the one (2304 bytes in 2.36), and ends its stack within the other
+  constexpr address kLargest = 64 << 20;                   // of a stack of ours, which may be one that glibc kept
   auto self = reinterpret_cast<address>(__builtin_thread_pointer()), here = reinterpret_cast<address>(__builtin_frame_address(0));
-  for (address at = 8; at + 16 <= kSearched && !stack_at.load(); at += 8) {
-    address block = base::load(self + at), bytes = base::load(self + at + 8), page = format::kPageBytes - 1;
-    bool is_stack = !((block | bytes) & page) && here - block < bytes && block + bytes - self < kAbove;
-    if (is_stack) stack_at.store(uint32_t(at));
+  if (stack_at.load()) return;
+  address found = 0, places = 0;
+  for (address at = 8; at + 24 <= kSearched; at += 8) {
+    address block = base::load(self + at), bytes = base::load(self + at + 8), guard = base::load(self + at + 16);
+    bool is_stack = here - block < bytes && block + bytes - self < kAbove && bytes < kLargest;
+    if (is_stack && !((block | guard) % format::kPageBytes) && guard < bytes) found = at, places++;
   }
+  if (places == 1) stack_at.store(uint32_t(found));
 }
 
 bool own_thread_stack(address& low, address& top) {
