@@ -110,6 +110,11 @@ Note refused_others(uint32_t count, pid_t pid, const LedgerFile& ledger) {
   return {text, !all_changed_user(pid, ledger)};
 }
 
+std::string why_there_is_none(const LedgerFile& ledger) {
+  return ledger.regions() ? "the file was removed, cut or written over while it ran (which may end it by SIGBUS)"
+                          : "it ended before its first allocation, or the library did not get into it";
+}
+
 }  // namespace
 
 std::vector<Note> closing_notes(const Run& run, const RegionFile* region, const LedgerFile& ledger) {
@@ -119,9 +124,7 @@ std::vector<Note> closing_notes(const Run& run, const RegionFile* region, const 
   if (own) {
     notes.push_back({base_name(run.command) + "." + std::to_string(run.pid) + " ran unrecorded: " + why(*own), true});
   } else if (!region) {
-    notes.push_back({base_name(run.command) + " left no region in " + run.folder +
-                         ": it ended before its first allocation, or the library did not get into it",
-                     true});
+    notes.push_back({base_name(run.command) + " left no region in " + run.folder + ": " + why_there_is_none(ledger), true});
   }
   uint32_t others = ledger.refused() - (own && ledger.refused() ? 1 : 0);
   if (others) notes.push_back(refused_others(others, run.pid, ledger));

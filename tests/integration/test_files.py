@@ -42,6 +42,13 @@ class Files(support.TestCase):
             for arguments in ([], ["--json"]):
                 self.assert_refused(self.report(content, *arguments), what)
 
+    def test_the_file_goes_while_it_is_written(self):
+        """Who removes it, or cuts it, is told; and not that the library did not get into the program."""
+        for change in ('rm "$REGION_DIR"/*.tide', 'for f in "$REGION_DIR"/*.tide; do printf x >x; mv x "$f"; done'):
+            run = self.tracked(["sh", "-c", f"{change}; exit 3"], cwd=self.new_folder())
+            self.assertEqual(3, run.status)
+            self.assertIn(b"the file was removed, cut or written over while it ran", run.err)
+
     def test_missing_file_and_folder(self):
         for path in ("/does/not/exist.tide", "/proc/self/mem", self.folder):
             done = support.execute([support.TIDEMARK, "report", path], env=support.clean_environment())
