@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "analyzer/launch/process.h"
+#include "analyzer/model/process_table.h"
 #include "preload/format/options.h"
 #include "preload/format/region.h"
 
@@ -146,21 +147,21 @@ bool StopDetector::stays_stopped(int32_t pid, int64_t now_ns) {
   return now_ns - since_ns_ >= kLongEnough;
 }
 
-// A child of fork may have its parent's region mapped, too. The time of a process's start is the same seen from anywhere.
-static bool belongs_to(const std::string& path, uint64_t start) {
+// A child of fork may have its parent's region mapped, too.
+static bool belongs_to(const std::string& path, int32_t pid) {
   format::Header header;
   std::ifstream file(path, std::ios::binary);
-  return start == 0 || !file.read(reinterpret_cast<char*>(&header), sizeof(header)) || header.pid_start == start;
+  bool is_known = launch::process_start(pid) != 0 && file.read(reinterpret_cast<char*>(&header), sizeof(header));
+  return !is_known || model::lives_since(pid, header.pid_start);
 }
 
 std::string region_of(int32_t pid) {
-  uint64_t start = launch::process_start(pid);
   std::string folder = folder_of(pid);
   Mapped mapped = mapped_in(folder);
   for (const MappedFile& file : mapped.files)
     for (const std::string& root : {std::string(), folder + "/root"}) {   // another mount namespace
       auto path = named_in(root + file.folder, file.inode);
-      if (path && belongs_to(*path, start)) return *path;
+      if (path && belongs_to(*path, pid)) return *path;
     }
   throw ControlError(why_there_is_none(pid, folder, mapped));
 }

@@ -38,7 +38,7 @@ int64_t difference(int64_t a, int64_t b) {
 bool is_alive(const Header& header, const Surroundings& surroundings) {
   bool same_boot = std::memcmp(header.boot_id, surroundings.boot_id.data(), sizeof(header.boot_id)) == 0;
   if (same_boot && header.pid_namespace == surroundings.pid_namespace)
-    return surroundings.process_start && surroundings.process_start(header.pid) == header.pid_start;
+    return surroundings.lives_here && surroundings.lives_here(header.pid, header.pid_start);
   // Its number says nothing here. One that is paused lives, too, though its heart doesn't beat.
   std::optional<bool> lives;
   if (same_boot && surroundings.lives_elsewhere) lives = surroundings.lives_elsewhere(header.pid, header.pid_namespace, header.pid_start);
@@ -120,7 +120,7 @@ Surroundings Surroundings::here() {
   result.boot_id = boot_id_here();
   result.pid_namespace = own_pid_namespace();
   result.look_at_clock();
-  result.process_start = start_of_process;
+  result.lives_here = lives_since;
   result.lives_elsewhere = [table = std::make_shared<ProcessTable>()](int32_t pid, uint64_t pid_namespace, uint64_t start) {
     return table->lives(pid, pid_namespace, start);
   };

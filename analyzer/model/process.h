@@ -25,8 +25,8 @@ struct Surroundings {
   std::array<uint8_t, 16> boot_id{};
   uint64_t pid_namespace = 0;
   int64_t now_realtime_ns = 0;
-  // Start time of a process that lives (a zombie doesn't), in clock ticks since boot.
-  std::function<std::optional<uint64_t>(int32_t pid)> process_start;
+  // Whether the process that has this pid lives (a zombie doesn't), and began at `start`, as it saw that itself.
+  std::function<bool(int32_t pid, uint64_t start)> lives_here;
   // Whether a process of another pid namespace lives, by its pid there and its start time; none: cannot be said from here.
   std::function<std::optional<bool>(int32_t pid, uint64_t pid_namespace, uint64_t start)> lives_elsewhere;
 

@@ -1,6 +1,7 @@
 #include "analyzer/model/process_table.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <filesystem>
@@ -37,6 +38,29 @@ std::optional<int32_t> pid_in_its_namespace(int32_t pid) {
   return std::nullopt;
 }
 
+// What the kernel adds to the time since boot for those in a process's time namespace; zero where there are no such namespaces.
+struct BootOffset {
+  int64_t seconds = 0, nanoseconds = 0;
+};
+
+// The file tells of the namespace of its children, which is its own, but for one that made it and stayed where it was: whose start is as we see it.
+BootOffset boot_offset_at(const std::string& folder) {
+  std::ifstream file(folder + "/timens_offsets");
+  std::string clock;
+  for (BootOffset offset; file >> clock >> offset.seconds >> offset.nanoseconds;)
+    if (clock == "boottime") return offset;
+  return {};
+}
+
+// A start time that is `here` to us may be this one, or one more, to that process: ticks are cut after the offset was added.
+uint64_t start_seen_by(int32_t pid, uint64_t here) {
+  const int64_t ticks = sysconf(_SC_CLK_TCK), tick_ns = 1'000'000'000 / ticks;
+  BootOffset ours = boot_offset_at("/proc/self"), theirs = boot_offset_at(folder_of(pid));
+  int64_t rest = theirs.nanoseconds - ours.nanoseconds;
+  int64_t whole = rest >= 0 ? rest / tick_ns : -((-rest + tick_ns - 1) / tick_ns);
+  return here + uint64_t(theirs.seconds - ours.seconds) * uint64_t(ticks) + uint64_t(whole);
+}
+
 }  // namespace
 
 std::optional<uint64_t> start_of_process(int32_t pid) {
@@ -58,6 +82,13 @@ std::optional<uint64_t> start_of_process(int32_t pid) {
   return start;
 }
 
+bool lives_since(int32_t pid, uint64_t start) {
+  auto here = start_of_process(pid);
+  if (!here || *here == start) return here.has_value();
+  uint64_t there = start_seen_by(pid, *here);
+  return there != *here && (start == there || start == there + 1);
+}
+
 uint64_t own_pid_namespace() { return pid_namespace_at("/proc/self"); }
 
 std::optional<bool> ProcessTable::lives(int32_t pid, uint64_t pid_namespace, uint64_t start) {
@@ -66,7 +97,7 @@ std::optional<bool> ProcessTable::lives(int32_t pid, uint64_t pid_namespace, uin
   bool seen_all = shows_all_;
   auto [from, to] = numbers_.equal_range(pid);
   for (auto entry = from; entry != to; ++entry) {
-    if (start_of_process(entry->second) != start) continue;
+    if (!lives_since(entry->second, start)) continue;
     uint64_t its_namespace = pid_namespace_at(folder_of(entry->second));
     if (its_namespace == pid_namespace) return true;
     if (its_namespace == 0) seen_all = false;  // another user's: it may be this one

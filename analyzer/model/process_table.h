@@ -6,8 +6,11 @@
 
 namespace tidemark::model {
 
-// Start time of a process that lives (a zombie doesn't), in clock ticks since boot.
+// Start time of a process that lives (a zombie doesn't), in clock ticks since boot, as it is seen from this program's time namespace.
 std::optional<uint64_t> start_of_process(int32_t pid);
+
+// Whether that is the process that read `start` as its own start time, which it did in its time namespace.
+bool lives_since(int32_t pid, uint64_t start);
 
 uint64_t own_pid_namespace();  // 0: unknown
 

@@ -357,6 +357,18 @@ class Controls(support.TestCase):
                     self.assertEqual((2, b"", f'tidemark: PID: "{pid}" is no number of a process (tidemark --help)\n'),
                                      (done.status, done.out, done.err.decode()))
 
+    def test_another_time_namespace(self):
+        """The kernel tells when a process began in the time of who asks."""
+        shifted = ["unshare", "-T", "--fork", "--boottime", "1000000"]
+        if support.plain([*shifted, "true"]).status != 0:
+            self.skipTest("no time namespace can be made here")
+        grower = Grower(self, before=shifted, **FAST)
+        report = grower.report()
+        self.assertEqual("running", report.process["ending"])
+        for command in ("stats", "cleanup", "snapshot"):
+            self.ask(command, report.pid)
+        self.assertEqual("exited", grower.quit().process["ending"])
+
     def test_another_user(self):
         if os.geteuid() != 0:
             self.skipTest("needs root")

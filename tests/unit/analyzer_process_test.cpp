@@ -1,13 +1,17 @@
 // How a process ended, judged from its region and from what is known of the machine.
 #include <gtest/gtest.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <tuple>
+#include <utility>
 
 #include "analyzer/model/process_table.h"
 #include "tests/unit/support/parsed.h"
@@ -20,7 +24,7 @@ using model::Surroundings;
 
 Surroundings alive() {
   Surroundings surroundings = elsewhere();
-  surroundings.process_start = [](int32_t pid) { return pid == 4711 ? std::optional<uint64_t>(99) : std::nullopt; };
+  surroundings.lives_here = [](int32_t pid, uint64_t start) { return pid == 4711 && start == 99; };
   return surroundings;
 }
 
@@ -142,7 +146,7 @@ TEST(AnalyzerProcess, AForkChildIsAsOldAsItselfWhileItsTicksGoOnFromItsParents) 
 
 TEST(AnalyzerProcess, ThisTestIsAlive) {
   Surroundings here = Surroundings::here();
-  auto start = here.process_start(getpid());
+  auto start = model::start_of_process(getpid());
   ASSERT_TRUE(start);
   RegionBuilder builder;
   std::copy(here.boot_id.begin(), here.boot_id.end(), builder.header().boot_id);
@@ -180,6 +184,40 @@ TEST(AnalyzerProcess, AllProcessesAreSeenByRootInTheFirstNamespace) {
   EXPECT_EQ(table.lives(getpid(), own + 1, start), false);
 }
 
+// A child that reads its start in a time namespace of its own, as `unshare --time --fork` starts one, tells it, and waits.
+void live_in_another_time(const char* offset, int told) {
+  int offsets = -1;
+  if (unshare(CLONE_NEWTIME) == 0) offsets = open("/proc/self/timens_offsets", O_WRONLY);
+  if (write(offsets, offset, strlen(offset)) <= 0) _exit(1);
+  pid_t inner = fork();
+  if (inner != 0) _exit(0);
+  std::pair<pid_t, uint64_t> self{getpid(), *model::start_of_process(getpid())};
+  if (write(told, &self, sizeof(self)) > 0) pause();
+  _exit(0);
+}
+
+TEST(AnalyzerProcess, OfAnotherTimeNamespaceIsKnownByItsOwnStart) {
+  for (const char* offset : {"boottime 1000000 0", "boottime 1000 123456789", "boottime -1 999999999"}) {
+    int told[2];
+    ASSERT_EQ(pipe(told), 0);
+    pid_t outer = fork();
+    if (outer == 0) live_in_another_time(offset, told[1]);
+    close(told[1]);
+    std::pair<pid_t, uint64_t> inner;
+    bool was_told = read(told[0], &inner, sizeof(inner)) == ssize_t(sizeof(inner));
+    close(told[0]);
+    waitpid(outer, nullptr, 0);
+    if (!was_told) GTEST_SKIP() << "no time namespace can be made here";
+    auto [pid, start] = inner;
+    EXPECT_TRUE(model::lives_since(pid, start)) << offset;
+    EXPECT_TRUE(model::lives_since(pid, *model::start_of_process(pid))) << "it may have gone there after it read it";
+    EXPECT_FALSE(model::lives_since(pid, start - 3)) << "the number was another's";
+    EXPECT_FALSE(model::lives_since(pid, start + 3));
+    EXPECT_TRUE(model::ProcessTable().lives(pid, model::own_pid_namespace(), start).value_or(false));
+    kill(pid, SIGKILL);
+  }
+}
+
 TEST(AnalyzerProcess, AZombieIsDeadUnlessOtherThreadsLive) {
   auto is_zombie = [](pid_t pid) {
     std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
@@ -191,7 +229,6 @@ TEST(AnalyzerProcess, AZombieIsDeadUnlessOtherThreadsLive) {
     for (int i = 0; i < 5000 && !is_zombie(pid); ++i) usleep(1000);
     ASSERT_TRUE(is_zombie(pid));
   };
-  Surroundings here = Surroundings::here();
 
   pid_t with_threads = fork();
   if (with_threads == 0) {
@@ -201,15 +238,15 @@ TEST(AnalyzerProcess, AZombieIsDeadUnlessOtherThreadsLive) {
     syscall(SYS_exit, 0);  // this thread alone, and without unwinding into GoogleTest
   }
   wait_for_zombie(with_threads);
-  EXPECT_TRUE(here.process_start(with_threads));
+  EXPECT_TRUE(model::start_of_process(with_threads));
   kill(with_threads, SIGKILL);
   waitpid(with_threads, nullptr, 0);
-  EXPECT_FALSE(here.process_start(with_threads));
+  EXPECT_FALSE(model::start_of_process(with_threads));
 
   pid_t alone = fork();
   if (alone == 0) _exit(0);
   wait_for_zombie(alone);
-  EXPECT_FALSE(here.process_start(alone));
+  EXPECT_FALSE(model::start_of_process(alone));
   waitpid(alone, nullptr, 0);
 }
 

@@ -16,7 +16,7 @@ inline model::Surroundings elsewhere() {
   surroundings.boot_id.fill(0xb0);
   surroundings.pid_namespace = 7;
   surroundings.now_realtime_ns = 1'700'000'000'000'000'000 + 200'000'000'000;  // 100 s after its last sign of life
-  surroundings.process_start = [](int32_t) { return std::nullopt; };
+  surroundings.lives_here = [](int32_t, uint64_t) { return false; };
   return surroundings;
 }
 
