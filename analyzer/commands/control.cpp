@@ -117,12 +117,21 @@ Json caches_json(const output::Caches& before, const output::Caches& after) {
 
 // Also to another file system.
 void move_file(const std::string& from, const std::string& to) {
-  std::error_code error;
+  std::error_code error, ignored;
   fs::rename(from, to, error);
   if (!error) return;
+  bool was_there = fs::exists(fs::symlink_status(to, ignored));
   fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
+  if (error && !was_there) fs::remove(to, ignored);   // it may have begun, as where the disk is full
   if (error) throw ControlError(fmt::format("{}: {}; the snapshot is in {}", to, error.message(), from));
   fs::remove(from, error);
+}
+
+// By whatever name: what is written to in its place nobody would find again.
+void refuse_own_region(const std::string& region, const ControlArguments& arguments) {
+  std::error_code not_there;
+  if (fs::equivalent(arguments.output, region, not_there))
+    throw ControlError(fmt::format("{} is what process {} writes to: name another file for its snapshot", arguments.output, arguments.pid));
 }
 
 std::string beside(const std::string& region, const std::string& name) { return (fs::path(region).parent_path() / fs::path(name).filename()).string(); }
@@ -154,6 +163,7 @@ int cleanup(const ControlArguments& arguments) {
 
 int snapshot(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
+    refuse_own_region(path, arguments);
     std::string copy = beside(path, Box(path, arguments.pid).ask(Command::kSnapshot).text);
     if (!arguments.output.empty()) move_file(copy, arguments.output);
     const std::string& where = arguments.output.empty() ? copy : arguments.output;

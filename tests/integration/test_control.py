@@ -3,8 +3,10 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -169,6 +171,39 @@ class Controls(support.TestCase):
         beside = self.ask("snapshot", pid).strip()
         self.assertEqual(os.path.dirname(grower.path()), os.path.dirname(beside))
         self.assertEqual(1, support.read_report(beside).under("leak").live_count)
+        grower.quit()
+
+    def test_a_snapshot_is_not_put_in_the_place_of_its_region(self):
+        grower, pid = self.grower()
+        region = grower.path()
+        for name, link in (("symbolic.tide", os.symlink), ("hard.tide", os.link)):
+            other = os.path.join(self.folder, name)
+            link(region, other)
+            self.refused("name another file", "snapshot", pid, "-o", other)
+            os.unlink(other)
+        self.refused(f"{region} is what process {pid} writes to", "snapshot", pid, "-o", region)
+        self.assertEqual([os.path.basename(region)], os.listdir(grower.folder), "no copy is left")
+        grower.tell(f"leak {10 * MIB}")
+        self.assertLessEqual(2560, grower.quit().under("leak").live_count)
+
+    def test_a_snapshot_on_a_full_disk(self):
+        grower, pid = self.grower()
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+            if os.stat(elsewhere).st_dev == os.stat(grower.folder).st_dev:
+                self.skipTest("no second file system")
+            copy = os.path.join(elsewhere, "copy.tide")
+
+            def fill():   # to the command, all disks are
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+            command = [support.TIDEMARK, "snapshot", str(pid), "-o", copy]
+            done = support.execute(command, env=support.clean_environment(), preexec_fn=fill, restore_signals=False)
+            self.assertEqual((2, b""), (done.status, done.out))
+            self.assertRegex(done.err.decode(), rf"^tidemark: {copy}: .*; the snapshot is in {grower.folder}/.*\n$")
+            self.assertEqual([], os.listdir(elsewhere))
+            self.assertTrue(support.read_report(done.err.decode().split()[-1]).process["snapshot"])
+            self.ask("snapshot", pid, "-o", copy)
         grower.quit()
 
     def test_snapshots_of_a_storm(self):
