@@ -61,18 +61,18 @@ State state_of(const std::string& path) {
 }
 
 Json usage_json(const model::Timeline& timeline, const model::Machine& machine) {
-  Bytes rss = timeline.last(format::kRss);
-  return {{"rss_mb", in_mb(rss)}, {"vms_mb", in_mb(timeline.last(format::kVms))}, {"percent", percent_of(rss, machine.memory)},
+  Bytes rss = timeline.latest(format::kRss);
+  return {{"rss_mb", in_mb(rss)}, {"vms_mb", in_mb(timeline.latest(format::kVms))}, {"percent", percent_of(rss, machine.memory)},
           {"available_mb", double(machine.available) / kMiB}};
 }
 
 Json increase_json(const model::Timeline& timeline, const model::Machine& machine) {
-  Bytes rss = timeline.last(format::kRss);
+  Bytes rss = timeline.latest(format::kRss);
   Json percent = nullptr;
   if (rss && timeline.baseline_rss && machine.memory != 0)
     percent = 100.0 * (double(*rss) - double(*timeline.baseline_rss)) / double(machine.memory);
   return {{"rss_increase_mb", difference(rss, timeline.baseline_rss)},
-          {"vms_increase_mb", difference(timeline.last(format::kVms), timeline.baseline_vms)},
+          {"vms_increase_mb", difference(timeline.latest(format::kVms), timeline.baseline_vms)},
           {"percent_increase", percent}};
 }
 

@@ -68,6 +68,13 @@ PurgeEntry read_purge(const Header& header, const Purge& raw) {
   return {seconds_at(header, raw.tick), double(raw.ns) / kNsPerMs, PurgeReason(raw.reason), raw.bytes_returned, raw.before, raw.after};
 }
 
+Bytes Timeline::at_baseline(Gauge gauge) const { return gauge == kRss ? baseline_rss : gauge == kVms ? baseline_vms : Bytes(); }
+
+Bytes Timeline::latest(Gauge gauge) const {
+  Bytes then = ends_with_baseline() ? at_baseline(gauge) : Bytes();
+  return then ? then : last(gauge);
+}
+
 Bytes Timeline::last(Gauge gauge) const {
   for (auto point = points.rbegin(); point != points.rend(); ++point)
     if (point->gauges[gauge].last) return point->gauges[gauge].last;
@@ -75,7 +82,7 @@ Bytes Timeline::last(Gauge gauge) const {
 }
 
 Bytes Timeline::highest(Gauge gauge) const {
-  Bytes highest;
+  Bytes highest = at_baseline(gauge);
   for (const Point& point : points)
     if (point.gauges[gauge].max && (!highest || *point.gauges[gauge].max > *highest)) highest = point.gauges[gauge].max;
   return highest;

@@ -72,10 +72,16 @@ struct Timeline {
 
   // Of RSS since the baseline's ledger; 0: none, or not known.
   uint64_t growth() const { return ledger && baseline_ledger && ledger->rss > baseline_ledger->rss ? ledger->rss - baseline_ledger->rss : 0; }
+  // A process may end between its baseline and the sample that goes with it.
+  bool ends_with_baseline() const { return baseline_rss && (points.empty() || baseline_s > points.back().until_s); }
   // Of the latest sample that knows it.
   Bytes last(format::Gauge gauge) const;
-  // Over all points.
+  // Of that or of the baseline, which is a sample of RSS and address space.
+  Bytes latest(format::Gauge gauge) const;
   Bytes highest(format::Gauge gauge) const;
+
+ private:
+  Bytes at_baseline(format::Gauge gauge) const;
 };
 
 PurgeEntry read_purge(const format::Header& header, const format::Purge& raw);

@@ -21,7 +21,7 @@ void write_line(std::ostream& out, const char* name, const std::vector<std::stri
 }
 
 void write_rss(std::ostream& out, const Timeline& timeline, const model::Machine& machine) {
-  Bytes rss = timeline.last(format::kRss);
+  Bytes rss = timeline.latest(format::kRss);
   if (!rss) return;
   std::string now = human_bytes(*rss);
   if (machine.memory != 0)

@@ -21,12 +21,17 @@ using region::saturating_sub;
 namespace {
 
 void write_rss(std::ostream& out, const Timeline& timeline) {
-  Bytes rss = timeline.last(format::kRss), highest = timeline.highest(format::kRss);
+  Bytes rss = timeline.latest(format::kRss), highest = timeline.highest(format::kRss);
   if (!rss) return;
-  fmt::print(out, "  RSS          {}, highest {}", human_bytes(*rss), human_bytes(std::max(*rss, highest.value_or(0))));
-  if (timeline.baseline_rss)
-    fmt::print(out, "; {} since {} after the start ({})", human_change(*rss, *timeline.baseline_rss), human_duration(timeline.baseline_s),
-               human_bytes(*timeline.baseline_rss));
+  std::string most = human_bytes(std::max(*rss, highest.value_or(0))), baseline_at = human_duration(timeline.baseline_s) + " after the start";
+  if (timeline.ends_with_baseline()) {
+    fmt::print(out, "  RSS          {} at the baseline ({}), highest {}", human_bytes(*rss), baseline_at, most);
+    if (Bytes before = timeline.last(format::kRss)) fmt::print(out, "; {} at the last sample", human_bytes(*before));
+  } else {
+    fmt::print(out, "  RSS          {}, highest {}", human_bytes(*rss), most);
+    if (timeline.baseline_rss)
+      fmt::print(out, "; {} since {} ({})", human_change(*rss, *timeline.baseline_rss), baseline_at, human_bytes(*timeline.baseline_rss));
+  }
   if (Bytes swap = timeline.last(format::kSwap); swap && *swap != 0) fmt::print(out, "; swapped out {}", human_bytes(*swap));
   out << '\n';
 }
@@ -159,7 +164,7 @@ std::string purge_sentence(const PurgeEntry& purge) {
 
 void write_memory(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
-  if (timeline.points.empty() && timeline.purges_made == 0) return;
+  if (timeline.points.empty() && timeline.purges_made == 0 && !timeline.baseline_rss) return;
   const char* when = profile.process.runs_now() ? "now" : "at the last sample";
   fmt::print(out, "\nProcess, {}{}\n", when, timeline.points.empty() ? "" : fmt::format(" ({} after the start)", human_duration(timeline.points.back().until_s)));
   write_rss(out, timeline);

@@ -115,6 +115,29 @@ TEST(AnalyzerTimeline, WhatIsNotExplainedHasAShareOnlyWhereItIsAPart) {
   EXPECT_NE(memory_of(builder).find("\n    -640.0 KiB          not explained\n"), std::string::npos) << memory_of(builder);
 }
 
+TEST(AnalyzerTimeline, ABaselineThatIsLaterThanAllSamplesIsTheLatest) {
+  RegionBuilder builder;
+  Header& header = builder.header();
+  header.baseline_tick = 2 * kTicksPerSecond;
+  header.baseline_rss = 60 << 20;
+  header.baseline_vms = 90 << 20;
+  put_point(builder, 0, 0, 1, 30 << 20);
+  Timeline timeline = timeline_of(builder);
+  EXPECT_EQ(30u << 20, timeline.last(kRss));
+  EXPECT_EQ(60u << 20, timeline.latest(kRss));
+  EXPECT_EQ(90u << 20, timeline.latest(kVms));
+  EXPECT_EQ(60u << 20, timeline.highest(kRss));
+  EXPECT_FALSE(timeline.latest(kPss));
+  EXPECT_NE(memory_of(builder).find("at the last sample (1.0 s after the start)\n"
+                                    "  RSS          60.0 MiB at the baseline (2.0 s after the start), highest 60.0 MiB; 30.0 MiB at the last sample\n"),
+            std::string::npos) << memory_of(builder);
+
+  put_point(builder, 1, 2, 3, 50 << 20);
+  EXPECT_EQ(50u << 20, timeline_of(builder).latest(kRss));
+  EXPECT_NE(memory_of(builder).find("  RSS          50.0 MiB, highest 60.0 MiB; -10.0 MiB since 2.0 s after the start (60.0 MiB)\n"), std::string::npos)
+      << memory_of(builder);
+}
+
 std::string stats_of(const Timeline& timeline, const model::Machine& machine = {1 << 30, 1 << 29}) {
   output::State state{timeline, {}, {}};
   state.process.name = "server";
