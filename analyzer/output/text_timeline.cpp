@@ -82,9 +82,12 @@ uint64_t allocator_rest(const format::RssLedger& ledger) {
   return saturating_sub(saturating_sub(ledger.allocator, ledger.allocator_free), ledger.allocator_fragmentation);
 }
 
+uint64_t above_zero(int64_t number) { return number > 0 ? uint64_t(number) : 0; }
+uint64_t below_zero(int64_t number) { return number < 0 ? 0 - uint64_t(number) : 0; }
+
 struct GrowthPart {
   uint64_t now, then;
-  std::string words;
+  std::string words;  // empty: none of its own
 };
 
 std::vector<GrowthPart> growth_parts(const Profile& profile) {
@@ -100,27 +103,47 @@ std::vector<GrowthPart> growth_parts(const Profile& profile) {
           {now.mappings, then.mappings, mapped},
           {now.thread_stacks, then.thread_stacks, "into stacks of threads"},
           {now.tidemark, then.tidemark, "into tidemark's own tables"},
-          {uint64_t(std::max<int64_t>(now.residual, 0)), uint64_t(std::max<int64_t>(then.residual, 0)),
-           "into what is not explained: stacks of threads that never called malloc, mappings by raw system calls"}};
+          {above_zero(now.residual), above_zero(then.residual),
+           "into what is not explained: stacks of threads that never called malloc, mappings by raw system calls"},
+          // By so much parts were more than the whole: less of that is growth.
+          {below_zero(then.residual), below_zero(now.residual), ""}};
 }
 
-// In words, where RSS grew since the baseline: parts of a tenth and more, largest first.
+// Since the baseline: parts of a tenth and more, largest first; together with the others they are what RSS grew by.
+struct Growth {
+  std::vector<std::pair<uint64_t, std::string>> parts;
+  uint64_t others = 0, given_back = 0;
+};
+
+Growth growth_of(const Profile& profile, uint64_t grown) {
+  Growth growth;
+  for (const GrowthPart& part : growth_parts(profile)) {
+    uint64_t bytes = saturating_sub(part.now, part.then);
+    if (bytes >= grown / 10 && !part.words.empty()) growth.parts.emplace_back(bytes, part.words);
+    else accumulate(growth.others, bytes);
+    accumulate(growth.given_back, saturating_sub(part.then, part.now));
+  }
+  std::stable_sort(growth.parts.begin(), growth.parts.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  return growth;
+}
+
+// In words, where RSS grew.
 void write_growth(std::ostream& out, const Profile& profile) {
   constexpr uint64_t kWorthWords = 1 << 20;
-  uint64_t grown = profile.timeline.growth();
+  const Timeline& timeline = profile.timeline;
+  uint64_t grown = timeline.growth();
   if (grown < kWorthWords) return;
-  std::vector<std::pair<uint64_t, std::string>> parts;
-  uint64_t given_back = 0;
-  for (const GrowthPart& part : growth_parts(profile)) {
-    if (uint64_t bytes = saturating_sub(part.now, part.then); bytes >= grown / 10) parts.emplace_back(bytes, part.words);
-    accumulate(given_back, saturating_sub(part.then, part.now));
-  }
-  std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  Growth growth = growth_of(profile, grown);
+  if (growth.parts.empty()) return;
+  uint64_t shown_from = grown / 1000;   // less would not be missed in the sum
   std::vector<std::string> words;
-  for (const auto& [bytes, text] : parts) words.push_back(human_bytes(bytes) + " " + text);
-  if (words.empty()) return;
-  fmt::print(out, "  growth       {} since the baseline: {}\n", human_bytes(grown), fmt::join(words, ", and\n               "));
-  if (given_back >= grown / 10) fmt::print(out, "               less {} by which other parts are smaller now\n", human_bytes(given_back));
+  for (const auto& [bytes, text] : growth.parts) words.push_back(human_bytes(bytes) + " " + text);
+  if (growth.others > shown_from) words.push_back(human_bytes(growth.others) + " into others");
+  std::string measured = human_duration(timeline.ledger->at_s);
+  bool is_older = timeline.points.empty() || measured != human_duration(timeline.points.back().until_s);
+  fmt::print(out, "  growth       {} since the baseline{}: {}\n", human_bytes(grown), is_older ? ", as of " + measured : "",
+             fmt::join(words, ", and\n               "));
+  if (growth.given_back > shown_from) fmt::print(out, "               less {} by which other parts are smaller now\n", human_bytes(growth.given_back));
 }
 
 void write_allocator(std::ostream& out, const Timeline& timeline) {

@@ -1,6 +1,7 @@
 // The process over time: what the keeper wrote is what the reports tell, also where it was caught in the middle of writing.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <sstream>
 
 #include "analyzer/model/timeline.h"
@@ -136,6 +137,33 @@ TEST(AnalyzerTimeline, ABaselineThatIsLaterThanAllSamplesIsTheLatest) {
   EXPECT_EQ(50u << 20, timeline_of(builder).latest(kRss));
   EXPECT_NE(memory_of(builder).find("  RSS          50.0 MiB, highest 60.0 MiB; -10.0 MiB since 2.0 s after the start (60.0 MiB)\n"), std::string::npos)
       << memory_of(builder);
+}
+
+// What a ledger says of `mib` MiB, in these parts.
+void fill_ledger(RssLedger& ledger, uint32_t second, std::array<int64_t, 7> mib) {
+  auto bytes = [&](size_t part) { return uint64_t(mib[part]) << 20; };
+  ledger.sequence = 2;
+  ledger.tick = second * kTicksPerSecond;
+  ledger.live = bytes(0), ledger.rounding = bytes(1), ledger.allocator = bytes(2), ledger.mappings = bytes(3), ledger.thread_stacks = bytes(4);
+  ledger.tidemark = bytes(5);
+  ledger.residual = mib[6] * (1 << 20);
+  int64_t sum = 0;
+  for (int64_t part : mib) sum += part;
+  ledger.rss = uint64_t(sum) << 20;
+}
+
+TEST(AnalyzerTimeline, PartsOfGrowthAddUp) {
+  RegionBuilder builder;
+  Header& header = builder.header();
+  put_point(builder, 0, 0, 9, 200 << 20);
+  fill_ledger(header.baseline_ledger, 2, {10, 1, 20, 30, 1, 3, -2});
+  fill_ledger(header.rss_ledger, 9, {60, 4, 15, 30, 2, 4, -1});
+  EXPECT_NE(memory_of(builder).find("  growth       51.0 MiB since the baseline: 50.0 MiB into live blocks: the call stacks below, and\n"
+                                    "               6.0 MiB into others\n"
+                                    "               less 5.0 MiB by which other parts are smaller now\n"),
+            std::string::npos) << memory_of(builder);
+  put_point(builder, 1, 10, 12, 200 << 20);
+  EXPECT_NE(memory_of(builder).find("  growth       51.0 MiB since the baseline, as of 9.0 s: 50.0 MiB into live"), std::string::npos) << memory_of(builder);
 }
 
 std::string stats_of(const Timeline& timeline, const model::Machine& machine = {1 << 30, 1 << 29}) {
