@@ -4,7 +4,6 @@
 #include <fmt/ostream.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -36,6 +35,14 @@ void write_rss(std::ostream& out, const Timeline& timeline) {
   out << '\n';
 }
 
+uint64_t above_zero(int64_t number) { return number > 0 ? uint64_t(number) : 0; }
+uint64_t below_zero(int64_t number) { return number < 0 ? 0 - uint64_t(number) : 0; }
+
+// Measured after the whole, a part may be more than that: then it has no share.
+void write_part(std::ostream& out, uint64_t bytes, uint64_t whole, const char* name) {
+  fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), bytes <= whole ? human_share(bytes, whole) : "", name);
+}
+
 // Where RSS is, largest part first.
 void write_ledger(std::ostream& out, const Profile& profile) {
   const Timeline& timeline = profile.timeline;
@@ -50,11 +57,9 @@ void write_ledger(std::ostream& out, const Profile& profile) {
   std::sort(parts.begin(), parts.end(), std::greater<>());
   fmt::print(out, "  of RSS {}   (at {})\n", human_bytes(ledger.rss), human_duration(ledger.at_s));
   for (const auto& [bytes, name] : parts)
-    if (bytes != 0) fmt::print(out, "    {:>10}  {:>6}  {}\n", human_bytes(bytes), human_share(bytes, ledger.rss), name);
-  uint64_t residual = uint64_t(std::abs(ledger.residual));
-  std::string signed_residual = fmt::format("{}{}", ledger.residual < 0 ? "-" : "", human_bytes(residual));
-  std::string share = ledger.residual < 0 ? "" : human_share(residual, ledger.rss);   // what is not there is no part of RSS
-  fmt::print(out, "    {:>10}  {:>6}  not explained\n", signed_residual, share);
+    if (bytes != 0) write_part(out, bytes, ledger.rss, name);
+  if (ledger.residual >= 0) write_part(out, uint64_t(ledger.residual), ledger.rss, "not explained");
+  else fmt::print(out, "    (these are {} more than the whole: memory grew while it was measured)\n", human_bytes(below_zero(ledger.residual)));
   uint64_t own = 0;
   for (const MappingSite& site : profile.mappings) accumulate(own, site.resident_bytes);
   if (own != 0) fmt::print(out, "    of the mappings, {} were made by the program's own calls of mmap and its like\n", human_bytes(own));
@@ -81,9 +86,6 @@ std::string free_pages_sentence(const Profile& profile) {
 uint64_t allocator_rest(const format::RssLedger& ledger) {
   return saturating_sub(saturating_sub(ledger.allocator, ledger.allocator_free), ledger.allocator_fragmentation);
 }
-
-uint64_t above_zero(int64_t number) { return number > 0 ? uint64_t(number) : 0; }
-uint64_t below_zero(int64_t number) { return number < 0 ? 0 - uint64_t(number) : 0; }
 
 struct GrowthPart {
   uint64_t now, then;

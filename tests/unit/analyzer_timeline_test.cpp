@@ -113,7 +113,20 @@ TEST(AnalyzerTimeline, WhatIsNotExplainedHasAShareOnlyWhereItIsAPart) {
   ledger.residual = 5 << 20;
   EXPECT_NE(memory_of(builder).find("\n       5.0 MiB   5.0 %  not explained\n"), std::string::npos) << memory_of(builder);
   ledger.residual = -(640 << 10);
-  EXPECT_NE(memory_of(builder).find("\n    -640.0 KiB          not explained\n"), std::string::npos) << memory_of(builder);
+  EXPECT_NE(memory_of(builder).find("\n    (these are 640.0 KiB more than the whole: memory grew while it was measured)\n"), std::string::npos) << memory_of(builder);
+}
+
+TEST(AnalyzerTimeline, APartThatGrewAboveTheWholeHasNoShare) {
+  RegionBuilder builder;
+  put_point(builder, 0, 0, 1, 100 << 20);
+  RssLedger& ledger = builder.header().rss_ledger;
+  ledger.sequence = 2;
+  ledger.rss = 10 << 20;
+  ledger.live = 11 << 20;
+  ledger.tidemark = 1 << 20;
+  ledger.residual = -(2 << 20);
+  std::string text = memory_of(builder);
+  EXPECT_NE(text.find("\n      11.0 MiB          live blocks\n       1.0 MiB  10.0 %  tidemark itself\n    (these are 2.0 MiB more"), std::string::npos) << text;
 }
 
 TEST(AnalyzerTimeline, ABaselineThatIsLaterThanAllSamplesIsTheLatest) {
