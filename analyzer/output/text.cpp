@@ -104,13 +104,15 @@ std::string at_least(const Profile& profile, uint64_t count, const std::string& 
   return count == 0 ? kUnknown : "at least " + figure;
 }
 
+bool has_inherited(const Totals& totals) { return totals.inherited_count != 0 || totals.inherited_bytes != 0; }
+
 // A count that is missing may be one of blocks freed: then less is live than what is left of the file says.
 std::string live_sentence(const Profile& profile) {
   const Counters& counters = profile.totals.counters;
   bool nothing = counters.live_bytes() == 0 && counters.live_count() == 0;
   std::string figure = fmt::format("{} in {}", exact_bytes(counters.live_bytes()), blocks(counters.live_count()));
   if (profile.damage.misses_counters) return kUnknown + (nothing ? "" : "; in what is left of it " + figure);
-  return nothing ? "nothing" : figure;
+  return !nothing ? figure : has_inherited(profile.totals) ? "nothing of its own" : "nothing";
 }
 
 std::string all_live(const Profile& profile) { return profile.damage.misses_counters ? "what is left of the file" : "all that is live"; }
@@ -135,7 +137,7 @@ void write_totals(std::ostream& out, const Profile& profile) {
   fmt::print(out, "\n  allocated    {}{}\n", sum(counters.allocated_bytes, counters.allocated_count),
              profile.damage.misses_counters ? "" : allocation_rate(counters, profile.process.duration_s));
   fmt::print(out, "  freed        {}\n", sum(counters.freed_bytes, counters.freed_count));
-  if (totals.inherited_count != 0 || totals.inherited_bytes != 0)
+  if (has_inherited(totals))
     fmt::print(out, "  inherited    {} in {} from the parent process, still live\n", human_bytes(totals.inherited_bytes),
                blocks(totals.inherited_count));
   if (totals.overflow.allocated_count != 0)
@@ -221,8 +223,18 @@ ShownSites sites_to_show(const Profile& profile, const ReportOptions& options) {
 
 void write_no_live_sites(std::ostream& out, const Profile& profile) {
   if (profile.process.heap_elsewhere || profile.process.foreign_heap) return;   // said above
-  out << (!profile.damage.misses_counters ? "\nNothing is live: every block that was allocated has been freed.\n"
-                                            : "\nWhat is left of this file holds no call stack with a live block.\n");
+  if (profile.damage.misses_counters) {
+    out << "\nWhat is left of this file holds no call stack with a live block.\n";
+    return;
+  }
+  const Totals& totals = profile.totals;
+  bool inherited = has_inherited(totals);
+  const char* why = totals.counters.allocated_count == 0 ? "nothing was allocated"
+                    : inherited                          ? "every block that it allocated has been freed"
+                                                         : "every block that was allocated has been freed";
+  fmt::print(out, "\nNothing {}is live: {}.", inherited ? "of its own " : "", why);
+  if (inherited) fmt::print(out, " What it inherited still is, {} in {}.", human_bytes(totals.inherited_bytes), blocks(totals.inherited_count));
+  out << '\n';
 }
 
 void write_live_sites(std::ostream& out, const Profile& profile, const std::vector<const Site*>& sites, FrameWriter& frames) {

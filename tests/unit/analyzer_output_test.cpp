@@ -172,6 +172,22 @@ TEST(AnalyzerText, NothingLive) {
   EXPECT_CONTAINS(text_of(report_of(builder)), "Nothing is live");
 }
 
+TEST(AnalyzerText, NothingAllocated) {
+  std::string text = text_of(report_of(RegionBuilder()));
+  EXPECT_CONTAINS(text, "\nNothing is live: nothing was allocated.\n");
+  EXPECT_LACKS(text, "has been freed");
+}
+
+TEST(AnalyzerText, WhatIsInheritedIsLive) {
+  RegionBuilder builder;
+  builder.stack(builder.path({0xa000}), {.allocated_count = 7, .allocated_bytes = 70, .kind = StackKind::kInherited});
+  std::string idle = text_of(report_of(builder));
+  EXPECT_CONTAINS(idle, "nothing of its own\n");
+  EXPECT_CONTAINS(idle, "\nNothing of its own is live: nothing was allocated. What it inherited still is, 70 bytes in 7 blocks.\n");
+  builder.stack(builder.path({0x8000}), {.allocated_count = 1, .allocated_bytes = 100, .freed_count = 1, .freed_bytes = 100});
+  EXPECT_CONTAINS(text_of(report_of(builder)), "\nNothing of its own is live: every block that it allocated has been freed. What it inherited still is, 70 bytes in 7 blocks.\n");
+}
+
 TEST(AnalyzerText, ChurnIsShownLastWhereAllIsAskedFor) {
   RegionBuilder builder = leaking_server();
   builder.stack(builder.path({0x9000}), {.allocated_count = 50, .allocated_bytes = 90, .freed_count = 50, .freed_bytes = 90});
