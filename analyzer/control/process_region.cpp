@@ -56,25 +56,43 @@ std::optional<std::string> named_in(const std::string& folder, uint64_t inode) {
   return std::nullopt;
 }
 
-bool has_memory(const fs::path& folder) {
+// What /proc tells of a thread's memory: 0 where it has some, else an error. ESRCH: it has none, which some kernels say themselves.
+int error_of_memory(const fs::path& folder) {
   std::ifstream maps(folder / "maps");
+  if (!maps) return errno;
   std::string line;
-  return bool(std::getline(maps, line));
+  return std::getline(maps, line) ? 0 : ESRCH;
+}
+
+bool is_of_kernel(int32_t pid) {
+  constexpr unsigned kThreadOfKernel = 0x00200000;   // PF_KTHREAD
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string line, skipped;
+  std::getline(file, line);
+  std::istringstream fields(line.substr(std::min(line.rfind(')'), line.size())));
+  unsigned flags = 0;
+  for (int field = 2; field < 9; ++field) fields >> skipped;
+  return fields >> flags && (flags & kThreadOfKernel) != 0;
+}
+
+// A process gives its memory back before it becomes a zombie.
+std::string why_it_has_no_memory(int32_t pid) {
+  if (!is_alive(pid)) return fmt::format("process {} has ended", pid);
+  return fmt::format("process {} is {}", pid, is_of_kernel(pid) ? "a thread of the kernel" : "ending: it has no memory any more");
 }
 
 // The folder in /proc that shows the process's memory: of any thread, where the main one has ended by pthread_exit while others go on.
 std::string folder_of(int32_t pid) {
   std::string process = fmt::format("/proc/{}", pid);
-  if (!std::ifstream(process + "/maps")) {
-    if (!is_alive(pid)) throw ControlError(fmt::format("there is no process {}", pid));
-    throw ControlError(fmt::format("process {} is not yours to look at ({}); run this as its user or as root", pid, strerror(errno)));
-  }
-  if (has_memory(process)) return process;
-  std::error_code error;
-  for (fs::directory_iterator thread(process + "/task", error), end; !error && thread != end; thread.increment(error))
-    if (has_memory(thread->path())) return thread->path();
-  if (!is_alive(pid)) throw ControlError(fmt::format("process {} has ended", pid));
-  throw ControlError(fmt::format("process {} is not yours to look at; run this as its user or as root", pid));
+  int error = error_of_memory(process);
+  if (error == 0) return process;
+  if (error == ENOENT && !is_alive(pid)) throw ControlError(fmt::format("there is no process {}", pid));
+  std::error_code over;
+  for (fs::directory_iterator thread(process + "/task", over), end; error == ESRCH && !over && thread != end; thread.increment(over))
+    if (int its = error_of_memory(thread->path()); its == 0) return thread->path();
+    else if (its != ENOENT) error = its;   // ENOENT: that thread ended meanwhile
+  if (error == ESRCH) throw ControlError(why_it_has_no_memory(pid));
+  throw ControlError(fmt::format("process {} is not yours to look at ({}); run this as its user or as root", pid, strerror(error)));
 }
 
 struct Mapped {
@@ -155,15 +173,23 @@ static bool belongs_to(const std::string& path, int32_t pid) {
   return !is_known || model::lives_since(pid, header.pid_start);
 }
 
-std::string region_of(int32_t pid) {
-  std::string folder = folder_of(pid);
-  Mapped mapped = mapped_in(folder);
+static std::optional<std::string> region_among(const Mapped& mapped, const std::string& process, int32_t pid) {
   for (const MappedFile& file : mapped.files)
-    for (const std::string& root : {std::string(), folder + "/root"}) {   // another mount namespace
+    for (const std::string& root : {std::string(), process + "/root"}) {   // another mount namespace
       auto path = named_in(root + file.folder, file.inode);
-      if (path && belongs_to(*path, pid)) return *path;
+      if (path && belongs_to(*path, pid)) return path;
     }
-  throw ControlError(why_there_is_none(pid, folder, mapped));
+  return std::nullopt;
+}
+
+// A process may end while it is looked at, thread by thread: none is found then in what is there no more.
+std::string region_of(int32_t pid) {
+  for (std::string folder = folder_of(pid), before;;) {
+    Mapped mapped = mapped_in(folder);
+    if (auto path = region_among(mapped, folder, pid)) return *path;
+    before = std::exchange(folder, folder_of(pid));
+    if (before == folder) throw ControlError(why_there_is_none(pid, folder, mapped));
+  }
 }
 
 }  // namespace tidemark::control

@@ -354,6 +354,39 @@ class Controls(support.TestCase):
         self.refused("not recorded", "cleanup", os.getpid())
         self.refused("there is no process", "snapshot", 4_000_000)
 
+    def test_a_target_that_is_ending(self):
+        """The first process of a pid namespace waits, without memory, until all others there were waited for."""
+        source = """
+import ctypes, subprocess, sys
+if ctypes.CDLL(None).unshare(0x20000000) != 0:   # CLONE_NEWPID
+    sys.exit()
+first, other = (subprocess.Popen(["sleep", "1000"]) for _ in range(2))
+print(first.pid, flush=True)
+sys.stdin.read()
+"""
+        with subprocess.Popen(["/usr/bin/python3", "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+            line = parent.stdout.readline()
+            if not line:
+                self.skipTest("no pid namespace can be made here")
+            pid = int(line)
+
+            def has_no_memory():
+                with open(f"/proc/{pid}/status") as file:
+                    return "VmSize" not in file.read()
+
+            self.assertFalse(has_no_memory())
+            os.kill(pid, signal.SIGKILL)
+            self.assertTrue(support.wait_until(has_no_memory))
+            self.refused(f"process {pid} is ending", "stats", pid)
+            parent.kill()
+
+    def test_a_thread_of_the_kernel(self):
+        with contextlib.suppress(OSError), open("/proc/2/comm") as file:
+            if file.read() == "kthreadd\n":
+                self.refused("process 2 is a thread of the kernel", "stats", 2)
+                return
+        self.skipTest("none is to be seen here")
+
     def test_targets_without_a_region(self):
         """Which of the reasons it is, for what to do about it differs."""
         for options, words in {"dir=/proc/nowhere": "could not make one in /proc/nowhere ", 'region_size=64M:dir="/proc/no:where":follow=all': "in /proc/no:where ",
