@@ -10,6 +10,7 @@
 #include "analyzer/control/mailbox.h"
 #include "analyzer/control/process_region.h"
 #include "analyzer/model/machine.h"
+#include "analyzer/model/process_table.h"
 #include "analyzer/model/profile.h"
 #include "analyzer/output/caches.h"
 #include "analyzer/output/human.h"
@@ -58,6 +59,17 @@ Json difference(const Bytes& now, const Bytes& then) { return now && then ? Json
 State state_of(const std::string& path) {
   region::Region region = region::Region::open(path);
   return {model::read_timeline(region), model::read_totals(region), model::read_process(region, model::Surroundings::here())};
+}
+
+// As of now, where the process could not tell: it is in a place without /proc, or behind a filter.
+void look_from_here(State& state, int32_t pid) {
+  std::vector<model::Point>& points = state.timeline.points;
+  auto memory = model::memory_of_process(pid);
+  if (!memory || state.timeline.latest(format::kRss)) return;
+  if (points.empty()) points.emplace_back();
+  points.back().gauges[format::kRss] = {memory->rss, memory->rss, memory->rss};
+  points.back().gauges[format::kVms] = {memory->vms, memory->vms, memory->vms};
+  state.rss_is_from_here = true;
 }
 
 Json usage_json(const model::Timeline& timeline, const model::Machine& machine) {
@@ -142,6 +154,7 @@ int stats(const ControlArguments& arguments) {
   return guarded(arguments, [&](const std::string& path) {
     Box(path, arguments.pid).ask(Command::kStats);
     State state = state_of(path);
+    look_from_here(state, arguments.pid);
     if (arguments.json) fmt::print("{}\n", dump(stats_json(state, arguments)));
     else output::write_stats(std::cout, state, arguments.pid, model::Machine::here());
   });

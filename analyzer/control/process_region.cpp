@@ -165,12 +165,13 @@ bool StopDetector::stays_stopped(int32_t pid, int64_t now_ns) {
   return now_ns - since_ns_ >= kLongEnough;
 }
 
-// A child of fork may have its parent's region mapped, too.
+// A child of fork may have its parent's region mapped, too. One that could not read its start in /proc is known by its number.
 static bool belongs_to(const std::string& path, int32_t pid) {
   format::Header header;
   std::ifstream file(path, std::ios::binary);
   bool is_known = launch::process_start(pid) != 0 && file.read(reinterpret_cast<char*>(&header), sizeof(header));
-  return !is_known || model::lives_since(pid, header.pid_start);
+  if (!is_known) return true;
+  return header.pid_start == 0 ? model::pid_in_its_namespace(pid) == header.pid : model::lives_since(pid, header.pid_start);
 }
 
 static std::optional<std::string> region_among(const Mapped& mapped, const std::string& process, int32_t pid) {

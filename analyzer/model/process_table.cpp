@@ -30,14 +30,6 @@ uint64_t pid_namespace_at(const std::string& folder) {
   return stat((folder + "/ns/pid").c_str(), &status) == 0 ? status.st_ino : 0;
 }
 
-// The last number of NSpid: its pid in each namespace, from that of our /proc to its own.
-std::optional<int32_t> pid_in_its_namespace(int32_t pid) {
-  std::ifstream file(folder_of(pid) + "/status");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("NSpid:")) return number_of(line.substr(line.find_last_of(" \t:") + 1));
-  return std::nullopt;
-}
-
 // What the kernel adds to the time since boot for those in a process's time namespace; zero where there are no such namespaces.
 struct BootOffset {
   int64_t seconds = 0, nanoseconds = 0;
@@ -87,6 +79,20 @@ bool lives_since(int32_t pid, uint64_t start) {
   if (!here || *here == start) return here.has_value();
   uint64_t there = start_seen_by(pid, *here);
   return there != *here && (start == there || start == there + 1);
+}
+
+std::optional<MemoryUse> memory_of_process(int32_t pid) {
+  std::ifstream file(folder_of(pid) + "/statm");
+  uint64_t page = uint64_t(sysconf(_SC_PAGESIZE)), total = 0, resident = 0;
+  if (!(file >> total >> resident) || total == 0) return std::nullopt;   // it has none any more
+  return MemoryUse{resident * page, total * page};
+}
+
+std::optional<int32_t> pid_in_its_namespace(int32_t pid) {
+  std::ifstream file(folder_of(pid) + "/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("NSpid:")) return number_of(line.substr(line.find_last_of(" \t:") + 1));
+  return std::nullopt;
 }
 
 uint64_t own_pid_namespace() { return pid_namespace_at("/proc/self"); }

@@ -12,6 +12,15 @@ std::optional<uint64_t> start_of_process(int32_t pid);
 // Whether that is the process that read `start` as its own start time, which it did in its time namespace.
 bool lives_since(int32_t pid, uint64_t start);
 
+// What the kernel tells of a process's memory, in bytes.
+struct MemoryUse {
+  uint64_t rss, vms;
+};
+std::optional<MemoryUse> memory_of_process(int32_t pid);
+
+// The last number of NSpid: its pid in each namespace, from that of our /proc to its own.
+std::optional<int32_t> pid_in_its_namespace(int32_t pid);
+
 uint64_t own_pid_namespace();  // 0: unknown
 
 // Finds processes of other pid namespaces, whose numbers there mean nothing here. /proc is read when it is asked for the first time, and only

@@ -20,13 +20,18 @@ void write_line(std::ostream& out, const char* name, const std::vector<std::stri
   if (!parts.empty()) fmt::print(out, "  {:<10}  {}\n", name, fmt::join(parts, separator));
 }
 
-void write_rss(std::ostream& out, const Timeline& timeline, const model::Machine& machine) {
-  Bytes rss = timeline.latest(format::kRss);
-  if (!rss) return;
+std::string since_baseline(const State& state, uint64_t rss) {
+  if (state.timeline.baseline_rss) return human_change(rss, *state.timeline.baseline_rss) + " since the baseline";
+  return state.rss_is_from_here ? "seen from here, for the process cannot read /proc: no baseline" : "no baseline yet";
+}
+
+void write_rss(std::ostream& out, const State& state, const model::Machine& machine) {
+  Bytes rss = state.timeline.latest(format::kRss);
+  if (!rss) return write_line(out, "RSS", {"not known: the process cannot read /proc, nor can this command"});
   std::string now = human_bytes(*rss);
   if (machine.memory != 0)
     now += fmt::format(", {} of the machine's memory ({} of it available)", human_share(*rss, machine.memory), human_bytes(machine.available));
-  write_line(out, "RSS", {now, timeline.baseline_rss ? human_change(*rss, *timeline.baseline_rss) + " since the baseline" : "no baseline yet"}, "; ");
+  write_line(out, "RSS", {now, since_baseline(state, *rss)}, "; ");
 }
 
 void write_allocator(std::ostream& out, const Timeline& timeline) {
@@ -52,7 +57,7 @@ void write_stats(std::ostream& out, const State& state, int32_t pid, const model
   const Timeline& timeline = state.timeline;
   const model::Counters& heap = state.totals.counters;
   fmt::print(out, "{} (pid {}), running for {}\n", printable(state.process.name), pid, human_duration(state.process.duration_s));
-  write_rss(out, timeline, machine);
+  write_rss(out, state, machine);
   write_line(out, "heap", {fmt::format("{} live in {}", human_bytes(heap.live_bytes()), plural(heap.live_count(), "block", "blocks")),
                            "at peak " + human_bytes(state.totals.peak_live_bytes)});
   write_allocator(out, timeline);

@@ -21,7 +21,10 @@ namespace {
 
 void write_rss(std::ostream& out, const Timeline& timeline) {
   Bytes rss = timeline.latest(format::kRss), highest = timeline.highest(format::kRss);
-  if (!rss) return;
+  if (!rss) {
+    if (!timeline.points.empty()) out << "  RSS          not known: the process could not read /proc\n";
+    return;
+  }
   std::string most = human_bytes(std::max(*rss, highest.value_or(0))), baseline_at = human_duration(timeline.baseline_s) + " after the start";
   if (timeline.ends_with_baseline()) {
     fmt::print(out, "  RSS          {} at the baseline ({}), highest {}", human_bytes(*rss), baseline_at, most);

@@ -2,6 +2,7 @@
 Issue 3, "Must hold" 5."""
 import contextlib
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -501,6 +502,31 @@ class Surroundings(support.TestCase):
                 self.assert_consistent(report)
                 self.assertLess(10_000, report.totals["allocated_count"])
                 os.unlink(report.path)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_rss_behind_a_chroot_without_proc(self):
+        """The process cannot tell it; `stats` looks itself, and the report says that it is not known."""
+        grower = support.victim("growth")
+        jail = self.jail(grower, support.LIBRARY)
+        env = support.clean_environment({"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": "dir=/regions:sample_interval=100ms"})
+
+        def enter():
+            os.chroot(jail)
+            os.chdir("/")
+
+        with subprocess.Popen([grower], env=env, preexec_fn=enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            self.addCleanup(process.kill)
+            self.assertEqual(b"ok\n", process.stdout.readline())
+            (region,) = support.regions_in(jail)
+            stats = support.plain([support.TIDEMARK, "stats", str(process.pid)])
+            self.assertEqual((0, b""), (stats.status, stats.err))
+            self.assertRegex(stats.out.decode(), r"(?m)^  RSS +\d.* MiB.*; seen from here, for the process cannot read /proc: no baseline$")
+            usage = json.loads(support.plain([support.TIDEMARK, "stats", str(process.pid), "--json"]).out)["usage"]
+            with open(f"/proc/{process.pid}/statm") as file:
+                self.assertAlmostEqual(int(file.read().split()[1]) * 4096 / (1 << 20), usage["rss_mb"], delta=1)
+            process.communicate(b"quit\n", timeout=support.PATIENCE)
+        report = support.plain([support.TIDEMARK, "report", region]).out.decode()
+        self.assertIn("\n  RSS          not known: the process could not read /proc\n", report)
 
     def filtering_program(self):
         source, program = os.path.join(self.folder, "filtered.c"), os.path.join(self.folder, "filtered")

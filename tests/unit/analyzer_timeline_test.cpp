@@ -152,6 +152,14 @@ TEST(AnalyzerTimeline, ABaselineThatIsLaterThanAllSamplesIsTheLatest) {
       << memory_of(builder);
 }
 
+TEST(AnalyzerTimeline, RssThatIsNotKnownIsCalledSo) {
+  RegionBuilder builder;
+  put_point(builder, 0, 0, 1, 0);
+  EXPECT_EQ(memory_of(builder).find("not known"), std::string::npos);
+  builder.at<ProcessPoint>(uint32_t(builder.header().first_line + (builder.header().used_pages - 1) * kLinesPerPage)).gauges[kRss] = {kUnknown, kUnknown, kUnknown};
+  EXPECT_NE(memory_of(builder).find("\n  RSS          not known: the process could not read /proc\n"), std::string::npos) << memory_of(builder);
+}
+
 // What a ledger says of `mib` MiB, in these parts.
 void fill_ledger(RssLedger& ledger, uint32_t second, std::array<int64_t, 7> mib) {
   auto bytes = [&](size_t part) { return uint64_t(mib[part]) << 20; };
@@ -204,8 +212,17 @@ TEST(AnalyzerStats, AllThatIsKnown) {
   EXPECT_EQ(std::string("server (pid 7), running for 0 s\n  RSS         512.0 MiB; +1.0 MiB since the baseline\n") + kRest, stats_of(timeline, {}));
 }
 
+TEST(AnalyzerStats, RssIsKnownOrSaidNotToBe) {
+  output::State state;
+  state.timeline.points.emplace_back().gauges[kRss].last = 512 << 20;
+  state.rss_is_from_here = true;
+  std::ostringstream out;
+  output::write_stats(out, state, 7, {});
+  EXPECT_NE(out.str().find("  RSS         512.0 MiB; seen from here, for the process cannot read /proc: no baseline\n"), std::string::npos) << out.str();
+}
+
 TEST(AnalyzerStats, WhatIsNotKnownIsLeftOut) {
-  EXPECT_EQ("server (pid 7), running for 0 s\n  heap        0 bytes live in 0 blocks, at peak 0 bytes\n"
+  EXPECT_EQ("server (pid 7), running for 0 s\n  RSS         not known: the process cannot read /proc, nor can this command\n  heap        0 bytes live in 0 blocks, at peak 0 bytes\n"
             "  purges      0, 0 bytes returned; warnings 0\n",
             stats_of(Timeline()));
   Timeline timeline;
