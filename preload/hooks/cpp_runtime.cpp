@@ -29,10 +29,6 @@ constinit const link_map* started_with[kMostModules] = {};
 constinit uint32_t started_count = 0;
 constinit void* known[kNeeded] = {};
 
-bool is_cpp_runtime(const link_map& module) {
-  return strstr(module.l_name, "/libstdc++.so") != nullptr || strstr(module.l_name, "/libc++.so") != nullptr || strstr(module.l_name, "/libc++abi.so") != nullptr;
-}
-
 bool was_there_at_start(const link_map* module) {
   for (uint32_t i = 0; i < started_count; i++)
     if (started_with[i] == module) return true;
@@ -113,6 +109,10 @@ void throw_bad_alloc_by_abi(const heap::Caller& caller) {
 }
 
 }  // namespace
+
+bool is_cpp_runtime(const link_map& module) {
+  return strstr(module.l_name, "/libstdc++.so") != nullptr || strstr(module.l_name, "/libc++.so") != nullptr || strstr(module.l_name, "/libc++abi.so") != nullptr;
+}
 
 void learn_cpp_runtime() {
   const link_map* module = module_of(reinterpret_cast<const void*>(&learn_cpp_runtime));

@@ -1,6 +1,8 @@
 // What operator new does when there is no memory: the program's new-handler, and std::bad_alloc thrown by the C++ library that
 // the program loaded. The shim has no way of throwing of its own, and looks for one on this path only.
 #pragma once
+#include <link.h>
+
 #include <cstddef>
 
 #include "preload/heap/tracker.h"
@@ -13,6 +15,9 @@ struct NewRequest {
   heap::Caller caller;
   void* (*attempt)(const NewRequest&);
 };
+
+// Whether this is a C++ library, by its name.
+bool is_cpp_runtime(const link_map& module);
 
 // At the program's start, before there are other threads.
 void learn_cpp_runtime();

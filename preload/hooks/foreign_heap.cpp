@@ -6,12 +6,12 @@
 
 namespace tidemark::hooks {
 
-constinit detail::HeapOwner detail::heap_owner = HeapOwner::kUnknown;
+constinit detail::Owners detail::owners = {HeapOwner::kUnknown, OperatorsOwner::kUnknown};
 
 bool detail::ask_heap_owner() {
-  if (heap_owner == HeapOwner::kUnknown)
-    heap_owner = platform::main_executable_defines("malloc") ? HeapOwner::kProgram : HeapOwner::kShim;
-  return heap_owner == HeapOwner::kProgram;
+  if (owners.heap == HeapOwner::kUnknown)
+    owners.heap = platform::main_executable_defines("malloc") ? HeapOwner::kProgram : HeapOwner::kShim;
+  return owners.heap == HeapOwner::kProgram;
 }
 
 namespace {

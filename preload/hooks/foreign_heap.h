@@ -9,14 +9,20 @@ namespace tidemark::hooks {
 
 namespace detail {
 enum class HeapOwner : uint8_t { kUnknown, kShim, kProgram };
+enum class OperatorsOwner : uint8_t { kUnknown, kShim, kOthers };
+// Both in one line, for programs that call malloc and new in turns.
+struct Owners {
+  HeapOwner heap;
+  OperatorsOwner operators;   // elsewhere.h
+};
 // Hidden here too: -fvisibility covers definitions alone, and a load by way of the GOT would cost every malloc.
-__attribute__((visibility("hidden"))) extern constinit HeapOwner heap_owner;
+__attribute__((visibility("hidden"))) extern constinit Owners owners;
 bool ask_heap_owner();  // reads the executable's symbols; callable at any time
 }  // namespace detail
 
 // False: the heap is ours for certain. True until the question was first asked, too, so that hot hooks can leave their fast path
 // by a tail call and need save no register for it.
-inline bool maybe_foreign() { return detail::heap_owner != detail::HeapOwner::kShim; }
+inline bool maybe_foreign() { return detail::owners.heap != detail::HeapOwner::kShim; }
 
 inline bool foreign() { return maybe_foreign() && detail::ask_heap_owner(); }
 

@@ -4,6 +4,7 @@
 
 #include "preload/base/jemalloc.h"
 #include "preload/hooks/cpp_runtime.h"
+#include "preload/hooks/elsewhere.h"
 #include "preload/hooks/real.h"
 #include "preload/keeper/process_events.h"
 #include "preload/platform/main_executable.h"
@@ -21,6 +22,7 @@ __attribute__((constructor(101))) void start(int, char**, char** environment) {
   if (environ == nullptr) environ = environment;
   tidemark::hooks::real::resolve();
   tidemark::hooks::learn_cpp_runtime();
+  tidemark::hooks::learn_operators();
   tmje_on_fork(keeper::inside_allocator, keeper::before_fork, keeper::after_fork_parent, keeper::after_fork_child);
   // Registered before the program's own, so run after them, and given the status that atexit functions don't see.
   on_exit(note_exit_status, nullptr);
