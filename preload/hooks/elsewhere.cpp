@@ -7,6 +7,8 @@
 
 namespace tidemark::hooks {
 
+constinit void* detail::other_functions[size_t(Scarce::kCount)] = {};
+
 namespace {
 
 using base::SymbolTable;
@@ -22,6 +24,12 @@ constexpr Operator kSimpler[kForms] = {
 #define TIDEMARK_SIMPLER(name, simpler) Operator::simpler,
     TIDEMARK_OPERATORS(TIDEMARK_SIMPLER)
 #undef TIDEMARK_SIMPLER
+};
+
+constexpr base::SymbolName kScarceNames[] = {
+#define TIDEMARK_NAME(name) #name,
+    TIDEMARK_SCARCE(TIDEMARK_NAME)
+#undef TIDEMARK_NAME
 };
 
 constinit void* others[kForms] = {};
@@ -84,14 +92,26 @@ void* find_other(const link_map* own, Operator form) {
   return found;
 }
 
+// Null where it is part of an allocator: libc, or one that is ours as a whole.
+void* find_other_function(const link_map* own, const base::SymbolName& name) {
+  for (const link_map* module = own; module != nullptr; module = module->l_next) {
+    if (is_ours(*module)) continue;
+    const SymbolTable table(*module);
+    if (const ElfW(Sym)* found = table.find_function(name)) return table.find_function("malloc") == nullptr ? address_of(*module, *found) : nullptr;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
-void learn_operators() {
+void learn_others() {
   if (detail::owners.operators != OperatorsOwner::kUnknown) return;
+  const link_map* own = own_module();
+  for (size_t name = 0; name < size_t(Scarce::kCount); name++) detail::other_functions[name] = find_other_function(own, kScarceNames[name]);
+
   OperatorsOwner owner = OperatorsOwner::kShim;
   // A foreign heap: a C++ library's operators call it, and what else the program replaced.
   if (foreign() || somebody_replaces_operators()) {
-    const link_map* own = own_module();
     for (size_t form = 0; form < kForms; form++) others[form] = find_other(own, static_cast<Operator>(form));
     owner = OperatorsOwner::kOthers;
   }
@@ -99,7 +119,7 @@ void learn_operators() {
 }
 
 void* other_definition(Operator form) {
-  learn_operators();
+  learn_others();
   return others[static_cast<size_t>(form)];
 }
 

@@ -1,6 +1,6 @@
 // Operators new and delete that the program, or a library it started with, replaces without a malloc of its own. Which forms it
 // replaced is not for us to know: the C++ library's other forms are defined to call those. So all of ours hand their calls on
-// to whom these would have reached without us.
+// to whom these would have reached without us. And functions by the names of some of ours that are no part of a malloc.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -30,6 +30,10 @@
   X(_ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvSt11align_val_t)                \
   X(_ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_t)
 
+// What we have for who was linked with an allocator that does. glibc has cfree for old programs alone, the others since 2.43 or not at all:
+// to a library they may be names like any other.
+#define TIDEMARK_SCARCE(X) X(cfree) X(free_sized) X(free_aligned_sized)
+
 namespace tidemark::hooks {
 
 enum class Operator : uint8_t {
@@ -39,8 +43,19 @@ enum class Operator : uint8_t {
       kCount
 };
 
-// At the program's start, before there are other threads. Reads memory only: no lock, no allocation.
-void learn_operators();
+enum class Scarce : uint8_t {
+#define TIDEMARK_LIST_SCARCE(name) name,
+  TIDEMARK_SCARCE(TIDEMARK_LIST_SCARCE)
+#undef TIDEMARK_LIST_SCARCE
+      kCount
+};
+
+namespace detail {
+__attribute__((visibility("hidden"))) extern constinit void* other_functions[size_t(Scarce::kCount)];
+}
+
+// At the program's start, or by an earlier call of a library's constructor. Reads memory only: no lock, no allocation.
+void learn_others();
 
 // False: the operators are ours for certain, and so is the heap, which need not be asked about. True until
 // they were learnt, too.
@@ -48,6 +63,12 @@ inline bool maybe_elsewhere() { return detail::owners.operators != detail::Opera
 
 // Whom a call of this form is for; null: us.
 void* other_definition(Operator form);
+
+inline void* other_function(Scarce name) {
+  if (detail::owners.operators == detail::OperatorsOwner::kUnknown) [[unlikely]]
+    learn_others();
+  return detail::other_functions[size_t(name)];
+}
 
 }  // namespace tidemark::hooks
 

@@ -6,10 +6,12 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 
 #include "preload/heap/tracker.h"
 #include "preload/hooks/caller.h"
+#include "preload/hooks/elsewhere.h"
 #include "preload/hooks/foreign_heap.h"
 
 namespace heap = tidemark::heap;
@@ -107,7 +109,7 @@ TIDEMARK_HOOK void free(void* block) {
     heap::release(block);
 }
 
-// cfree left glibc in 2.26, and C23's sized forms came to it in 2.41: behind us there may be none to forward to.
+// cfree left glibc in 2.26, and C23's sized forms came to it in 2.43: behind us there may be none to forward to, or a library's own function of that name.
 namespace {
 
 inline void release_anywhere(void* block) {
@@ -117,11 +119,21 @@ inline void release_anywhere(void* block) {
   heap::release(block);
 }
 
+using Word = uintptr_t;
+
 }  // namespace
 
-TIDEMARK_HOOK void cfree(void* block) { release_anywhere(block); }
-TIDEMARK_HOOK void free_sized(void* block, size_t) { release_anywhere(block); }
-TIDEMARK_HOOK void free_aligned_sized(void* block, size_t, size_t) { release_anywhere(block); }
+// A library's own takes and returns whatever it does: it is jumped to, with the stack and the registers for arguments as they came. (Not those for
+// floating point where a library's constructor calls it before anything asked who has it.)
+#define TIDEMARK_SCARCE_HOOK(name)                                                                               \
+  TIDEMARK_HOOK Word tidemark_##name(Word, Word, Word, Word, Word, Word) asm(#name);                             \
+  TIDEMARK_HOOK Word tidemark_##name(Word first, Word second, Word third, Word fourth, Word fifth, Word sixth) { \
+    if (void* other = tidemark::hooks::other_function(tidemark::hooks::Scarce::name)) [[unlikely]]               \
+      return reinterpret_cast<decltype(&tidemark_##name)>(other)(first, second, third, fourth, fifth, sixth);    \
+    release_anywhere(reinterpret_cast<void*>(first));                                                            \
+    return 0;                                                                                                    \
+  }
+TIDEMARK_SCARCE(TIDEMARK_SCARCE_HOOK)
 
 TIDEMARK_HOOK size_t malloc_usable_size(void* block) {
   if (maybe_foreign()) [[unlikely]]

@@ -22,7 +22,7 @@ __attribute__((constructor(101))) void start(int, char**, char** environment) {
   if (environ == nullptr) environ = environment;
   tidemark::hooks::real::resolve();
   tidemark::hooks::learn_cpp_runtime();
-  tidemark::hooks::learn_operators();
+  tidemark::hooks::learn_others();
   tmje_on_fork(keeper::inside_allocator, keeper::before_fork, keeper::after_fork_parent, keeper::after_fork_child);
   // Registered before the program's own, so run after them, and given the status that atexit functions don't see.
   on_exit(note_exit_status, nullptr);

@@ -1,5 +1,5 @@
 """Programs and libraries that replace operator new and delete, as the standard allows for each form by itself: these, and the C++ library's
-other forms, which are defined to call them, do what they do without the shim. Others' operators are the shim's."""
+other forms, which are defined to call them, do what they do without the shim. Others' operators are the shim's. Libraries with a cfree of their own."""
 import glob
 import unittest
 
@@ -44,6 +44,10 @@ class Operators(support.TestCase):
                 run = self.preloaded([support.victim("operators")], env={"LD_PRELOAD": f"{support.LIBRARY}:{library}"})
                 self.assertEqual((0, b""), (run.status, run.err))
                 self.assert_table(run)
+
+    def test_functions_by_names_of_the_shims(self):
+        """cfree and free_sized of a library's own."""
+        self.assert_consistent(self.behaves("uses_own_cfree"))
 
 
 if __name__ == "__main__":
