@@ -21,32 +21,40 @@ TIDEMARK_COLD void release_anywhere(void* block) {
 
 }  // namespace
 
-// One form: the hook, and what it jumps to where the operators may be somebody else's; `otherwise` is done if this one is not.
-#define TIDEMARK_DELETE(name, parameters, arguments, otherwise)  \
-  TIDEMARK_HOOK void name parameters;                            \
-  static TIDEMARK_COLD void name##_elsewhere parameters {        \
-    TIDEMARK_HAND_ON(name, arguments);                           \
-    otherwise;                                                   \
-  }                                                              \
-  TIDEMARK_HOOK void name parameters {                           \
-    if (hooks::maybe_elsewhere()) [[unlikely]]                   \
-      return name##_elsewhere arguments;                         \
-    if (block != nullptr) [[likely]]                             \
-      heap::release(block);                                      \
+// One form: the hook, and what it jumps to where the operators may be somebody else's.
+#define TIDEMARK_DELETE_FORM(name, parameters, arguments, hand_on) \
+  TIDEMARK_HOOK void name parameters;                              \
+  static TIDEMARK_COLD void name##_elsewhere parameters {          \
+    hand_on;                                                       \
+    release_anywhere(block);                                       \
+  }                                                                \
+  TIDEMARK_HOOK void name parameters {                             \
+    if (hooks::maybe_elsewhere()) [[unlikely]]                     \
+      return name##_elsewhere arguments;                           \
+    if (block != nullptr) [[likely]]                               \
+      heap::release(block);                                        \
   }
 
-TIDEMARK_DELETE(_ZdlPv, (void* block), (block), release_anywhere(block))
-TIDEMARK_DELETE(_ZdaPv, (void* block), (block), release_anywhere(block))
-TIDEMARK_DELETE(_ZdlPvm, (void* block, size_t bytes), (block, bytes), release_anywhere(block))
-TIDEMARK_DELETE(_ZdaPvm, (void* block, size_t bytes), (block, bytes), release_anywhere(block))
-TIDEMARK_DELETE(_ZdlPvRKSt9nothrow_t, (void* block, const Nothrow* nothrow), (block, nothrow), release_anywhere(block))
-TIDEMARK_DELETE(_ZdaPvRKSt9nothrow_t, (void* block, const Nothrow* nothrow), (block, nothrow), release_anywhere(block))
-TIDEMARK_DELETE(_ZdlPvSt11align_val_t, (void* block, size_t alignment), (block, alignment), release_anywhere(block))
-TIDEMARK_DELETE(_ZdaPvSt11align_val_t, (void* block, size_t alignment), (block, alignment), release_anywhere(block))
-TIDEMARK_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, (void* block, size_t alignment, const Nothrow* nothrow), (block, alignment, nothrow), release_anywhere(block))
-TIDEMARK_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, (void* block, size_t alignment, const Nothrow* nothrow), (block, alignment, nothrow), release_anywhere(block))
-// The simpler form of these is called with other arguments than theirs, so the table of elsewhere.h leaves it to us.
-TIDEMARK_DELETE(_ZdlPvmSt11align_val_t, (void* block, size_t bytes, size_t alignment), (block, bytes, alignment),
-                _ZdlPvSt11align_val_t_elsewhere(block, alignment))
-TIDEMARK_DELETE(_ZdaPvmSt11align_val_t, (void* block, size_t bytes, size_t alignment), (block, bytes, alignment),
-                _ZdaPvSt11align_val_t_elsewhere(block, alignment))
+#define TIDEMARK_DELETE(name, parameters, arguments) TIDEMARK_DELETE_FORM(name, parameters, arguments, TIDEMARK_HAND_ON(name, arguments))
+
+TIDEMARK_DELETE(_ZdlPv, (void* block), (block))
+TIDEMARK_DELETE(_ZdaPv, (void* block), (block))
+TIDEMARK_DELETE(_ZdlPvm, (void* block, size_t bytes), (block, bytes))
+TIDEMARK_DELETE(_ZdaPvm, (void* block, size_t bytes), (block, bytes))
+TIDEMARK_DELETE(_ZdlPvRKSt9nothrow_t, (void* block, const Nothrow* nothrow), (block, nothrow))
+TIDEMARK_DELETE(_ZdaPvRKSt9nothrow_t, (void* block, const Nothrow* nothrow), (block, nothrow))
+TIDEMARK_DELETE(_ZdlPvSt11align_val_t, (void* block, size_t alignment), (block, alignment))
+TIDEMARK_DELETE(_ZdaPvSt11align_val_t, (void* block, size_t alignment), (block, alignment))
+TIDEMARK_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, (void* block, size_t alignment, const Nothrow* nothrow), (block, alignment, nothrow))
+TIDEMARK_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, (void* block, size_t alignment, const Nothrow* nothrow), (block, alignment, nothrow))
+// The simpler forms of these are called without the size in the middle.
+#define TIDEMARK_HAND_ON_WITHOUT_SIZE(name, simpler)                      \
+  const auto found = hooks::other_definition(hooks::Operator::name);      \
+  if (found.code != nullptr && found.form != hooks::Operator::name)       \
+    return reinterpret_cast<decltype(&simpler)>(found.code)(block, alignment)
+#define TIDEMARK_DELETE_SIZED_ALIGNED(name, simpler)                                                              \
+  TIDEMARK_DELETE_FORM(name, (void* block, size_t bytes, size_t alignment), (block, bytes, alignment),            \
+                       TIDEMARK_HAND_ON_WITHOUT_SIZE(name, simpler); TIDEMARK_HAND_ON(name, (block, bytes, alignment)))
+
+TIDEMARK_DELETE_SIZED_ALIGNED(_ZdlPvmSt11align_val_t, _ZdlPvSt11align_val_t)
+TIDEMARK_DELETE_SIZED_ALIGNED(_ZdaPvmSt11align_val_t, _ZdaPvSt11align_val_t)

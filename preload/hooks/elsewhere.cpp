@@ -32,7 +32,7 @@ constexpr base::SymbolName kScarceNames[] = {
 #undef TIDEMARK_NAME
 };
 
-constinit void* others[kForms] = {};
+constinit OtherDefinition others[kForms] = {};
 
 // The linker's: our own dynamic section.
 extern "C" const ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
@@ -83,11 +83,11 @@ const link_map* own_module() {
 
 // Where nobody behind us has the form, the standard's own definition is meant, by which a C++ library that is loaded later would
 // call a simpler one, of whoever comes first. (A nothrow form doesn't catch what that throws: we have no way of catching.)
-void* find_other(const link_map* own, Operator form) {
-  void* found = first_definition(own, form);
-  while (found == nullptr && kSimpler[static_cast<size_t>(form)] != form) {
-    form = kSimpler[static_cast<size_t>(form)];
-    found = first_definition(_r_debug.r_map, form);
+OtherDefinition find_other(const link_map* own, Operator form) {
+  OtherDefinition found = {first_definition(own, form), form};
+  while (found.code == nullptr && kSimpler[static_cast<size_t>(found.form)] != found.form) {
+    found.form = kSimpler[static_cast<size_t>(found.form)];
+    found.code = first_definition(_r_debug.r_map, found.form);
   }
   return found;
 }
@@ -118,7 +118,7 @@ void learn_others() {
   __atomic_store_n(&detail::owners.operators, owner, __ATOMIC_RELEASE);
 }
 
-void* other_definition(Operator form) {
+OtherDefinition other_definition(Operator form) {
   learn_others();
   return others[static_cast<size_t>(form)];
 }

@@ -7,7 +7,8 @@
 
 #include "preload/hooks/foreign_heap.h"
 
-// Each form by its mangled name, and whom the standard's own definition calls, which takes the same arguments but the last; itself: nobody.
+// Each form by its mangled name, and whom the standard's own definition calls, which takes the same arguments but the last, or, of those with a size and
+// an alignment, but the size; itself: nobody.
 #define TIDEMARK_OPERATORS(X)                                                  \
   X(_Znwm, _Znwm)                                                              \
   X(_Znam, _Znwm)                                                              \
@@ -25,8 +26,8 @@
   X(_ZdaPvRKSt9nothrow_t, _ZdaPv)                                              \
   X(_ZdlPvSt11align_val_t, _ZdlPvSt11align_val_t)                              \
   X(_ZdaPvSt11align_val_t, _ZdlPvSt11align_val_t)                              \
-  X(_ZdlPvmSt11align_val_t, _ZdlPvmSt11align_val_t) /* see delete.cpp */       \
-  X(_ZdaPvmSt11align_val_t, _ZdaPvmSt11align_val_t)                            \
+  X(_ZdlPvmSt11align_val_t, _ZdlPvSt11align_val_t)                             \
+  X(_ZdaPvmSt11align_val_t, _ZdaPvSt11align_val_t)                             \
   X(_ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvSt11align_val_t)                \
   X(_ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_t)
 
@@ -61,8 +62,12 @@ void learn_others();
 // they were learnt, too.
 inline bool maybe_elsewhere() { return detail::owners.operators != detail::OperatorsOwner::kShim; }
 
-// Whom a call of this form is for; null: us.
-void* other_definition(Operator form);
+// Whom a call of this form is for, and which form that is; null: us.
+struct OtherDefinition {
+  void* code;
+  Operator form;
+};
+OtherDefinition other_definition(Operator form);
 
 inline void* other_function(Scarce name) {
   if (detail::owners.operators == detail::OperatorsOwner::kUnknown) [[unlikely]]
@@ -73,6 +78,6 @@ inline void* other_function(Scarce name) {
 }  // namespace tidemark::hooks
 
 // To be called with the hook's own arguments, by a jump: the program's stack shows no frame of ours. Returns where it is for others.
-#define TIDEMARK_HAND_ON(name, arguments)                                                    \
-  if (void* other = ::tidemark::hooks::other_definition(::tidemark::hooks::Operator::name)) \
+#define TIDEMARK_HAND_ON(name, arguments)                                                         \
+  if (void* other = ::tidemark::hooks::other_definition(::tidemark::hooks::Operator::name).code) \
     return reinterpret_cast<decltype(&name)>(other) arguments

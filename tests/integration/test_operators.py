@@ -9,8 +9,8 @@ KINDS = ("scalar", "array", "aligned")
 
 
 class Operators(support.TestCase):
-    def behaves(self, name):
-        command = [support.victim(name)]
+    def behaves(self, name, *arguments):
+        command = [support.victim(name), *arguments]
         run = self.preloaded(command)
         self.assert_same_behaviour(support.plain(command), run)
         return run.report()
@@ -24,6 +24,12 @@ class Operators(support.TestCase):
         for kind in KINDS:
             with self.subTest(kind):
                 self.assert_consistent(self.behaves(f"own_operators.{kind}.library"))
+
+    def test_those_of_a_program_whose_plugin_brings_the_cpp_library(self):
+        """Which forms that has is not known when the program starts."""
+        for kind in KINDS:
+            with self.subTest(kind):
+                self.assert_consistent(self.behaves(f"own_operators.{kind}.host", support.victim("libown_operators_plugin.so")))
 
     def test_what_they_allocate_is_seen(self):
         """Their malloc's stacks lead to the caller, without a frame of the shim's (libstdc++'s other forms call these by a jump)."""

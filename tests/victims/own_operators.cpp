@@ -1,5 +1,5 @@
 // Operators new and delete of a program's or a library's own: of each kind the two that the standard's others are defined to call.
-// Which, says how this is compiled: OWN_SCALAR, OWN_ARRAY, OWN_ALIGNED.
+// Which, says how this is compiled: OWN_SCALAR, OWN_ARRAY, OWN_ALIGNED. OWN_HOST: the program, whose plugin calls them.
 #include "own_operators.h"
 
 #include <cstdint>
@@ -45,4 +45,15 @@ __attribute__((noipa)) void operator delete[](void* block) noexcept { give_back(
 #ifdef OWN_ALIGNED
 __attribute__((noipa)) void* operator new(size_t bytes, std::align_val_t alignment) { return take(bytes, size_t(alignment)); }
 __attribute__((noipa)) void operator delete(void* block, std::align_val_t) noexcept { give_back(block); }
+#endif
+
+#ifdef OWN_HOST
+#include <dlfcn.h>
+
+int main(int, char** arguments) {
+  void* plugin = dlopen(arguments[1], RTLD_NOW);
+  if (plugin == nullptr) return 3;
+  reinterpret_cast<void (*)()>(dlsym(plugin, "run"))();
+  return 0;
+}
 #endif

@@ -1,4 +1,5 @@
-// Calls every form of operator new and delete, most of which are defined to end up in own_operators.cpp's, and says how often those were called.
+// Calls every form of operator new and delete, most of which are defined to end up in own_operators.cpp's, and says how often those were called. PLUGIN: of
+// a program that has its C++ library in itself.
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -11,12 +12,14 @@
 
 static void say(const char* what) { SAY("%s: %ld new, %ld delete\n", what, own_news, own_deletes); }
 
+#ifndef PLUGIN
 // Before any constructor, be it a preloaded library's.
 static void early(int, char**, char**) {
   delete[] keep(new int[10]);
   delete keep(new long);
 }
 __attribute__((section(".preinit_array"), used)) static void (*const call_early)(int, char**, char**) = early;
+#endif
 
 struct alignas(128) Wide {
   char bytes[384];
@@ -64,6 +67,14 @@ static void through_the_library() {
   SAY("%zu characters\n", text.str().size());
 }
 
+#ifdef PLUGIN
+extern "C" __attribute__((visibility("default"))) void run() {
+  each_form();
+  each_aligned_form();
+  through_the_library();
+  say("in the C++ library");
+}
+#else
 static void failures() {
   static volatile size_t too_much = size_t{1} << 62;
   for (int form = 0; form < 4; form++) {
@@ -89,3 +100,4 @@ int main() {
   say("in the C++ library");
   failures();
 }
+#endif
