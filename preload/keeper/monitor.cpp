@@ -141,6 +141,15 @@ bool may_purge() {
   return !behind_filter();
 }
 
+// Where RSS is not known, as without /proc, not at each tick again.
+void try_baseline(const platform::Usage& usage) {
+  constexpr int64_t kAgain = 60'000 * kMs;
+  int64_t now = platform::monotonic_ns();
+  if (now < due.baseline) return;
+  take_baseline(usage.rss, usage.vms);
+  if (!base::header().baseline_tick) due.baseline = now + kAgain;
+}
+
 }  // namespace
 
 void sample() {
@@ -156,7 +165,7 @@ void sample() {
   put_cgroup(gauges, counters);
   bool has_baseline = base::header().baseline_tick;
   if (has_baseline) watch_rss(usage.rss);
-  else if (platform::monotonic_ns() >= due.baseline) take_baseline(usage.rss, usage.vms);
+  else try_baseline(usage);
   put_ledger(gauges, !has_baseline && base::header().baseline_tick);
   add_sample(gauges, counters);
   watch_expired(expired_bytes());
