@@ -144,7 +144,7 @@ void begin(bool malloc_is_elsewhere) {
     tell_parent_if_not_followed();
     return;
   }
-  if (is_root(int32_t(syscall(SYS_getpid)))) export_run();
+  if (is_root(int32_t(syscall(SYS_getpid))) || run.joined) export_run();
   if (options.check) stacks::set_checker(platform::load_libunwind(), uint32_t(options.check));
   load_log();   // here: later the loader's lock may be held by who waits for the keeper
   start_keeper();

@@ -1,8 +1,6 @@
 #include "preload/keeper/run.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -17,6 +15,8 @@
 #include "preload/base/memory.h"
 #include "preload/base/own_mappings.h"
 #include "preload/heap/inherited.h"
+#include "preload/keeper/kinship.h"
+#include "preload/keeper/region_files.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
 
@@ -31,22 +31,6 @@ constinit Header* kept = nullptr;      // of the nearest recorded ancestor
 constinit char kept_name[16]{};        // TASK_COMM_LEN
 constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
 
-// Whose owner may be another user could be cut while it is mapped, or be held up by a lease.
-bool is_trusted(const struct stat& s) { return S_ISREG(s.st_mode) && s.st_nlink <= 1 && (s.st_uid == geteuid() || s.st_uid == 0 || s.st_uid == getuid()); }
-
-// Maps page 0 of a file, shared; nullptr: not to be had. The ledger of `tidemark run` is a memory file of the launcher's.
-void* map_first_page(const char* path) {
-  struct stat s;
-  if (stat(path, &s) != 0 || !is_trusted(s)) return nullptr;   // not even opened: that would wait for a lease
-  int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return nullptr;
-  void* p = MAP_FAILED;
-  if (fstat(fd, &s) == 0 && is_trusted(s) && s.st_size >= off_t(sizeof(RunLedger)))
-    p = base::own_mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  close(fd);
-  return p == MAP_FAILED ? nullptr : p;
-}
-
 RunLedger* ledger_in(void* page) {
   auto* direct = static_cast<RunLedger*>(page);
   if (memcmp(direct->magic, kLedgerMagic, sizeof(kLedgerMagic)) == 0) return direct;
@@ -57,51 +41,11 @@ RunLedger* ledger_in(void* page) {
   return nullptr;
 }
 
-// Is `name` of the form NAME.PID.tide or NAME.PID.K.tide with this pid?
-bool names_pid(const char* name, int32_t pid) {
-  size_t n = strlen(name);
-  if (n < 7 || strcmp(name + n - 5, ".tide") != 0) return false;
-  char wanted[24];
-  char* end = wanted;
-  *end++ = '.';
-  end = platform::put_number(end, uint64_t(pid));
-  *end++ = '.';
-  *end = 0;
-  const char* at = strstr(name, wanted);
-  return at && at != name;
-}
-
-template <class Visit>
-void visit_region_file(const char* dir, const char* name, Visit visit) {
-  char path[1400];
-  size_t n = strlen(dir), m = strlen(name);
-  if (m < 6 || strcmp(name + m - 5, ".tide") != 0 || n + m + 2 > sizeof(path)) return;
-  memcpy(path, dir, n);
-  path[n] = '/';
-  memcpy(path + n + 1, name, m + 1);
-  visit(path, path + n + 1);
-}
-
-// Calls visit(path, name) for each region's file there. Not by opendir, which allocates.
-template <class Visit>
-void for_each_region_file(const char* dir, Visit visit) {
-  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  alignas(dirent64) char entries[2048];
-  for (ssize_t got; (got = getdents64(fd, entries, sizeof(entries))) > 0;)
-    for (ssize_t at = 0; at < got;) {
-      auto* entry = reinterpret_cast<const dirent64*>(entries + at);
-      visit_region_file(dir, entry->d_name, visit);
-      at += entry->d_reclen;
-    }
-  close(fd);
-}
-
 // The first page of a region of this run, mapped; nullptr: it is none.
-Header* map_header(const char* path) {
-  auto* h = static_cast<Header*>(map_first_page(path));
-  if (h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && h->run_id == run.id && !h->snapshot_realtime_ns) return h;
-  if (h) base::own_munmap(h, kPageBytes);
+Header* map_own_runs_header(const char* path) {
+  Header* h = map_header(path);
+  if (!h || h->run_id == run.id) return h;
+  unmap_page(h);
   return nullptr;
 }
 
@@ -109,11 +53,11 @@ Header* map_header(const char* path) {
 Header* find_region(const char* dir, int32_t pid) {
   Header* found = nullptr;
   for_each_region_file(dir, [&](const char* path, const char* name) {
-    Header* h = names_pid(name, pid) ? map_header(path) : nullptr;
+    Header* h = numbers_in(name).has(pid) ? map_own_runs_header(path) : nullptr;
     if (!h) return;
     bool newer = h->pid == pid && (!found || h->started_monotonic_ns > found->started_monotonic_ns);
     if (newer) std::swap(found, h);
-    if (h) base::own_munmap(h, kPageBytes);
+    if (h) unmap_page(h);
   });
   return found;
 }
@@ -123,16 +67,16 @@ uint64_t bytes_of_regions(const char* dir) {
   uint64_t sum = 0;
   for_each_region_file(dir, [&](const char* path, const char*) {
     struct stat s;
-    Header* h = map_header(path);
+    Header* h = map_own_runs_header(path);
     if (!h) return;
     if (stat(path, &s) == 0) sum += uint64_t(s.st_blocks) * 512;
-    base::own_munmap(h, kPageBytes);
+    unmap_page(h);
   });
   return sum;
 }
 }  // namespace
 
-void read_run(const char* value) {
+void read_run(const char* value, const char* dir) {
   run = {};
   if (value && strncmp(value, "v1,", 3) == 0) {
     char* end;
@@ -141,6 +85,8 @@ void read_run(const char* value) {
     if (*end == ',' && strlen(end + 1) < sizeof(run.ledger_path)) strcpy(run.ledger_path, end + 1);
     if (run.id) return;
   }
+  run = {};
+  if (join_run_of_ancestor(dir, run)) return;
   run.root_pid = int32_t(syscall(SYS_getpid));
   if (syscall(SYS_getrandom, &run.id, sizeof(run.id), GRND_NONBLOCK) != sizeof(run.id) || !run.id)
     run.id = uint64_t(platform::monotonic_ns()) << 16 ^ uint64_t(run.root_pid);
@@ -149,7 +95,7 @@ void read_run(const char* value) {
 RunLedger* open_ledger() {
   if (ledger || !run.ledger_path[0]) return ledger;
   void* page = map_first_page(run.ledger_path);
-  if (page && !(ledger = ledger_in(page))) base::own_munmap(page, kPageBytes);
+  if (page && !(ledger = ledger_in(page))) unmap_page(page);
   return ledger;
 }
 

@@ -11,13 +11,15 @@ namespace tidemark::keeper {
 
 struct Run {
   uint64_t id;
-  int32_t root_pid;
+  int32_t root_pid;        // 0: another process, not known which
   char ledger_path[512];   // "": none yet
+  bool joined;             // as an ancestor's child, though the variable was not handed down
 };
 extern Run run;
 
-// Reads the variable's value (may be null); without one a new run begins with this process.
-void read_run(const char* value);
+// Reads the variable's value (may be null). Without one the run is the nearest ancestor's that has a region in `dir`, where one has; else a new run begins
+// with this process.
+void read_run(const char* value, const char* dir);
 inline bool is_root(int32_t pid) { return run.root_pid == pid; }
 
 // The run's ledger, mapped: the launcher's memfd, or the one in the first region's header. nullptr: none can be reached. Mapped

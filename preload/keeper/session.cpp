@@ -357,7 +357,7 @@ TIDEMARK_COLD void start_early() {
   make_sensible(options);
   const bool tight = tight_address_space();
   heap::choose_heap(options.arenas, tight);
-  read_run(early_variable("TIDEMARK_RUN"));
+  read_run(early_variable("TIDEMARK_RUN"), region_folder());
   if (tight) refuse(Refusal::kNoMemory, ENOMEM, "RLIMIT_AS (ulimit -v)");
   else if (!understood) refuse(Refusal::kBadOptions, EINVAL, error);
   else if (!make_word_page()) refuse(Refusal::kNoMemory, errno, nullptr);

@@ -13,16 +13,21 @@
 namespace tidemark::platform {
 namespace {
 
-uint64_t stat_field(pid_t pid, uint32_t wanted) {
-  constexpr uint32_t kLast = 52;
+constexpr uint32_t kLastField = 52;
+
+bool read_stat(pid_t pid, uint64_t* fields, uint32_t last) {
   char path[40] = "/proc/self/stat", text[1024];
   if (pid) {
     char* p = put_number(path + 6, uint64_t(pid));
     memcpy(p, "/stat", 6);
   }
   text[read_file(path, text, sizeof(text) - 1)] = 0;
-  uint64_t fields[kLast + 1];
-  return parse_stat(text, fields, wanted) ? fields[wanted] : 0;
+  return parse_stat(text, fields, last);
+}
+
+uint64_t stat_field(pid_t pid, uint32_t wanted) {
+  uint64_t fields[kLastField + 1];
+  return read_stat(pid, fields, wanted) ? fields[wanted] : 0;
 }
 
 int64_t now(clockid_t clock) {
@@ -66,6 +71,13 @@ bool parse_stat(const char* text, uint64_t* fields, uint32_t last) {
 
 uint64_t process_start(pid_t pid) { return stat_field(pid, 22); }
 pid_t process_parent(pid_t pid) { return pid_t(stat_field(pid, 4)); }
+
+bool kin_of(pid_t pid, Kin& out) {
+  uint64_t fields[23];
+  if (!read_stat(pid, fields, 22)) return false;
+  out = {pid_t(fields[4]), fields[22]};
+  return true;
+}
 
 uint64_t pid_namespace() {
   struct stat s;

@@ -16,6 +16,11 @@ size_t read_link(const char* path, char* buffer, size_t max);   // not zero-ende
 bool parse_stat(const char* text, uint64_t* fields, uint32_t last);
 uint64_t process_start(pid_t pid);    // /proc/PID/stat field 22, 0: no such process; pid 0: this one
 pid_t process_parent(pid_t pid);      // field 4, 0: unknown
+struct Kin {
+  pid_t parent;
+  uint64_t start;
+};
+bool kin_of(pid_t pid, Kin& out);     // both by one reading; false: no such process
 uint64_t pid_namespace();             // inode of /proc/self/ns/pid
 bool boot_id(uint8_t out[16]);
 

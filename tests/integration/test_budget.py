@@ -1,0 +1,105 @@
+"""What the regions of a folder take together where no launcher looks after them, and whose run a process is of that was started with a clean environment."""
+import glob
+import os
+import struct
+import subprocess
+
+import support
+from test_keeper import MIB
+
+SHORT = support.victim("single_thread")   # makes 10 000 allocations and ends
+CLEAN = 'env -i LD_PRELOAD="$LD_PRELOAD" TIDEMARK_OPTIONS="$TIDEMARK_OPTIONS"'   # as dovecot's master does
+SMALL = {"region_size": "16M", "child_region_size": "8M"}
+
+
+class Header:
+    """Words of a region's header; their offsets are those of format/region.h."""
+    PID, PID_START, ENDING = 200, 216, 360
+
+    def __init__(self, path):
+        self.path = path
+
+    def read(self, offset, form):
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return struct.unpack(form, file.read(struct.calcsize(form)))[0]
+
+    def write(self, offset, form, value):
+        with open(self.path, "r+b") as file:
+            file.seek(offset)
+            file.write(struct.pack(form, value))
+
+
+def start_of(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19])
+
+
+class Runs(support.TestCase):
+    """No TIDEMARK_RUN: the nearest recorded ancestor's, if it lives."""
+
+    def shell(self, script, options=None, **how):
+        run = self.preloaded(["/bin/sh", "-c", script], {**SMALL, **(options or {})}, **how)
+        self.assertEqual((0, b""), (run.status, run.err))
+        return run
+
+    def by_size(self, run):
+        reports = sorted(run.reports(), key=lambda report: os.path.getsize(report.path))
+        return reports[:-1], reports[-1]
+
+    def test_a_clean_environment_makes_no_root(self):
+        run = self.shell(f"for i in 1 2; do {CLEAN} {SHORT} >/dev/null; done; :")
+        children, root = self.by_size(run)
+        self.assertEqual([8 * MIB] * 2, [os.path.getsize(child.path) for child in children])
+        self.assertEqual({root.process["run_id"]}, {child.process["run_id"] for child in children})
+        self.assertEqual({root.pid}, {child.process["ppid"] for child in children})
+
+    def test_nor_where_a_launcher_has_the_ledger(self):
+        run = self.tracked(["/bin/sh", "-c", f"for i in 1 2 3; do {CLEAN} {SHORT} >/dev/null; done; :"], {**SMALL, "regions_max": "20M"})
+        self.assertEqual(0, run.status, run.err)
+        self.assertEqual(1, len({report.process["run_id"] for report in run.reports()}))
+        self.assertLess(len(run.files()), 4)   # the launcher may have trimmed one
+
+    def test_it_has_its_grace(self):
+        run = self.shell(f"for i in 1 2 3; do {CLEAN} /bin/true; done; :", {"child_grace": "1h"})
+        self.assertEqual(1, len(run.files()), run.files())
+
+    def test_and_is_followed_as_options_say(self):
+        run = self.shell(f"{CLEAN} {SHORT} >/dev/null; :", {"follow": "none"})
+        self.assertEqual(1, len(run.files()), run.files())
+
+    def test_its_own_children_find_the_run_by_the_variable(self):
+        run = self.shell(f"{CLEAN} /bin/sh -c 'echo \"$TIDEMARK_RUN\"'; :")
+        (report,) = run.reports()
+        self.assertEqual(f"v1,{report.process['run_id']},0,{report.path}", run.out.decode().strip())
+
+    def test_regions_max_holds_for_them(self):
+        run = self.shell(f"for i in 1 2 3 4; do {CLEAN} {SHORT} >/dev/null; done; :", {"regions_max": "34M"})
+        self.assertEqual(3, len(run.files()), run.files())
+        _, root = self.by_size(run)
+        self.assertEqual(2, root.coverage["children_over_limit"])
+
+    def test_an_ancestor_that_is_another_process_now(self):
+        """Its region bears our parent's pid, and as far as that tells it still runs."""
+        folder = self.new_folder()
+        (path,) = self.shell(":", folder=folder).files()
+        header = Header(path)
+        (process,) = (report.process for report in [support.read_report(path)])
+        self.assertEqual(process["pid"], header.read(Header.PID, "i"))
+        self.assertEqual(1, header.read(Header.ENDING, "I"), "exited")
+        header.write(Header.PID, "i", os.getpid())
+        claimed = f"{os.path.dirname(path)}/claimed.{os.getpid()}.tide"
+        os.rename(path, claimed)
+        header = Header(claimed)
+
+        def joins(start, ending):
+            header.write(Header.PID_START, "Q", start)
+            header.write(Header.ENDING, "I", ending)
+            (made,) = set(self.shell(":", {"child_grace_allocations": "1"}, folder=folder).files()) - {claimed}
+            result = support.read_report(made).process["run_id"] == process["run_id"]
+            os.unlink(made)
+            return result
+
+        self.assertTrue(joins(start_of(os.getpid()), 0))
+        self.assertFalse(joins(start_of(os.getpid()) - 1, 0), "the pid was given to another process")
+        self.assertFalse(joins(start_of(os.getpid()), 3), "that image was replaced")
