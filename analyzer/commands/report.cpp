@@ -7,6 +7,7 @@
 #include <iostream>
 #include <optional>
 
+#include "analyzer/commands/folder_room.h"
 #include "analyzer/output/human.h"
 #include "analyzer/output/json.h"
 #include "analyzer/output/report.h"
@@ -28,7 +29,7 @@ void complain(const std::string& path, const std::string& what) {
 }
 
 // The regions named by the arguments, folders expanded. False when a folder could not be read or holds none.
-bool expand(const std::vector<std::string>& paths, std::vector<std::string>& files) {
+bool expand(const std::vector<std::string>& paths, std::vector<std::string>& files, std::vector<FolderRoom>& folders) {
   bool good = true;
   for (const std::string& path : paths) {
     std::error_code error;
@@ -44,6 +45,7 @@ bool expand(const std::vector<std::string>& paths, std::vector<std::string>& fil
       good = false;
     }
     std::sort(found.begin(), found.end());
+    folders.emplace_back(path, found);
     files.insert(files.end(), found.begin(), found.end());
   }
   return good;
@@ -91,7 +93,8 @@ class Printer {
 
 int report(const ReportArguments& arguments) {
   std::vector<std::string> files;
-  bool good = expand(arguments.paths, files);
+  std::vector<FolderRoom> folders;
+  bool good = expand(arguments.paths, files, folders);
   bool several = files.size() > 1 || arguments.paths.size() > 1 ||
                  (arguments.paths.size() == 1 && !files.empty() && files[0] != arguments.paths[0]);
 
@@ -105,6 +108,7 @@ int report(const ReportArguments& arguments) {
   for (const std::string& file : files) {
     if (auto opened = open(file, surroundings, options)) {
       printer.print(*opened, options);
+      for (FolderRoom& folder : folders) folder.see(*opened);
       good &= is_whole(*opened);
     } else {
       good = false;
@@ -115,6 +119,8 @@ int report(const ReportArguments& arguments) {
     std::cerr << "tidemark: the report could not be written completely\n";
     return kUnreadable;
   }
+  for (const FolderRoom& folder : folders)
+    if (auto note = folder.note()) complain(folder.folder(), *note);
   return good ? 0 : kUnreadable;
 }
 

@@ -13,7 +13,7 @@ namespace tidemark::format {
   X(Text, dir, "", "folder for regions, created 0700 when missing; default: current folder under `tidemark run`, else /var/tmp")  \
   X(Size, region_size, "64M", "size of the launched program's region, 1M to 1G")                                                 \
   X(Size, child_region_size, "16M", "size of the region of a followed or forked child, 1M to 1G")                                \
-  X(Size, regions_max, "2G", "all regions of one run together; beyond it a process runs unrecorded")                              \
+  X(Size, regions_max, "2G", "all regions of one run together, without `tidemark run` all in dir; beyond it a process runs unrecorded")                              \
   X(Millis, child_grace, "100", "milliseconds a child must live before it gets a region")                                         \
   X(Count, child_grace_allocations, "4096", "allocations after which a child gets a region at once")                              \
   X(Text, follow, "all", "which started programs are recorded: all, none, or NAME,NAME,… (base names, * and ? allowed)")          \

@@ -100,7 +100,7 @@ void host_ledger(const char* path, uint64_t bytes) {
   RunLedger& l = base::header().ledger;
   l.run_id = run.id;
   l.limit_bytes = options.regions_max;
-  l.used_bytes = bytes;
+  l.used_bytes = bytes_before_run() + bytes;
   l.regions = 1;
   memcpy(l.magic, kLedgerMagic, sizeof(kLedgerMagic));
   if (path[0] == '/' && strlen(path) < sizeof(run.ledger_path)) {

@@ -53,7 +53,7 @@ void read_ledger_path(const char* path, const TextRef& text, char* out, size_t r
 }  // namespace
 
 bool join_run_of_ancestor(const char* dir, Run& run) {
-  static Ancestors ancestors;   // see make_region: the stack may be small
+  static Ancestors ancestors;   // see fill_identity: the stack may be small
   bool learned = false;
   uint32_t nearest = kMost;
   int64_t started = 0;

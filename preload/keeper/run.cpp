@@ -29,7 +29,10 @@ constinit RunLedger* ledger = nullptr;
 constexpr uint32_t kAncestors = 8;
 constinit Header* kept = nullptr;      // of the nearest recorded ancestor
 constinit char kept_name[16]{};        // TASK_COMM_LEN
+constinit uint64_t bytes_before = 0;
 constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
+
+bool is_launchers(const char* ledger_path) { return strncmp(ledger_path, "/proc/", 6) == 0; }   // its memory file, by descriptor
 
 RunLedger* ledger_in(void* page) {
   auto* direct = static_cast<RunLedger*>(page);
@@ -62,17 +65,61 @@ Header* find_region(const char* dir, int32_t pid) {
   return found;
 }
 
+uint64_t bytes_on_disk(const char* path) {
+  struct stat s;
+  return stat(path, &s) == 0 ? uint64_t(s.st_blocks) * 512 : 0;
+}
+
 // What the run's regions in that folder take on the disk, as far as this process may read them.
-uint64_t bytes_of_regions(const char* dir) {
+uint64_t bytes_of_run(const char* dir) {
   uint64_t sum = 0;
   for_each_region_file(dir, [&](const char* path, const char*) {
-    struct stat s;
     Header* h = map_own_runs_header(path);
     if (!h) return;
-    if (stat(path, &s) == 0) sum += uint64_t(s.st_blocks) * 512;
+    sum += bytes_on_disk(path);
     unmap_page(h);
   });
   return sum;
+}
+
+// What all regions there do, whosever they are.
+uint64_t bytes_of_folder(const char* dir) {
+  uint64_t sum = 0;
+  for_each_region_file(dir, [&](const char* path, const char*) { sum += bytes_on_disk(path); });
+  return sum;
+}
+
+// Where nobody looks after the run, its first region has the ledger, and regions_max is for the folder.
+bool is_hosted(const RunLedger* l) { return l && !is_launchers(run.ledger_path); }
+
+void take_off(RunLedger* l, uint64_t bytes) {
+  uint64_t used = __atomic_load_n(&l->used_bytes, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(&l->used_bytes, &used, used > bytes ? used - bytes : 0, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+  }
+}
+
+bool book_in(RunLedger* l, uint64_t bytes) {
+  uint64_t used = __atomic_add_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
+  if (used <= l->limit_bytes) return true;
+  take_off(l, bytes);
+  return false;
+}
+
+// A ledger in a region does not hear of files that their owner removed, or whose processes were killed: before it refuses, they are counted. What another
+// process has booked and not made yet is missed.
+bool book_after_counting(RunLedger* l, uint64_t bytes) {
+  uint64_t used = __atomic_load_n(&l->used_bytes, __ATOMIC_RELAXED), counted = bytes_of_folder(region_folder());
+  if (counted + bytes > l->limit_bytes) return false;
+  bool unchanged = __atomic_compare_exchange_n(&l->used_bytes, &used, counted + bytes, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+  return unchanged || book_in(l, bytes);
+}
+
+// The run's first process has no ledger yet, unless its launcher has: it takes its place among what is there from earlier ones. Of a ledger that cannot be
+// opened, for the launcher is gone, or this is another user, the run's files tell; each process counts them that comes to this.
+bool book_without_ledger(uint64_t bytes) {
+  if (!is_root(int32_t(syscall(SYS_getpid))) || run.ledger_path[0]) return bytes_of_run(region_folder()) + bytes <= options.regions_max;
+  bytes_before = bytes_of_folder(region_folder());
+  return bytes_before + bytes <= options.regions_max;
 }
 }  // namespace
 
@@ -106,23 +153,20 @@ void use_own_ledger() {
 
 bool book_region(uint64_t bytes) {
   RunLedger* l = open_ledger();
-  // The launcher may be gone, or this be another user: then the files are counted, by each process that comes to this.
-  if (!l) return !run.ledger_path[0] || bytes_of_regions(region_folder()) + bytes <= options.regions_max;
-  uint64_t used = __atomic_add_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
-  if (used <= l->limit_bytes) {
-    __atomic_add_fetch(&l->regions, 1, __ATOMIC_RELAXED);
-    return true;
-  }
-  __atomic_sub_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
-  return false;
+  if (!l) return book_without_ledger(bytes);
+  if (!book_in(l, bytes) && !(is_hosted(l) && book_after_counting(l, bytes))) return false;
+  __atomic_add_fetch(&l->regions, 1, __ATOMIC_RELAXED);
+  return true;
 }
 
 void unbook_region(uint64_t bytes) {
   RunLedger* l = open_ledger();
   if (!l) return;
-  __atomic_sub_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
+  take_off(l, bytes);
   __atomic_sub_fetch(&l->regions, 1, __ATOMIC_RELAXED);
 }
+
+uint64_t bytes_before_run() { return bytes_before; }
 
 void keep_name() { prctl(PR_GET_NAME, kept_name); }
 

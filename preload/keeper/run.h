@@ -30,9 +30,11 @@ format::RunLedger* open_ledger();
 void use_own_ledger();
 void forget_ancestor();   // child: whose header was kept may have been an ancestor whose region is given up
 
-// Books `bytes` for one more region; false: regions_max would be passed. Where the run's ledger cannot be opened, its regions' files are counted.
+// Books `bytes` for one more region; false: regions_max would be passed. That is for the run where it has a launcher, else for all regions of the folder: a
+// service that is started again and again begins a run each time. Where the run's ledger cannot be opened, its regions' files are counted.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
+uint64_t bytes_before_run();   // first process of a run without launcher: what was in the folder when it booked its region
 // By a thread of ours that is about to take a name of its own: the program's, for note_refusal.
 void keep_name();
 void note_refusal(format::Refusal reason, int error, const char* detail);

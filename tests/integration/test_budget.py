@@ -2,7 +2,6 @@
 import glob
 import os
 import struct
-import subprocess
 
 import support
 from test_keeper import MIB
@@ -103,3 +102,56 @@ class Runs(support.TestCase):
         self.assertTrue(joins(start_of(os.getpid()), 0))
         self.assertFalse(joins(start_of(os.getpid()) - 1, 0), "the pid was given to another process")
         self.assertFalse(joins(start_of(os.getpid()), 3), "that image was replaced")
+
+
+class Folders(support.TestCase):
+    """Each of these begins a run of its own."""
+    OPTIONS = {"region_size": "16M", "regions_max": "40M"}
+
+    def fill(self, folder):
+        """As a service does that ends without a word: its regions keep their size."""
+        script = f"{SHORT} >/dev/null; kill -9 $$"
+        before = glob.glob(f"{folder}/*.tide")
+        run = self.preloaded(["/bin/sh", "-c", script], {**self.OPTIONS, "follow": "none"}, folder=folder)
+        self.assertEqual(-9, run.status)
+        return sorted(set(run.files()) - set(before))
+
+    def report(self, *arguments):
+        return support.execute([support.TIDEMARK, "report", *arguments], env=support.clean_environment())
+
+    def test_regions_max_is_for_the_folder(self):
+        folder = self.new_folder()
+        self.assertEqual([1, 1, 0, 0], [len(self.fill(folder)) for _ in range(4)])
+        os.unlink(glob.glob(f"{folder}/*.tide")[0])
+        self.assertEqual(1, len(self.fill(folder)))
+
+    def test_nor_do_its_children_pass_it(self):
+        """But what was removed meanwhile is not counted any more."""
+        folder = self.new_folder()
+        (old,) = self.fill(folder)
+        run = self.preloaded(["/bin/sh", "-c", f"{SHORT} >/dev/null; echo {folder}/*; rm {old}; {SHORT} >/dev/null; :"], {**self.OPTIONS, "child_region_size": "16M"},
+                             folder=folder)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(2, len(run.out.split()), "that of the first was refused")
+        reports = {report.process["name"]: report for report in run.reports()}
+        self.assertEqual({"sh", "single_thread"}, set(reports))
+        self.assertEqual(1, reports["sh"].coverage["children_over_limit"])
+
+    def test_a_report_of_the_folder_says_so(self):
+        folder = self.new_folder()
+        self.fill(folder)
+        self.assertEqual((0, b""), (lambda out: (out.status, out.err))(self.report(folder)))
+        self.fill(folder)
+        for arguments in ([], ["--json"]):
+            out = self.report(folder + "/", *arguments)
+            self.assertEqual(0, out.status)
+            self.assertIn(b"the 2 regions in this folder take 32.0 MiB, and another of 16.0 MiB would pass regions_max (40.0 MiB)", out.err)
+        self.assertEqual(b"", self.report(*glob.glob(f"{folder}/*.tide")).err)
+
+    def test_a_launchers_run_is_apart(self):
+        folder = self.new_folder()
+        self.fill(folder), self.fill(folder)
+        run = self.tracked([SHORT], self.OPTIONS, folder=folder)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(3, len(run.files()))
+        self.assertEqual(b"", self.report(folder).err)
