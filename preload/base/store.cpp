@@ -12,6 +12,8 @@ constinit Store store{};
 namespace {
 constexpr uint64_t kOpenStep = 1 << 20;
 constexpr uint32_t kTextMax = 4000;
+constexpr uint64_t kClosed = uint64_t{1} << 63;
+constexpr uint64_t kChunk = 16;   // pages that are touched ahead at once
 
 struct Cursor {
   uint32_t next, end;   // line ids
@@ -68,6 +70,7 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
   h.ticks_per_second = kTicksPerSecond;
   h.region_bytes = bytes;
   h.used_pages = 1 + directory_pages;
+  s.next_page.store(1 + directory_pages);
   h.directory_offset = kPageBytes;
   h.directory_bytes = pages;
   h.first_line = first_line;
@@ -81,11 +84,18 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
 
 // Faults come a chunk at a time, not a page: a third of their cost.
 static void touch_ahead(uint64_t first, uint32_t n) {
-  constexpr uint64_t kChunk = 16;
   uint64_t begin = (first + kChunk - 1) / kChunk * kChunk;
   if (begin >= first + n) return;
   uint64_t end = (begin + kChunk) * kPageBytes, opened = store.opened.load(std::memory_order_acquire);
   if (end <= opened) populate_file(store.start + begin * kPageBytes, kChunk * kPageBytes);
+}
+
+// The one that took fewer may be later.
+static void raise_used_pages(uint64_t pages) {
+  uint64_t& used = header().used_pages;
+  uint64_t seen = __atomic_load_n(&used, __ATOMIC_RELAXED);
+  while (seen < pages && !__atomic_compare_exchange_n(&used, &seen, pages, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+  }
 }
 
 uint32_t take_pages(PageKind kind, uint32_t n) {
@@ -93,17 +103,26 @@ uint32_t take_pages(PageKind kind, uint32_t n) {
   uint64_t pages = store.bytes / kPageBytes;
   Budget budget = budget_of(kind, pages);
   if (pages_taken[uint32_t(kind)].load(std::memory_order_relaxed) + n > budget.at_most) return 0;
-  uint64_t first = __atomic_load_n(&h.used_pages, __ATOMIC_RELAXED);
+  uint64_t first = store.next_page.load(std::memory_order_relaxed);
   do {
-    if (first + n + budget.leave > pages) return 0;
+    if (first & kClosed || first + n + budget.leave > pages) return 0;
     if (store.first_line + (first + n) * kLinesPerPage > kMaxLineId) return 0;
     if (!open_up_to(store, (first + n) * kPageBytes)) return 0;
-  } while (!__atomic_compare_exchange_n(&h.used_pages, &first, first + n, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+  } while (!store.next_page.compare_exchange_weak(first, first + n, std::memory_order_acq_rel, std::memory_order_relaxed));
+  raise_used_pages(first + n);
   pages_taken[uint32_t(kind)].fetch_add(n, std::memory_order_relaxed);
   touch_ahead(first, n);
   auto* directory = reinterpret_cast<uint8_t*>(store.start + h.directory_offset);
   for (uint32_t i = 0; i < n; i++) __atomic_store_n(&directory[first + i], uint8_t(kind), __ATOMIC_RELEASE);
   return uint32_t(first);
+}
+
+// What is taken and what closes change one word: either a page lies below the answer, or nobody gets it. What is touched ahead of a taken page (touch_ahead;
+// format_store's first pages) lies within a chunk behind it.
+uint64_t close_store() {
+  uint64_t pages = store.bytes / kPageBytes, end = store.next_page.fetch_or(kClosed, std::memory_order_acq_rel) + kChunk;
+  if (end & kClosed) return 0;
+  return end < pages ? end : pages;
 }
 
 uint32_t take_lines(PageKind kind, uint32_t n) {

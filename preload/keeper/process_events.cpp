@@ -31,6 +31,7 @@
 #include "preload/keeper/own_thread.h"
 #include "preload/keeper/run.h"
 #include "preload/keeper/session.h"
+#include "preload/keeper/unused_tail.h"
 #include "preload/platform/libunwind.h"
 #include "preload/platform/executable.h"
 #include "preload/platform/procfs.h"
@@ -182,6 +183,7 @@ void note_exit(int status) {
   int saved = errno;
   if (base::thread_state.vfork_child) return note_vfork_child(false);
   note_ending(Ending::kExited, status & 0xff);
+  if (own_header()) give_back_unused_tail();
   errno = saved;
 }
 

@@ -166,6 +166,12 @@ void unbook_region(uint64_t bytes) {
   __atomic_sub_fetch(&l->regions, 1, __ATOMIC_RELAXED);
 }
 
+void note_given_back(uint64_t bytes) {
+  if (is_hosted(ledger)) take_off(ledger, bytes);
+}
+
+bool run_has_launcher() { return is_launchers(run.ledger_path); }
+
 uint64_t bytes_before_run() { return bytes_before; }
 
 void keep_name() { prctl(PR_GET_NAME, kept_name); }

@@ -34,6 +34,8 @@ void forget_ancestor();   // child: whose header was kept may have been an ances
 // service that is started again and again begins a run each time. Where the run's ledger cannot be opened, its regions' files are counted.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
+void note_given_back(uint64_t bytes);   // of this process's region, in a ledger that is at hand
+bool run_has_launcher();   // which cuts what ended processes leave
 uint64_t bytes_before_run();   // first process of a run without launcher: what was in the folder when it booked its region
 // By a thread of ours that is about to take a name of its own: the program's, for note_refusal.
 void keep_name();

@@ -7,6 +7,7 @@ import support
 from test_keeper import MIB
 
 SHORT = support.victim("single_thread")   # makes 10 000 allocations and ends
+KILLED = "PYTHONMALLOC=malloc /usr/bin/python3 -S -c 'import os; os.kill(os.getpid(), 9)'"   # thousands of allocations; what it leaves keeps its size
 CLEAN = 'env -i LD_PRELOAD="$LD_PRELOAD" TIDEMARK_OPTIONS="$TIDEMARK_OPTIONS"'   # as dovecot's master does
 SMALL = {"region_size": "16M", "child_region_size": "8M"}
 
@@ -73,7 +74,7 @@ class Runs(support.TestCase):
         self.assertEqual(f"v1,{report.process['run_id']},0,{report.path}", run.out.decode().strip())
 
     def test_regions_max_holds_for_them(self):
-        run = self.shell(f"for i in 1 2 3 4; do {CLEAN} {SHORT} >/dev/null; done; :", {"regions_max": "34M"})
+        run = self.shell(f"for i in 1 2 3 4; do {CLEAN} {KILLED}; done 2>/dev/null; :", {"regions_max": "34M"})
         self.assertEqual(3, len(run.files()), run.files())
         _, root = self.by_size(run)
         self.assertEqual(2, root.coverage["children_over_limit"])
@@ -155,3 +156,55 @@ class Folders(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assertEqual(3, len(run.files()))
         self.assertEqual(b"", self.report(folder).err)
+
+
+class Tails(support.TestCase):
+    """Who ends by itself gives back what its region never used, where no launcher does."""
+
+    def on_disk(self, path):
+        return os.stat(path).st_blocks * 512
+
+    def assert_small(self, run, count):
+        self.assertEqual(0, run.status, run.err)
+        self.assertEqual(count, len(run.files()), run.files())
+        for report in run.reports():
+            self.assertLess(self.on_disk(report.path), MIB, report.path)
+            self.assertEqual("exited", report.process["ending"])
+            self.assert_consistent(report)
+
+    def test_of_each_start_little_stays(self):
+        folder = self.new_folder()
+        for _ in range(5):
+            run = self.preloaded([SHORT], {"region_size": "16M", "regions_max": "24M"}, folder=folder)
+        self.assert_small(run, 5)
+        self.assertEqual({16 * MIB}, {os.path.getsize(path) for path in run.files()}, "the size stays")
+
+    def test_the_records_stay(self):
+        run = self.preloaded([SHORT])
+        self.assert_table(run)
+        self.assert_small(run, 1)
+
+    def test_children_make_room_for_others(self):
+        run = self.preloaded(["/bin/sh", "-c", f"for i in 1 2 3 4; do {SHORT} >/dev/null; done; :"], {**SMALL, "regions_max": "25M"})
+        self.assert_small(run, 5)
+
+    def test_by_exit_at_once(self):
+        for end in ("os._exit(0)", "ctypes.CDLL(None).quick_exit(0)"):
+            with self.subTest(end=end):
+                self.assert_small(self.preloaded(["/usr/bin/python3", "-c", f"import ctypes, os; {end}"]), 1)
+
+    def test_where_all_lies_in_memory(self):
+        if support.plain(["unshare", "-m", "true"]).status != 0:
+            self.skipTest("no mount namespaces here")
+        folder = self.new_folder()
+        victim = f"LD_PRELOAD={support.LIBRARY} TIDEMARK_OPTIONS=dir={folder}:region_size=16M {support.victim('many_threads')}"
+        script = f"mount -t tmpfs -o size=17M none {folder} && {victim} >/dev/null; echo $?; stat -c %b {folder}/*.tide"
+        out = support.plain(["unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script])
+        status, blocks = out.out.split()
+        self.assertEqual(b"0", status, out.err)
+        self.assertLess(int(blocks) * 512, 8 * MIB)
+
+    def test_not_of_one_that_is_killed(self):
+        run = self.preloaded(["/bin/sh", "-c", "kill -9 $$"], {"region_size": "16M"})
+        (path,) = run.files()
+        self.assertGreaterEqual(self.on_disk(path), 16 * MIB)

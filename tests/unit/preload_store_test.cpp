@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "preload/base/ranges.h"
 #include "tests/unit/preload_fixture.h"
@@ -53,6 +56,36 @@ TEST_F(CoreTest, IdsOfAChildBeginAboveItsParents) {
   uint32_t id = base::take_stack();
   EXPECT_GT(id, 100'000u);
   EXPECT_EQ(base::store.start + (id - 100'000) * 64, reinterpret_cast<char*>(base::line<StackRecord>(id)));
+}
+
+// Threads take pages while one of them closes: each lies before what is said to be out of reach.
+TEST_F(CoreTest, AClosedStoreGivesNoPages) {
+  constexpr int kThreads = 4;
+  std::atomic<uint32_t> highest{0}, taken{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; i++)
+    threads.emplace_back([&] {
+      while (uint32_t page = base::take_pages(PageKind::kModules, 1)) {
+        taken++;
+        for (uint32_t seen = highest; seen < page && !highest.compare_exchange_weak(seen, page);) {
+        }
+      }
+    });
+  while (taken < 100) std::this_thread::yield();
+  uint64_t end = base::close_store();
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_NE(0u, end);
+  EXPECT_LT(highest, end);
+  EXPECT_EQ(highest + 1, base::header().used_pages);
+  EXPECT_EQ(0u, base::take_pages(PageKind::kText, 1));
+  EXPECT_EQ(0u, base::close_store()) << "once";
+}
+
+TEST_F(CoreTest, AStoreIsOpenAgainInAChild) {
+  base::close_store();
+  base::unmap(base::store.start, base::store.bytes);
+  open_store(kBytes, 100'000);
+  EXPECT_NE(0u, base::take_pages(PageKind::kModules, 1));
 }
 
 TEST(MemoryTest, AnOutgrownTableKeepsItsFirstPageAndReadsAsZerosBeyond) {
