@@ -44,6 +44,8 @@ std::string advice(Refusal reason) {
       return "use a folder with -o DIR that this user may write to";
     case Refusal::kBadOptions:
       return "correct TIDEMARK_OPTIONS";
+    case Refusal::kOverCgroupLimit:
+      return "use a folder on a disk with -o DIR, or a smaller --region_size";
     case Refusal::kNoProc:
       return "mount /proc where the program runs";
     case Refusal::kNone:

@@ -271,7 +271,9 @@ Json modules_json(const Profile& profile, const symbolize::Symbolizer& symbols) 
 void write_json(std::ostream& out, const Report& report, const ReportOptions& options) {
   const Profile& profile = *report.profile;
   symbolize::Symbolizer symbols(profile.modules, profile.process, *options.modules, report.path);
-  out << "{\"region\":" << dump(Json(report.path)) << ",\n\"truncated\":" << dump(Json(profile.damage.missing_pages != 0)) << ",\n\"process\":" << dump(process_json(profile.process))
+  Json process = process_json(profile.process);
+  process["region_in_memory"] = report.region->header().region_in_memory != 0;
+  out << "{\"region\":" << dump(Json(report.path)) << ",\n\"truncated\":" << dump(Json(profile.damage.missing_pages != 0)) << ",\n\"process\":" << dump(process)
       << ",\n\"totals\":" << dump(totals_json(profile.totals)) << ",\n\"coverage\":" << dump(coverage_json(profile))
       << ",\n\"refusals\":" << dump(refusals_json(profile.ledger));
   Json timeline;

@@ -86,7 +86,9 @@ void write_process(std::ostream& out, const Report& report) {
              process.origin == format::Origin::kForked   ? fmt::format(", forked by process {}", process.ppid)
              : process.origin == format::Origin::kExeced ? fmt::format(", started by process {}", process.ppid)
                                                          : "");
-  fmt::print(out, "  region    {}\n", printable(report.path));
+  const format::Header& header = report.region->header();
+  fmt::print(out, "  region    {}{}\n", printable(report.path),
+             header.region_in_memory ? fmt::format(" (in memory: its {} count against the cgroup's limit)", human_bytes(header.region_bytes)) : "");
   if (process.foreign_heap)
     fmt::print(
         out,

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "preload/base/own_mappings.h"
+#include "preload/platform/cgroup_room.h"
 #include "preload/platform/procfs.h"
 
 namespace tidemark::keeper {
@@ -79,6 +80,12 @@ bool stays_where_it_is(int fd) {
   return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0 && platform::kernel_is_at_least(6, 16);
 }
 
+// There the whole file counts against the cgroup's limit from the moment it is made, and what lies on a disk does only as far as it is used and not given up.
+bool lies_in_memory(int fd) {
+  struct statfs s;
+  return fstatfs(fd, &s) == 0 && (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC);
+}
+
 uint64_t inode_of(int fd) {
   struct stat s;
   return fstat(fd, &s) == 0 ? s.st_ino : 0;
@@ -118,6 +125,11 @@ RegionFile& create_region_file(const char* dir, const char* name, int32_t pid, u
   if (!stays_where_it_is(fd)) {
     drop(fd, named);
     return refuse(Refusal::kCopyOnWrite, 0);
+  }
+  file.in_memory = lies_in_memory(fd);
+  if (file.in_memory && !platform::cgroup_has_room(bytes)) {   // the OOM killer would end the program
+    drop(fd, named);
+    return refuse(Refusal::kOverCgroupLimit, 0);
   }
   int error = allocate_all(fd, bytes);
   if (error) {

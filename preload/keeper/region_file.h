@@ -12,6 +12,7 @@ struct RegionFile {
   char path[1400];       // what was tried; the region's own one once published
   int fd;                // open until published; -1: it has its name already
   int32_t pid;
+  bool in_memory;        // on tmpfs
   uint64_t inode;        // of the file behind fd: the program may close descriptors it does not know
   char dir[1201], name[64];
   format::Refusal reason;

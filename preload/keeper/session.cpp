@@ -139,6 +139,7 @@ void start_recording() {
   }
   start_clock(platform::monotonic_ns());
   base::header().origin = uint32_t(Origin::kLaunched);
+  base::header().region_in_memory = file.in_memory;
   fill_identity();
   if (!publish_region_file(file)) {
     unbook_region(options.region_size);
@@ -251,6 +252,7 @@ bool refuse_child(Refusal reason, int error, const char* detail) {
 }
 // From here to the last line every thread that calls malloc waits.
 bool move_into(RegionFile& file) {
+  base::header().region_in_memory = file.in_memory;
   fill_identity();
   if (!freeze(kFreezeTries)) {
     set_word(base::kGrace);

@@ -1,6 +1,8 @@
 """The OOM killer's work is named as such. In a real cgroup where one can be made."""
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 
 import support
@@ -106,3 +108,46 @@ class OutOfMemory(support.TestCase):
         self.assertEqual(-9, process.returncode)
         for name in os.listdir(folder):
             self.assertIsNone(support.read_report(os.path.join(folder, name)).process["oom"])
+
+
+class RegionInMemory(support.TestCase):
+    """On tmpfs a region counts wholly against the limit, from the moment it is made."""
+
+    def setUp(self):
+        super().setUp()
+        self.cgroup = Cgroup.make(f"tidemark-test-tmpfs-{os.getpid()}")
+        if not self.cgroup:
+            self.skipTest("no memory cgroup can be made here")
+        self.addCleanup(os.rmdir, self.cgroup)
+        if not os.access("/dev/shm", os.W_OK):
+            self.skipTest("no /dev/shm here")
+        self.shared = tempfile.mkdtemp(prefix="tidemark-test-", dir="/dev/shm")
+        self.addCleanup(shutil.rmtree, self.shared)
+
+    def start(self, size, before=()):
+        """What is in the folder afterwards, and standard error."""
+        enter = f"echo $$ >{self.cgroup}/cgroup.procs; exec "
+        run = support.plain(["/bin/sh", "-c", enter + " ".join([*before, support.victim("single_thread"), ">/dev/null"])],
+                            None if before else {"LD_PRELOAD": support.LIBRARY, "TIDEMARK_OPTIONS": f"dir={self.shared}:region_size={size}:follow=single_thread"})
+        self.assertEqual(0, run.status, run.err)
+        return support.regions_in(self.shared), run.err.decode()
+
+    def test_not_where_it_would_take_most_of_the_limit(self):
+        """80 MiB: the program would be killed at its start, or soon after."""
+        run = [support.TIDEMARK, "run", "-o", self.shared]
+        made, said = self.start(None, [*run, "--region_size=78M", "--"])
+        self.assertEqual([], made)
+        self.assertIn(f"the region would take most of what the cgroup's memory limit leaves: {self.shared}; use a folder on a disk with -o DIR", said)
+
+    def test_where_there_is_room_the_report_says_what_it_takes(self):
+        made, _ = self.start("16M")
+        for path in made:
+            report = support.read_report(path)
+            self.assertIs(True, report.process["region_in_memory"])
+            text = support.execute([support.TIDEMARK, "report", path], env=support.clean_environment()).out.decode()
+            self.assertIn(f"  region    {path} (in memory: its 16.0 MiB count against the cgroup's limit)\n", text)
+        self.assertTrue(made)
+
+    def test_not_on_a_disk(self):
+        run = self.preloaded([support.victim("single_thread")])
+        self.assertIs(False, run.reports()[0].process["region_in_memory"])
