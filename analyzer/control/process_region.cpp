@@ -142,7 +142,7 @@ std::string why_there_is_none(int32_t pid, const std::string& process, const Map
   if (!mapped.files.empty()) return fmt::format("the region of process {} was removed from {}: nothing of it can be read any more", pid, mapped.files[0].folder);
   return fmt::format(
       "tidemark is in process {}, but has no region: it could not make one in {} when the process started (is it there, may that user write to it, is there "
-      "room on the disk?), or it is a child that has not earned one yet (child_grace), or is left out (follow, regions_max, enable=0)",
+      "room on the disk, are there 2 GiB of old regions: regions_max?), or it is a child that has not earned one yet (child_grace), or is left out (follow, regions_max, enable=0)",
       pid, region_folder_of(process));
 }
 
