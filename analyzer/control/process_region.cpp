@@ -185,11 +185,13 @@ static std::optional<std::string> region_among(const Mapped& mapped, const std::
 
 // A process may end while it is looked at, thread by thread: none is found then in what is there no more.
 std::string region_of(int32_t pid) {
-  for (std::string folder = folder_of(pid), before;;) {
+  constexpr int kMost = 100;   // threads may come and go for ever
+  std::string folder = folder_of(pid), before;
+  for (int looks = 1;; ++looks) {
     Mapped mapped = mapped_in(folder);
     if (auto path = region_among(mapped, folder, pid)) return *path;
     before = std::exchange(folder, folder_of(pid));
-    if (before == folder) throw ControlError(why_there_is_none(pid, folder, mapped));
+    if (before == folder || looks == kMost) throw ControlError(why_there_is_none(pid, folder, mapped));
   }
 }
 

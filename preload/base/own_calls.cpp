@@ -147,8 +147,6 @@ TIDEMARK_WRAP int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t*
   auto* known = __atomic_load_n(&tidemark::base::libc_pthread_create, __ATOMIC_RELAXED);
   return known ? known(thread, attributes, main, argument) : EAGAIN;
 }
-TIDEMARK_WRAP int __wrap_pthread_mutex_lock(pthread_mutex_t* mutex) { return tmje_mutex_lock(mutex); }
-TIDEMARK_WRAP int __wrap_pthread_mutex_unlock(pthread_mutex_t* mutex) { return tmje_mutex_unlock(mutex); }
 TIDEMARK_WRAP int __wrap_posix_fallocate(int fd, off_t offset, off_t bytes) {
   auto* known = __atomic_load_n(&tidemark::base::libc_posix_fallocate, __ATOMIC_RELAXED);
   return known ? known(fd, offset, bytes) : ask(SYS_fallocate, fd, 0, offset, bytes) == 0 ? 0 : errno;

@@ -71,6 +71,7 @@ bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line) {
   h.region_bytes = bytes;
   h.used_pages = 1 + directory_pages;
   s.next_page.store(1 + directory_pages);
+  s.closed_at.store(0);
   h.directory_offset = kPageBytes;
   h.directory_bytes = pages;
   h.first_line = first_line;
@@ -103,12 +104,14 @@ uint32_t take_pages(PageKind kind, uint32_t n) {
   uint64_t pages = store.bytes / kPageBytes;
   Budget budget = budget_of(kind, pages);
   if (pages_taken[uint32_t(kind)].load(std::memory_order_relaxed) + n > budget.at_most) return 0;
-  uint64_t first = store.next_page.load(std::memory_order_relaxed);
+  uint64_t next = store.next_page.load(std::memory_order_acquire), first;
   do {
-    if (first & kClosed || first + n + budget.leave > pages) return 0;
+    first = next & ~kClosed;
+    if (next & kClosed && first + n > store.closed_at.load(std::memory_order_acquire)) return 0;
+    if (first + n + budget.leave > pages) return 0;
     if (store.first_line + (first + n) * kLinesPerPage > kMaxLineId) return 0;
     if (!open_up_to(store, (first + n) * kPageBytes)) return 0;
-  } while (!store.next_page.compare_exchange_weak(first, first + n, std::memory_order_acq_rel, std::memory_order_relaxed));
+  } while (!store.next_page.compare_exchange_weak(next, next + n, std::memory_order_acq_rel, std::memory_order_acquire));
   raise_used_pages(first + n);
   pages_taken[uint32_t(kind)].fetch_add(n, std::memory_order_relaxed);
   touch_ahead(first, n);
@@ -117,11 +120,14 @@ uint32_t take_pages(PageKind kind, uint32_t n) {
   return uint32_t(first);
 }
 
-// What is taken and what closes change one word: either a page lies below the answer, or nobody gets it. What is touched ahead of a taken page (touch_ahead;
-// format_store's first pages) lies within a chunk behind it.
+// What is taken and what closes change one word: either a page was taken before, or who takes it sees where the end is now (0 until it is known). What is
+// touched ahead of a taken page (touch_ahead; format_store's first pages) lies within a chunk behind it.
 uint64_t close_store() {
-  uint64_t pages = store.bytes / kPageBytes, end = store.next_page.fetch_or(kClosed, std::memory_order_acq_rel) + kChunk;
-  if (end & kClosed) return 0;
+  constexpr uint64_t kHeadroom = (1 << 20) / kPageBytes;
+  uint64_t pages = store.bytes / kPageBytes, taken = store.next_page.fetch_or(kClosed, std::memory_order_acq_rel);
+  if (taken & kClosed) return 0;
+  store.closed_at.store(taken + kHeadroom, std::memory_order_release);
+  uint64_t end = taken + kHeadroom + kChunk;
   return end < pages ? end : pages;
 }
 

@@ -17,6 +17,7 @@ struct Store {
   uint32_t first_line;   // id of the line at `start`
   uint32_t first_stack;  // the same, but never 0: no stack has a lower id
   std::atomic<uint64_t> next_page;   // the first one that nobody has; Header::used_pages follows. The highest bit: closed
+  std::atomic<uint64_t> closed_at;   // pages that are given out at most once it is closed
   std::atomic<uint64_t> opened;   // bytes that may be touched; the rest is PROT_NONE, so that mlockall cannot make it resident
 };
 TIDEMARK_OWN Store store;
@@ -48,8 +49,8 @@ uint32_t take_stack();
 // Stores a string (cut at 4000 bytes, counted); {0, 0} when there is no room.
 format::TextRef take_text(const char* text, size_t length);
 
-// From now on no page is given out, in no thread, until a child of fork has a store of its own. Returns how many pages, from the first one, are in use or may
-// be touched yet: nobody touches those beyond. 0: it was closed before.
+// From now on few more pages are given out (1 MiB: what destructors and other threads do until the process is gone), in no thread, until a child of fork has a
+// store of its own. Returns how many pages, from the first one, are in use or may be touched yet: nobody touches those beyond. 0: it was closed before.
 uint64_t close_store();
 
 // Child of fork: forget the half-filled pages of the parent's store.

@@ -39,9 +39,9 @@ TIDEMARK_HOOK void _exit(int status) { end_process(real::_exit(), status); }
 TIDEMARK_HOOK void _Exit(int status) { end_process(real::_Exit(), status); }
 TIDEMARK_HOOK void quick_exit(int status) { end_process(real::quick_exit(), status); }
 
-// Its parent ends by a call inside libc; the child is like any other.
+// Its parent ends by a call inside libc; the child is like any other. It may fail, and the program go on.
 TIDEMARK_HOOK int daemon(int keeps_folder, int keeps_streams) {
-  keeper::note_exit(0);
+  keeper::note_exit_to_come(0);
   const int result = real::daemon()(keeps_folder, keeps_streams);
   const int error = errno;
   if (result != 0) keeper::note_exit_failed();

@@ -16,8 +16,8 @@ namespace {
 
 void note_exit_status(int status, void*) { keeper::note_exit(status); }
 
-// 101 is the earliest priority that is not the compiler's. With DF_1_INITFIRST this runs even before libc's own constructor,
-// which gives `environ` the same value later.
+// 101 is the earliest priority that is not the compiler's. Libraries' constructors may have run before, libc's not always, which gives `environ` the same
+// value later.
 __attribute__((constructor(101))) void start(int, char**, char** environment) {
   if (environ == nullptr) environ = environment;
   tidemark::hooks::real::resolve();

@@ -28,7 +28,7 @@ constinit std::atomic<bool> exists{false}, starting{false};
 constinit pthread_t thread{};
 constinit bool has_own_table = false;   // the keeper
 constinit bool does_errands = false;    // it does them itself, and keeps files
-constinit uint32_t state = kIdle;   // a futex
+constinit uint32_t state = kIdle, begun = 0;   // futexes; begun: see wait_until_begun in keeper.cpp
 constinit Work errand = nullptr, idle_call = nullptr;
 
 uint32_t present_state() { return __atomic_load_n(&state, __ATOMIC_SEQ_CST); }
@@ -51,6 +51,8 @@ bool begin() {
 
 void* errand_main(void*) {
   platform::begin_kept_files(begin());
+  __atomic_store_n(&begun, 1, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &begun, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   heap::learn_thread_layout();
   note_own_stack(1);
   for (;;) {
@@ -78,7 +80,9 @@ void set_idle_call(void (*when_idle)()) { idle_call = when_idle; }
 
 void make_errand_thread() {
   state = kIdle;
+  begun = 0;
   exists = make_thread(thread, errand_main, nullptr);
+  while (exists && !__atomic_load_n(&begun, __ATOMIC_ACQUIRE)) syscall(SYS_futex, &begun, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
 }
 
 // `starting` before the question whether we are confined, as the program confines us before it asks whether an errand is under way: one of

@@ -13,6 +13,7 @@
 
 #include <cstring>
 
+#include "preload/base/jemalloc.h"
 #include "preload/base/memory.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
@@ -256,8 +257,8 @@ constinit bool wanted_again = false;  // when the last of them is over
 
 class LifecycleGuard {
  public:
-  LifecycleGuard() { pthread_mutex_lock(&lifecycle); }
-  ~LifecycleGuard() { pthread_mutex_unlock(&lifecycle); }
+  LifecycleGuard() { tmje_mutex_lock(&lifecycle); }   // libc's own, see jemalloc_glue.c
+  ~LifecycleGuard() { tmje_mutex_unlock(&lifecycle); }
   LifecycleGuard(const LifecycleGuard&) = delete;
   LifecycleGuard& operator=(const LifecycleGuard&) = delete;
 

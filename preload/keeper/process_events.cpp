@@ -178,14 +178,16 @@ bool may_be_parents() { return monitor_is_confined() && keeper_of_another_proces
 void note_vfork_child(bool is) { base::thread_state.vfork_child = is; }
 }  // namespace
 
-void note_exit(int status) {
+static void note_exited(int status, bool for_good) {
   base::NoCancellation guard;
   int saved = errno;
   if (base::thread_state.vfork_child) return note_vfork_child(false);
   note_ending(Ending::kExited, status & 0xff);
-  if (own_header()) give_back_unused_tail();
+  if (for_good && own_header()) give_back_unused_tail();
   errno = saved;
 }
+void note_exit(int status) { note_exited(status, true); }
+void note_exit_to_come(int status) { note_exited(status, false); }
 
 Loss note_exec(const char* path, char* const* environment, Look look) {
   base::NoCancellation guard;

@@ -10,7 +10,8 @@ enum class Look { kNot, kPath, kSearched };
 // By the shim's constructor: all that malloc's first call could not do; idempotent. malloc_is_elsewhere: the program calls another library's.
 void start(bool malloc_is_elsewhere);
 void before_user_change();       // setuid and its like are about to be called
-void note_exit(int status);      // exit, _exit, quick_exit with this status. No-op in a vfork child
+void note_exit(int status);      // exit, _exit, quick_exit with this status: there is no way back. No-op in a vfork child
+void note_exit_to_come(int status);   // note_exit_failed takes it back
 // Where it was counted that a program is not going to be recorded; nullptr: nowhere.
 using Loss = uint64_t*;
 // About to execve; path: nullptr where there is none. In a vfork child, whose memory is its parent's, no ending is noted. What it returns is for

@@ -170,6 +170,10 @@ void note_given_back(uint64_t bytes) {
   if (is_hosted(ledger)) take_off(ledger, bytes);
 }
 
+void note_taken_back(uint64_t bytes) {
+  if (is_hosted(ledger)) __atomic_add_fetch(&ledger->used_bytes, bytes, __ATOMIC_ACQ_REL);
+}
+
 bool run_has_launcher() { return is_launchers(run.ledger_path); }
 
 uint64_t bytes_before_run() { return bytes_before; }

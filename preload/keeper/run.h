@@ -30,11 +30,13 @@ format::RunLedger* open_ledger();
 void use_own_ledger();
 void forget_ancestor();   // child: whose header was kept may have been an ancestor whose region is given up
 
-// Books `bytes` for one more region; false: regions_max would be passed. That is for the run where it has a launcher, else for all regions of the folder: a
-// service that is started again and again begins a run each time. Where the run's ledger cannot be opened, its regions' files are counted.
+// Books `bytes` for one more region; false: regions_max would be passed. That is for the run where it has a launcher, else for all regions of the folder, as its
+// first process counts them: a service that is started again and again begins a run each time. A process that cannot open the run's ledger counts the run's files.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
-void note_given_back(uint64_t bytes);   // of this process's region, in a ledger that is at hand
+// Of this process's region, in a ledger that is at hand: less is used, and not so after all.
+void note_given_back(uint64_t bytes);
+void note_taken_back(uint64_t bytes);
 bool run_has_launcher();   // which cuts what ended processes leave
 uint64_t bytes_before_run();   // first process of a run without launcher: what was in the folder when it booked its region
 // By a thread of ours that is about to take a name of its own: the program's, for note_refusal.

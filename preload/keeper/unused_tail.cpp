@@ -19,12 +19,16 @@ bool make_hole(char* start, uint64_t bytes) {
 }
 }  // namespace
 
-// Other threads may go on until the process is gone, and on a full disk to write to a hole is a SIGBUS: first the store is closed. A filter may kill who
-// calls madvise so; and behind one a vfork child is not told from its parent.
+// Other threads may go on until the process is gone, and on a full disk to write to a hole is a SIGBUS: first the store is closed. Behind a
+// filter that may kill who calls madvise so, nothing is done; and there a vfork child is not told from its parent. (One that nobody saw come and that kills for
+// madvise kills who calls malloc, too: README, Limits.)
 void give_back_unused_tail() {
-  if (monitor_is_confined() || run_has_launcher()) return;
+  if (filter_was_seen() || run_has_launcher()) return;
   uint64_t kept = base::close_store() * format::kPageBytes;
-  if (kept && kept < base::store.bytes && make_hole(base::store.start + kept, base::store.bytes - kept)) note_given_back(base::store.bytes - kept);
+  if (!kept || kept >= base::store.bytes) return;
+  uint64_t rest = base::store.bytes - kept;
+  note_given_back(rest);   // before: who counts files meanwhile corrects what is too low, not what is taken off twice
+  if (!make_hole(base::store.start + kept, rest)) note_taken_back(rest);
 }
 
 }  // namespace tidemark::keeper

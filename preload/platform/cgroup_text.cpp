@@ -81,7 +81,7 @@ bool find_at_mount(const char* line, bool version_2, const char* path, Cgroup& o
   memcpy(out.folder, m.point, m.point_length);
   out.folder[m.point_length] = 0;
   const char* below = path;
-  if (m.root_length > 1 && strncmp(path, m.root, m.root_length) == 0) below = path + m.root_length;
+  if (m.root_length > 1 && strncmp(path, m.root, m.root_length) == 0 && (path[m.root_length] == '/' || !path[m.root_length])) below = path + m.root_length;
   if (below[0] == '/' && below[1] && m.point_length + strlen(below) < sizeof(out.folder)) strcpy(out.folder + m.point_length, below);
   if (has_files(out, strlen(out.folder))) return true;
   out.folder[m.point_length] = 0;   // a container with its own cgroup mounted as the root

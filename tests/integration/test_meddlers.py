@@ -39,6 +39,12 @@ class Meddlers(support.TestCase):
             self.assertEqual((0, b"0 calls by others\n", b""), (run.status, run.out, run.err))
             self.assertTrue(run.report().raw["series"], "and yet it was watched")
 
+    def test_who_asks_for_figures_first(self):
+        """A library that is initialised before ours, and calls no malloc before."""
+        early = os.path.join(os.path.dirname(support.victim("children")), "libasks_early.so")
+        run = self.preloaded(["/bin/true"], env={"LD_PRELOAD": f"{support.LIBRARY}:{early}"})
+        self.assertEqual((0, b""), (run.status, run.err))
+
     def test_mutexes_of_the_programs_own(self):
         run = self.tracked([support.victim("mutex_wrapper")], BUSY)
         self.assertEqual((5, b"1 locks\n", b""), (run.status, run.out, run.err))
