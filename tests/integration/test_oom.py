@@ -36,7 +36,7 @@ class Cgroup:
         return None
 
 
-class OutOfMemory(support.TestCase):
+class InCgroup(support.TestCase):
     def setUp(self):
         super().setUp()
         self.cgroup = Cgroup.make(f"tidemark-test-{os.getpid()}")
@@ -48,6 +48,8 @@ class OutOfMemory(support.TestCase):
         if os.path.isdir(self.cgroup):
             os.rmdir(self.cgroup)
 
+
+class OutOfMemory(InCgroup):
     def grow_until_killed(self, contained=False):
         """By LD_PRELOAD, in the cgroup; what is asked for grows slowly enough to be sampled. contained: it sees its cgroup as the root of all, as
         programs in containers do."""
@@ -110,15 +112,11 @@ class OutOfMemory(support.TestCase):
             self.assertIsNone(support.read_report(os.path.join(folder, name)).process["oom"])
 
 
-class RegionInMemory(support.TestCase):
+class RegionInMemory(InCgroup):
     """On tmpfs a region counts wholly against the limit, from the moment it is made."""
 
     def setUp(self):
         super().setUp()
-        self.cgroup = Cgroup.make(f"tidemark-test-tmpfs-{os.getpid()}")
-        if not self.cgroup:
-            self.skipTest("no memory cgroup can be made here")
-        self.addCleanup(os.rmdir, self.cgroup)
         if not os.access("/dev/shm", os.W_OK):
             self.skipTest("no /dev/shm here")
         self.shared = tempfile.mkdtemp(prefix="tidemark-test-", dir="/dev/shm")

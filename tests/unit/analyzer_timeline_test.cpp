@@ -104,12 +104,17 @@ std::string memory_of(const RegionBuilder& builder) {
   return out.str();
 }
 
-TEST(AnalyzerTimeline, WhatIsNotExplainedHasAShareOnlyWhereItIsAPart) {
-  RegionBuilder builder;
+RssLedger& put_ledger(RegionBuilder& builder, uint64_t rss) {
   put_point(builder, 0, 0, 1, 100 << 20);
   RssLedger& ledger = builder.header().rss_ledger;
   ledger.sequence = 2;
-  ledger.rss = 100 << 20;
+  ledger.rss = rss;
+  return ledger;
+}
+
+TEST(AnalyzerTimeline, WhatIsNotExplainedHasAShareOnlyWhereItIsAPart) {
+  RegionBuilder builder;
+  RssLedger& ledger = put_ledger(builder, 100 << 20);
   ledger.residual = 5 << 20;
   EXPECT_NE(memory_of(builder).find("\n       5.0 MiB   5.0 %  not explained\n"), std::string::npos) << memory_of(builder);
   ledger.residual = -(640 << 10);
@@ -118,10 +123,7 @@ TEST(AnalyzerTimeline, WhatIsNotExplainedHasAShareOnlyWhereItIsAPart) {
 
 TEST(AnalyzerTimeline, APartThatGrewAboveTheWholeHasNoShare) {
   RegionBuilder builder;
-  put_point(builder, 0, 0, 1, 100 << 20);
-  RssLedger& ledger = builder.header().rss_ledger;
-  ledger.sequence = 2;
-  ledger.rss = 10 << 20;
+  RssLedger& ledger = put_ledger(builder, 10 << 20);
   ledger.live = 11 << 20;
   ledger.tidemark = 1 << 20;
   ledger.residual = -(2 << 20);

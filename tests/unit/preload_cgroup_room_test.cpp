@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "preload/platform/cgroup_room.h"
+#include "tests/unit/support/scratch.h"
 
 namespace tidemark::platform {
 namespace {
@@ -16,15 +17,12 @@ constexpr uint64_t kMiB = 1 << 20;
 class CgroupRoomTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/tidemark-cgroup-XXXXXX";
-    root_ = mkdtemp(name);
     fs::create_directories(root_ / "above" / "own");
     cgroup_.found = true;
     cgroup_.version_2 = GetParam();
     cgroup_.mount_length = uint32_t(root_.string().size());
     strcpy(cgroup_.folder, (root_ / "above" / "own").c_str());
   }
-  void TearDown() override { fs::remove_all(root_); }
 
   void put(const fs::path& folder, const char* file, const std::string& text) { std::ofstream(root_ / folder / file) << text; }
   void put_limit(const fs::path& folder, uint64_t bytes) { put(folder, GetParam() ? "memory.max" : "memory.limit_in_bytes", std::to_string(bytes) + "\n"); }
@@ -36,7 +34,8 @@ class CgroupRoomTest : public testing::TestWithParam<bool> {
                                           : "cache 0\nrss 1\nshmem 0\ntotal_cache " + f + "\ntotal_rss 1\ntotal_shmem " + s + "\n");
   }
 
-  fs::path root_;
+  test::Scratch scratch_;
+  fs::path root_ = scratch_.path();
   Cgroup cgroup_{};
 };
 
