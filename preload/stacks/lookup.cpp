@@ -21,7 +21,7 @@ uint32_t true_sizes(address pc, address sp, address rbp) {
     bool signal;
     if (!step_checked(rule, pc, sp, rbp, signal) || sp - was > 255 * 8) break;
     sizes |= uint32_t(sp - was) / 8 << 8 * i;
-    if (!pc) break;
+    if (is_no_code(pc)) break;
   }
   return sizes;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "preload/stacks/step.h"
+
 namespace tidemark::stacks {
 
 constinit Recent recent_of_main[kRecent]{};
@@ -43,7 +45,7 @@ void keep(Path& path, uint32_t n, const Frame& f, bool needs_rbp) {
 
 uint32_t still_there(const Path& path, address sp) {
   uint32_t n = outside_of(path, sp);
-  if (!n || path.epoch != path_epoch() || (path.end_at && base::load(path.end_at))) return 0;
+  if (!n || path.epoch != path_epoch() || (path.end_at && !is_no_code(base::load(path.end_at)))) return 0;
   for (uint32_t first = 0; first < n - 1; first += kPartFrames) {
     const Return *returns = path.parts[first / kPartFrames].returns, *end = returns + std::min(n - 1 - first, kPartFrames);
     for (const Return* r = returns; r < end; r++) {

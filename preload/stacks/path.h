@@ -59,7 +59,7 @@ inline constexpr uint32_t kPartFrames = 64;
 // A thread's own; only used inside of a hook. Frames are kept from the outermost on.
 struct alignas(64) Path {
   uint32_t count, epoch;
-  address end_at;       // where the outermost one's return address is 0; 0: its rule says that it is the last
+  address end_at;       // where the outermost one's return address is_no_code; 0: its rule says that it is the last
   uint32_t outer;       // node outside of it: kRootNode or kCutNode, for the path is whole
   Recent* many;         // [kRecent] instead of `few`; nullptr: none
   Recent few[kFewRecent];   // stacks found of late, by the hash of their innermost frame

@@ -9,6 +9,9 @@
 
 namespace tidemark::stacks {
 
+// Where no code can be: the first page is never mapped (vm.mmap_min_addr). A stack that was entered by hand ends at such a word: mostly 0, under greenlets 1.
+inline bool is_no_code(address pc) { return pc < format::kPageBytes; }
+
 // Whether the word at `a` is the stack's. The word below `sp` was (it is the return address that led there), hence its whole page can be read, and
 // what lies between `sp` and the top of the thread's own stack.
 inline bool is_stacks(address a, address sp) {
@@ -33,7 +36,7 @@ inline bool step_by_frame_pointer(address& pc, address& sp, address& rbp) {
   sp = rbp + 16;
   rbp = words[0];
   pc = words[1];
-  return pc > 4096;
+  return !is_no_code(pc);
 }
 
 // One whose size is known from its code.
@@ -128,7 +131,7 @@ struct Difference {
 // Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
 // at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
 // word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path: a frame whose
-// unwind data says so (size 0), or that has no return address. Where each frame ends is looked at before it is read: unwind data may be wrong
+// unwind data says so (size 0), or whose return address is_no_code. Where each frame ends is looked at before it is read: unwind data may be wrong
 // and yet have led to a call when the path was walked, and what was mapped beside a coroutine's stack then may be gone.
 TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* rbp_at, Difference& at) {
   using namespace format;
@@ -144,7 +147,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
         bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, next_pc, next_sp, next_rbp, signal);
         if (!stepped) return at = {sp, 0}, caller == kRootNode && (n->rule & 0xff) == kRuleGuess;
         pc = next_pc, sp = next_sp, rbp = next_rbp;
-        if (!pc) return at = {sp, 0}, caller == kRootNode;
+        if (is_no_code(pc)) return at = {sp, 0}, caller == kRootNode;
         if (caller == kRootNode) return at = {sp, pc}, false;
         rbp_at = &rbp;
         n = base::line<Node>(caller);
@@ -164,7 +167,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
           }
         }
         uint32_t caller = n->caller;
-        if (caller <= kCutNode) return caller == kCutNode || !pc;
+        if (caller <= kCutNode) return caller == kCutNode || is_no_code(pc);
         n = base::line<Node>(caller);
         rbp_at = &rbp;
         continue;
@@ -179,7 +182,7 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
     }
     uint32_t caller = n->caller;
     uint64_t outermost = (n->words[kFramesPerNode - 1] >> 48) * 8;
-    if (caller <= kCutNode) return caller == kCutNode || !outermost || !base::load(sp + outermost - 8);
+    if (caller <= kCutNode) return caller == kCutNode || !outermost || is_no_code(base::load(sp + outermost - 8));
     sp += outermost;
     pc = base::load(sp - 8);
     n = base::line<Node>(caller);

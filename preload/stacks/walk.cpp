@@ -111,8 +111,9 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
     if (rule & kMayBegin) f.kept.rule |= kRuleUncalled;
     return false;
   }
-  const RuleEntry* known = stepped && pc ? find_rule(pc + signal) : nullptr;
-  Rule next = known ? rule_in(*known) : stepped && pc ? add_rule(pc + signal, !signal) : 0;
+  const bool ended = stepped && is_no_code(pc);
+  const RuleEntry* known = stepped && !ended ? find_rule(pc + signal) : nullptr;
+  Rule next = known ? rule_in(*known) : stepped && !ended ? add_rule(pc + signal, !signal) : 0;
   joins = known ? known->joins.load(std::memory_order_relaxed) : kAnyJoin;
   if (!stepped || leads_nowhere(kind, next)) {
     f.kept.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
@@ -127,7 +128,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
       f.kept.rule = kRuleFramePointerGroup;
     }
   }
-  if (!pc) {   // how a stack's first function is entered by hand: outer stays kRootNode
+  if (ended) {   // how a stack's first function is entered by hand: outer stays kRootNode
     w.ended = f.fixed;
     w.end_at = sp - 8;
     return false;

@@ -20,6 +20,9 @@ class Torture(support.TestCase):
         for stack in report.site("site_at_the_edge").stacks:
             self.assertFalse(stack["truncated"])
             self.assertEqual(["site_at_the_edge", "entry"], [support.bare(f["function"]) for f in stack["frames"]][:2])
+        for stack in report.site("site_in_greenlet").stacks:
+            self.assertFalse(stack["truncated"])
+            self.assertEqual(["site_in_greenlet", "greenlet"], [support.bare(f["function"]) for f in stack["frames"]])
 
     def test_unwind_data_that_lies_reads_nothing_that_is_not_there(self):
         report = self.run_victim("lying_cfi", losses_allowed=("hard_frames", "cut_stacks", "guessed_frames")).report()

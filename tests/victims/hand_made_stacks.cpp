@@ -10,6 +10,7 @@
 
 SITE void* site_on_small_stack() { return keep(malloc(48)); }
 SITE void* site_at_the_edge() { return keep(malloc(80)); }
+SITE void* site_in_greenlet() { return keep(malloc(112)); }
 
 extern "C" void run_on(void* sp, void** back);   // continues at the address that sp points to; comes back through coroutine_end
 extern "C" void coroutine_end();
@@ -67,6 +68,12 @@ SITE void entry() {
   free(p);
 }
 
+// As greenlets are entered: where its return address would be lies a 1. It comes back by another way.
+SITE void greenlet() {
+  free(site_in_greenlet());
+  coroutine_end();
+}
+
 // Some way below the caller's own stack, where a busy address space has room.
 static char* new_stack(bool page_behind) {
   uintptr_t below = reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) - (48 << 20);
@@ -83,6 +90,10 @@ SITE void* worker_main(void*) {
     top[--used] = reinterpret_cast<void*>(i % 3 ? coroutine_end : plain_end);
     top[--used] = reinterpret_cast<void*>(entry);
     run_on(top + used, &outside);
+    used = 0;
+    top[--used] = reinterpret_cast<void*>(1);
+    top[--used] = reinterpret_cast<void*>(greenlet);
+    run_on(top + used, &outside);
     munmap(whole, kStack + 2 * kPage);
   }
   return nullptr;
@@ -94,5 +105,6 @@ int main() {
   for (auto& t : threads) pthread_join(t, nullptr);
   worker_main(nullptr);
   expect("site_on_small_stack", (kThreads + 1) * kRounds, 48, (kThreads + 1) * kRounds);
+  expect("site_in_greenlet", (kThreads + 1) * kRounds, 112, (kThreads + 1) * kRounds);
   expect("site_at_the_edge", (kThreads + 1) * kRounds, 80, (kThreads + 1) * kRounds);
 }
