@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -104,6 +105,7 @@ TIDEMARK_WRAP uid_t __wrap_getuid() { return uid_t(ask(SYS_getuid)); }
 TIDEMARK_WRAP pid_t __wrap_getpid() { return pid_t(ask(SYS_getpid)); }
 TIDEMARK_WRAP pid_t __wrap_getppid() { return pid_t(ask(SYS_getppid)); }
 TIDEMARK_WRAP int __wrap_getresuid(uid_t* real, uid_t* effective, uid_t* saved) { return int(ask(SYS_getresuid, real, effective, saved)); }
+TIDEMARK_WRAP int __wrap_getrlimit(__rlimit_resource_t resource, rlimit* out) { return int(ask(SYS_prlimit64, 0, resource, nullptr, out)); }
 TIDEMARK_WRAP int __wrap_ioctl(int fd, unsigned long request, void* argument) { return int(ask(SYS_ioctl, fd, request, argument)); }
 TIDEMARK_WRAP int __wrap_linkat(int from, const char* path, int to, const char* name, int flags) { return int(ask(SYS_linkat, from, path, to, name, flags)); }
 TIDEMARK_WRAP off_t __wrap_lseek(int fd, off_t offset, int whence) { return ask(SYS_lseek, fd, offset, whence); }
