@@ -27,7 +27,7 @@ struct Scratch {
   uint32_t* oldest;    // by line of the region: age + 1 of the oldest live block seen by this walk
   Tally* tallies;      // by Detail's place in the region: what this walk has counted
   uint8_t* detailed;   // a bit for each line of the region: a StackRecord that had a Detail as the walk began
-  uint64_t lines;
+  uint64_t lines, bytes;   // all of it
 };
 constexpr uint32_t kLinesPerDetail = sizeof(Detail) / kLineBytes;
 constinit Scratch scratch{};
@@ -63,7 +63,7 @@ bool make_scratch() {
   scratch.oldest = reinterpret_cast<uint32_t*>(memory);
   scratch.tallies = reinterpret_cast<Tally*>(memory + oldest);
   scratch.detailed = reinterpret_cast<uint8_t*>(memory + oldest + tallies);
-  scratch.lines = lines;
+  scratch.lines = lines, scratch.bytes = all;
   return true;
 }
 
@@ -219,6 +219,13 @@ void add_points(uint32_t now) {
 }  // namespace
 
 uint64_t expired_bytes() { return expired.load(std::memory_order_relaxed); }
+
+void forget_ageing() {
+  if (scratch.oldest) base::unmap(scratch.oldest, scratch.bytes);   // only the keeper reads it, and that has stayed with the parent
+  scratch = {};
+  budget.forget();
+  expired.store(0, std::memory_order_relaxed);
+}
 
 void age_blocks() {
   uint32_t now = base::header().tick;

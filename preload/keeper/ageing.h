@@ -10,4 +10,7 @@ void age_blocks();
 // Requested bytes of blocks that were older than Options::cache_duration at the last walk.
 uint64_t expired_bytes();
 
+// In a child of fork: nothing of its parent's walks is known any more, nor of one that was under way.
+void forget_ageing();
+
 }  // namespace tidemark::keeper

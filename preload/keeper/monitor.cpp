@@ -300,6 +300,7 @@ void forget_monitor() {
   forget_purges();
   forget_ledger();
   forget_warnings();
+  forget_ageing();
   heap::stop_decay();
   due = {};
   born = 0;

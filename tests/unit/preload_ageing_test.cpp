@@ -51,6 +51,21 @@ class AgeingTest : public CoreTest {
   uint32_t stack_ = 0;
 };
 
+// A parent's large heap must not be told as its child's, nor the child's first walk wait for what its parent's cost.
+TEST_F(AgeingTest, AChildOfForkKnowsNothingOfItsParentsWalks) {
+  keeper::options.cache_duration = 3'600'000;
+  const uint32_t later = 100 + uint32_t(keeper::options.cache_duration / 1000 + 2) * kTicksPerSecond;
+  at_tick(100);
+  allocate(10'000);
+  walk(later);
+  ASSERT_EQ(10'000 * kSize, keeper::expired_bytes());
+  keeper::forget_ageing();
+  EXPECT_EQ(0u, keeper::expired_bytes());
+  at_tick(later + 1);
+  keeper::age_blocks();
+  EXPECT_EQ(later + 1, base::header().coverage[kLastWalkTick]);
+}
+
 TEST_F(AgeingTest, SurvivorsAreCountedByTheTimeOfTheirBirth) {
   at_tick(100);
   const Detail& d = detail();
