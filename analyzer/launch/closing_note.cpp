@@ -50,6 +50,7 @@ std::string advice(Refusal reason) {
       return "mount /proc where the program runs";
     case Refusal::kNone:
     case Refusal::kUnsupported:
+    case Refusal::kNeverIdle:
       break;
   }
   return {};

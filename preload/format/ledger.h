@@ -23,7 +23,8 @@ inline constexpr char kLedgerMagic[8] = {'T', 'I', 'D', 'E', 'L', 'E', 'D', 'G'}
   X(kUnsupported, "this C library or processor is not supported")                                         \
   X(kCopyOnWrite, "the region folder is on btrfs, where a full disk would end the program (before Linux 6.16)")                 \
   X(kNoProc, "/proc is not mounted, by which the region file gets its name")                              \
-  X(kOverCgroupLimit, "the region folder is in memory (tmpfs), and the region would take most of what the cgroup's memory limit leaves")
+  X(kOverCgroupLimit, "the region folder is in memory (tmpfs), and the region would take most of what the cgroup's memory limit leaves") \
+  X(kNeverIdle, "a thread never left the allocator, as where a signal handler jumped out of it: the region could not be put in place")
 
 enum class Refusal : uint32_t {
 #define X(enumerator, text) enumerator,

@@ -88,12 +88,27 @@ void call_session(base::ThreadState& t, void (*call)()) {
   t.internal = 0;
 }
 
-// Once: should the move fail, it is not tried at each allocation.
-bool grace_has_passed() {
+bool time_is_up() {
   if (TIDEMARK_LIKELY(!grace_end_ns)) return false;
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec >= grace_end_ns && __atomic_exchange_n(&grace_end_ns, 0, __ATOMIC_RELAXED);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec >= grace_end_ns;
+}
+bool was_last_call() {
+  return __atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) != 0 && __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) == 0;
+}
+
+// Once: should the move fail, it is not tried at each call. A vfork child has its parent's memory and ends soon: the region would get its name and number, so
+// the next call of the parent itself it is.
+bool grace_has_passed() {
+  const bool time = time_is_up();
+  if (TIDEMARK_LIKELY(!time && !was_last_call())) return false;
+  if (TIDEMARK_UNLIKELY(base::header().pid != int32_t(syscall(SYS_getpid)))) {
+    __atomic_store_n(&grace_allocations, 1, __ATOMIC_RELAXED);
+    return false;
+  }
+  if (time) __atomic_store_n(&grace_end_ns, 0, __ATOMIC_RELAXED);
+  return true;
 }
 
 Gate ask_gate() {
@@ -113,9 +128,7 @@ Gate ask_gate() {
       case base::kGrace:
         if (join_session(t)) continue;
         if (t.deferred) release_deferred(t, true);
-        if (!grace_has_passed() && (__atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) == 0 ||
-                                    __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) != 0))
-          return Gate::kTrack;
+        if (!grace_has_passed()) return Gate::kTrack;
         call_session(t, session_calls.grace_is_over);
         continue;
       default:

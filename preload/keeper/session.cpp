@@ -57,7 +57,13 @@ constinit uint32_t serial = 1;
 constinit int64_t acting_since = 0;      // CLOCK_MONOTONIC; see make_region
 constinit bool left_untracked = false;   // blocks come and go without their records: what those say is not so any more
 constexpr uint64_t kMinInterval = 100, kMaxInterval = 366ull * 86'400'000;   // milliseconds: the keeper does other things, too; no sum overflows
-constexpr uint32_t kFreezeTries = 2000;      // of a millisecond each
+constexpr uint32_t kFreezeTries = 70;   // 20 ms: meanwhile whoever calls malloc waits
+// A thread whose handler jumped out of the allocator, and which never calls it again, is busy for ever: each try is twice as long after the last one, and at
+// last, after some 100 s, the process stays unrecorded.
+constexpr uint32_t kMostFreezes = 10;
+constexpr int64_t kFirstPauseNs = 100'000'000;
+constinit uint32_t freezes_failed = 0;
+constinit int64_t next_freeze = 0;      // CLOCK_MONOTONIC
 
 int32_t pid() { return int32_t(syscall(SYS_getpid)); }
 
@@ -260,7 +266,8 @@ bool move_into(RegionFile& file) {
     base::count(kSwitchTimeouts);
     discard_region_file(file);
     unbook_region(base::store.bytes);
-    return false;
+    next_freeze = platform::monotonic_ns() + (kFirstPauseNs << freezes_failed);
+    return ++freezes_failed == kMostFreezes && refuse_child(Refusal::kNeverIdle, 0, nullptr);
   }
   if (!replace_memory(file)) {
     discard_region_file(file);
@@ -316,6 +323,7 @@ class FilesOfRoot {
 // false: try again later.
 bool make_region() {
   constexpr int64_t kPatience = 10'000'000'000;   // ns
+  if (platform::monotonic_ns() < next_freeze) return false;
   Users users;
   if (!users.differ()) return make_region_now();
   if (users.any_is_root()) {
@@ -396,6 +404,7 @@ TIDEMARK_COLD void begin_child() {
   if (out_of_ids) first = 0;
   if (out_of_ids || left_untracked) forget_inherited_blocks(forgotten);
   left_untracked = false;
+  freezes_failed = 0, next_freeze = acting_since = 0;   // its parent may have been in its own grace
   reset_locks_in_child();
   heap::push_ancestor();
   forget_ancestor();
@@ -441,9 +450,8 @@ void end_recording() {
 }
 
 bool freeze_program() {
-  constexpr uint32_t kTries = 150;
-  if (!wiped_page->move_lock.try_lock()) return false;   // a fork is under way
-  if (recording() && freeze(kTries)) return true;
+    if (!wiped_page->move_lock.try_lock()) return false;   // a fork is under way
+  if (recording() && freeze(kFreezeTries)) return true;
   if (base::session_word == &wiped_page->word && *base::session_word == base::kFrozen) set_word(heap::session_serial);
   wake_waiters();
   wiped_page->move_lock.unlock();

@@ -61,7 +61,7 @@ int copy_frozen(int fd, uint64_t room, uint64_t& used) {
   constexpr uint32_t kTries = 20;
   for (uint32_t i = 0; !freeze_program(); i++) {
     if (i == kTries) return EBUSY;
-    usleep(20'000);
+    usleep(100'000);   // five times as long as that took
   }
   used = base::header().used_pages * format::kPageBytes;
   int error = used > room ? EAGAIN : 0;

@@ -76,6 +76,11 @@ class Fork(support.TestCase):
         run, _ = self.fork("vfork", LONG_GRACE)
         self.assertEqual(1, len(run.files()))
 
+    def test_vfork_in_a_childs_grace(self):
+        _, reports = self.fork("vfork_in_grace", {"child_grace": "10m", "child_grace_allocations": "100"})
+        child = reports[next(iter(self.family(reports)))][0]
+        self.assertEqual(("exited", 7, 0), (child.process["ending"], child.process["exit_status"], child.losses().get("keeper_missing", 0)))
+
     def test_posix_spawn_and_system(self):
         run, _ = self.fork("spawn", LONG_GRACE)
         self.assertEqual(1, len(run.files()))

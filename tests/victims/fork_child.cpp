@@ -235,6 +235,30 @@ static void vfork_exec() {   // the child runs in the parent's memory: what it a
   parent_goes_on();
 }
 
+static void vfork_in_grace() {   // the grace's last call is made by a vfork child of a child of fork: the region is not that one's
+  int pid = fork();
+  if (pid == 0) {
+    site_in_child();
+    static int i;
+    int guest = vfork();
+    if (guest == 0) {
+      for (i = 0; i < 200; i++) free(site_by_neighbour());
+      _exit(7);
+    }
+    finish(guest);
+    expect_region(false, guest);
+    for (i = 0; i < 25; i++) site_in_child_later();
+    wait_for_own_region();
+    expect("site_in_child", 1, 624, 0);
+    expect("site_in_child_later", 25, 656, 0);
+    expect("site_by_neighbour", 200, 752, 200);
+    expect_region(true);
+    _exit(7);
+  }
+  finish(pid);
+  parent_goes_on();
+}
+
 static void spawn() {
   for (int i = 0; i < 20; i++) {
     int pid = 0;
@@ -267,7 +291,7 @@ static int by_clone() { return int(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
 int main(int argc, char** argv) {
   struct { const char* name; void (*run)(); } modes[] = {
       {"lives", fork_lives},   {"idle", fork_idle},       {"exec", fork_exec},   {"short", fork_short},
-      {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"in_thread", fork_in_thread}, {"vfork", vfork_exec},
+      {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"in_thread", fork_in_thread}, {"vfork", vfork_exec}, {"vfork_in_grace", vfork_in_grace},
       {"spawn", spawn},        {"under_fork", [] { raw(by_under_fork); }},
       {"clone", [] { raw(by_clone); }},
   };
