@@ -45,7 +45,8 @@ inline void lean_off(base::ThreadState& t) {
   }
 }
 inline void lean_back(base::ThreadState& t) {
-  if (!is_off_quick_way(t) || --t.leaning) return;
+  if (!is_off_quick_way(t)) return;
+  if (t.leaning && --t.leaning) return;   // 0: off by ThreadState::lower_stack_to, at whatever it leant to
   const address span = t.stack_span;
   __atomic_exchange_n(&t.quick_span, span, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&t.stack_span, __ATOMIC_SEQ_CST) != span) t.quick_span = 0;   // another thread has lowered it meanwhile, first this and then that

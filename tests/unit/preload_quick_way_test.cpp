@@ -66,7 +66,7 @@ TEST_P(QuickWayTest, WhoIsMostlyWhereLayoutsChangeIsOffTheQuickWay) {
 // Off the quick way for as long as it lives.
 class OffQuickWay {
  public:
-  OffQuickWay() : span_(std::exchange(base::thread_state.quick_span, 0)) {}
+  OffQuickWay() : span_(std::exchange(base::thread_state.quick_span, 0)) { base::thread_state.leaning = kLeaning; }
   ~OffQuickWay() { base::thread_state.quick_span = span_; }
   OffQuickWay(const OffQuickWay&) = delete;
   OffQuickWay& operator=(const OffQuickWay&) = delete;
@@ -84,6 +84,18 @@ TEST_P(QuickWayTest, OffTheQuickWayAHitTakesBackLess) {
   OffQuickWay off;
   note_hit(p);
   EXPECT_EQ(2, p.unsteady);
+}
+
+// Off by a guard in its stack, not by what it asked for.
+TEST(LeftAloneTest, WhoseStackIsCutShorterIsOnTheQuickWayAtTheNextCall) {
+  base::ThreadState t{};
+  t.set_stack(0x10000, 0x20000);
+  t.lower_stack_to(0x14000);
+  ASSERT_TRUE(is_off_quick_way(t));
+  lean_back(t);
+  EXPECT_FALSE(is_off_quick_way(t));
+  EXPECT_EQ(0x20000u - sizeof(address) - 0x14000u, t.quick_span);
+  EXPECT_EQ(0, t.leaning);
 }
 
 // How many of eight failures at one place were looked into: each finds the layout that is known.
