@@ -28,6 +28,7 @@
 #include "preload/keeper/keeper.h"
 #include "preload/keeper/marks.h"
 #include "preload/keeper/monitor.h"
+#include "preload/keeper/process_events.h"
 #include "preload/keeper/region_file.h"
 #include "preload/keeper/run.h"
 #include "preload/platform/main_executable.h"
@@ -267,6 +268,7 @@ bool move_into(RegionFile& file) {
     discard_region_file(file);
     unbook_region(base::store.bytes);
     next_freeze = platform::monotonic_ns() + (kFirstPauseNs << freezes_failed);
+    if (!keeper_is_running()) heap::grace_end_ns = next_freeze;   // nobody else would try again
     return ++freezes_failed == kMostFreezes && refuse_child(Refusal::kNeverIdle, 0, nullptr);
   }
   if (!replace_memory(file)) {
@@ -450,7 +452,7 @@ void end_recording() {
 }
 
 bool freeze_program() {
-    if (!wiped_page->move_lock.try_lock()) return false;   // a fork is under way
+  if (!wiped_page->move_lock.try_lock()) return false;   // a fork is under way
   if (recording() && freeze(kFreezeTries)) return true;
   if (base::session_word == &wiped_page->word && *base::session_word == base::kFrozen) set_word(heap::session_serial);
   wake_waiters();

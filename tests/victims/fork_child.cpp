@@ -291,8 +291,8 @@ static int by_clone() { return int(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
 int main(int argc, char** argv) {
   struct { const char* name; void (*run)(); } modes[] = {
       {"lives", fork_lives},   {"idle", fork_idle},       {"exec", fork_exec},   {"short", fork_short},
-      {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"in_thread", fork_in_thread}, {"vfork", vfork_exec}, {"vfork_in_grace", vfork_in_grace},
-      {"spawn", spawn},        {"under_fork", [] { raw(by_under_fork); }},
+      {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"in_thread", fork_in_thread}, {"vfork", vfork_exec},
+      {"vfork_in_grace", vfork_in_grace}, {"spawn", spawn}, {"under_fork", [] { raw(by_under_fork); }},
       {"clone", [] { raw(by_clone); }},
   };
   for (auto& block : inherited) block = site_before_fork();
