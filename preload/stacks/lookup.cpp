@@ -18,8 +18,8 @@ uint32_t true_sizes(address pc, address sp, address rbp) {
     Rule rule = rule_of(pc);
     if (kind_of(rule) != kRuleRsp && !is_frame_pointer_rule(rule)) break;
     address was = sp;
-    bool signal;
-    if (!step_checked(rule, pc, sp, rbp, signal) || sp - was > 255 * 8) break;
+    bool signal, away = false;
+    if (!step(rule, pc, sp, rbp, signal, away) || away || sp - was > 255 * 8) break;
     sizes |= uint32_t(sp - was) / 8 << 8 * i;
     if (is_no_code(pc)) break;
   }

@@ -19,20 +19,51 @@ inline bool is_stacks(address a, address sp) {
   const base::ThreadState& t = base::thread_state;
   return TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a < t.stack_top && t.stack_top - a >= 8);   // a + 8 may be 0
 }
-// Whether it can be read: of any other page the kernel is asked, for where a coroutine's or an alternate stack ends nobody tells.
-inline bool may_read(address a, address sp) { return is_stacks(a, sp) || base::readable(reinterpret_cast<const void*>(a)); }
 
-// Reads what may be no stack at all: rbp may point to anything there, which another thread may unmap meanwhile.
-inline bool read_words(address (&words)[2], address a, address sp) {
-  if (!is_stacks(a, sp) || !is_stacks(a + 8, sp)) return base::copy_if_readable(words, reinterpret_cast<const void*>(a), sizeof(words));
-  words[0] = base::load(a), words[1] = base::load(a + 8);
-  return true;
+inline bool is_on_own_stack(address sp) { return sp - 8 - base::thread_state.stack_low < base::thread_state.stack_top - base::thread_state.stack_low; }
+
+// How much further out than `sp` another stack's frames may go on: a coroutine's or an alternate one, for where these end nobody tells.
+inline constexpr address kFurther = 64 << 10;
+
+// Whether it can be read where it is. What lies beside the thread's own stack is none of it, and may be unmapped by other threads at any moment. Of what lies a
+// little further out on another stack the kernel is asked.
+inline bool may_read(address a, address sp) {
+  if (is_stacks(a, sp)) return true;
+  return !is_on_own_stack(sp) && a - sp < kFurther && base::readable(reinterpret_cast<const void*>(a));
 }
 
+// Whether who went out from a frame at `from` to one at `sp` has left the stack the thread runs on, or has come upon a stack where it may be right or wrong:
+// from a signal handler's, from a stack that was switched by hand, or led by unwind data that lies. It is on its own one again for certain.
+inline bool is_away(address sp, address from, bool was_away) {
+  return !is_on_own_stack(sp) && (was_away || is_on_own_stack(from) || sp - from >= kFurther);
+}
+
+// How the words further out than a frame at `sp` are read: where they are, or, if the stack they are on is not certain, by the kernel.
+class WordReader {
+ public:
+  WordReader(address sp, bool away) : sp_(sp), away_(away) {}
+  bool read(address& word, address a) const {
+    if (TIDEMARK_UNLIKELY(away_ || !is_stacks(a, sp_))) return read_elsewhere(word, a);
+    word = base::load(a);
+    return true;
+  }
+  // Two words of what may be no stack at all: rbp may point to anything there, also a little further out.
+  bool read_two(address (&words)[2], address a) const {
+    if (away_ || !is_stacks(a, sp_) || !is_stacks(a + 8, sp_)) return base::copy_if_readable(words, reinterpret_cast<const void*>(a), sizeof(words));
+    words[0] = base::load(a), words[1] = base::load(a + 8);
+    return true;
+  }
+
+ private:
+  bool read_elsewhere(address& word, address a) const;
+  address sp_;
+  bool away_;
+};
+
 // A frame without unwind data: its rbp, if it looks like a frame pointer, leads on.
-inline bool step_by_frame_pointer(address& pc, address& sp, address& rbp) {
+inline bool step_by_frame_pointer(const WordReader& from, address& pc, address& sp, address& rbp) {
   address words[2];
-  if (rbp < sp || (rbp & 7) || rbp - sp > (1 << 20) || !read_words(words, rbp, sp)) return false;
+  if (rbp < sp || (rbp & 7) || rbp - sp > (1 << 20) || !from.read_two(words, rbp)) return false;
   sp = rbp + 16;
   rbp = words[0];
   pc = words[1];
@@ -40,71 +71,52 @@ inline bool step_by_frame_pointer(address& pc, address& sp, address& rbp) {
 }
 
 // One whose size is known from its code.
-inline bool step_by_size(int64_t bytes, address& pc, address& sp) {
-  if (!may_read(sp + address(bytes) - 8, sp)) return false;
+inline bool step_by_size(const WordReader& from, int64_t bytes, address& pc, address& sp) {
+  if (!from.read(pc, sp + address(bytes) - 8)) return false;
   sp += address(bytes);
-  pc = base::load(sp - 8);
   return true;
+}
+
+// After a signal trampoline pc is the interrupted instruction, not a return address.
+inline bool step_over_signal(const WordReader& from, address& pc, address& sp, address& rbp) {
+  const auto* registers = reinterpret_cast<const ucontext_t*>(sp)->uc_mcontext.gregs;
+  auto at = [&](int name) { return reinterpret_cast<address>(&registers[name]); };
+  address interrupted, below;
+  if (!from.read(pc, at(REG_RIP)) || !from.read(rbp, at(REG_RBP)) || !from.read(interrupted, at(REG_RSP))) return false;
+  sp = interrupted;
+  return base::copy_if_readable(&below, reinterpret_cast<const void*>(sp - 8), sizeof(below));
 }
 
 inline address rsp_offset(Rule rule) { return (rule >> 48) * 8; }
 
-// Over a frame whose start is known.
-TIDEMARK_INLINE void step_to(address cfa, Rule rule, address& pc, address& sp, address& rbp) {
-  if (int8_t save = int8_t(rule >> 8)) rbp = base::load(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save));
-  pc = base::load(cfa - 8);
-  sp = cfa;
-}
-
-// false: the stack ends here. After a signal trampoline (`signal`), pc is the interrupted instruction, not a return address.
-TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
+// One frame outwards, wherever it leads: false where that would be memory that is not there, so that wrong unwind data reads nothing else, or where the stack ends.
+// `signal`: a signal trampoline was stepped over. `away`: see is_away.
+TIDEMARK_INLINE bool step_from(const WordReader& from, Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
   int64_t offset = (int64_t(rule) >> 48) * 8;
   address cfa;
   signal = false;
-  if (TIDEMARK_LIKELY(kind_of(rule) == format::kRuleRsp)) {
-    cfa = sp + rsp_offset(rule);
-  } else {
-    switch (kind_of(rule)) {
-      case format::kRuleRbp: cfa = rbp + address(offset); break;
-      case format::kRuleDeref: cfa = base::load(rbp + address(offset)); break;
-      case format::kRuleGuess: return offset ? step_by_size(offset, pc, sp) : step_by_frame_pointer(pc, sp, rbp);
-      case format::kRuleSignal: {
-        const auto* registers = reinterpret_cast<const ucontext_t*>(sp)->uc_mcontext.gregs;
-        pc = address(registers[REG_RIP]);
-        rbp = address(registers[REG_RBP]);
-        sp = address(registers[REG_RSP]);
-        signal = true;
-        return true;
-      }
-      default: return false;
-    }
-  }
-  step_to(cfa, rule, pc, sp, rbp);
-  return true;
-}
-
-// The same for a frame that may never have been proved: refuses what would leave the stack, so that wrong unwind data cannot
-// make us read unmapped memory. What was checked is what is used: wrong data may lead to words of our own frames, which change meanwhile.
-TIDEMARK_INLINE bool step_checked(Rule rule, address& pc, address& sp, address& rbp, bool& signal) {
-  int64_t offset = (int64_t(rule) >> 48) * 8;
-  address cfa = 0;
   switch (kind_of(rule)) {
     case format::kRuleRsp: cfa = sp + rsp_offset(rule); break;
     case format::kRuleRbp: cfa = rbp + address(offset); break;
     case format::kRuleDeref:
-      if (!may_read(rbp + address(offset), sp)) return false;
-      cfa = base::load(rbp + address(offset));
+      if (!from.read(cfa, rbp + address(offset))) return false;
       break;
-    case format::kRuleSignal:
-      if (!may_read(sp + sizeof(ucontext_t) - 8, sp)) return false;
-      return step(rule, pc, sp, rbp, signal) && base::readable(reinterpret_cast<const void*>(sp - 8));
-    default: return step(rule, pc, sp, rbp, signal);
+    case format::kRuleGuess: return offset ? step_by_size(from, offset, pc, sp) : step_by_frame_pointer(from, pc, sp, rbp);
+    case format::kRuleSignal: return signal = step_over_signal(from, pc, sp, rbp);
+    default: return false;
   }
-  if (cfa <= sp || !may_read(cfa - 8, sp)) return false;
+  address called_from;
+  if (cfa <= sp || !from.read(called_from, cfa - 8)) return false;
   if (int8_t save = int8_t(rule >> 8))
-    if (!may_read(save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save), sp)) return false;
-  signal = false;
-  step_to(cfa, rule, pc, sp, rbp);
+    if (!from.read(rbp, save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save))) return false;
+  pc = called_from;
+  sp = cfa;
+  return true;
+}
+TIDEMARK_INLINE bool step(Rule rule, address& pc, address& sp, address& rbp, bool& signal, bool& away) {
+  const address was = sp;
+  if (!step_from({sp, away}, rule, pc, sp, rbp, signal)) return false;
+  away = is_away(sp, was, away);
   return true;
 }
 
@@ -128,6 +140,30 @@ struct Difference {
   address sp, pc;   // the first frame that differs: its stack pointer and the pc found there
 };
 
+struct Registers {
+  address pc, sp, rbp;
+};
+enum class Proof : uint8_t { kEqual, kDiffers, kGoesOn };
+
+// Whether a frame that has a node of its own is this one, by what its rule says. kGoesOn: its caller is at `regs` now.
+TIDEMARK_INLINE Proof prove_frame(const format::Node& n, Registers& regs, bool& away, Difference& at) {
+  using namespace format;
+  if ((n.words[0] ^ regs.pc) << 16) return at = {regs.sp, regs.pc}, Proof::kDiffers;
+  if (n.caller == kCutNode) return Proof::kEqual;
+  bool signal;
+  Registers next = regs;
+  if (!step((n.words[0] & ~kPcMask) | n.rule, next.pc, next.sp, next.rbp, signal, away)) {
+    bool may_end = n.caller == kRootNode && (n.rule & 0xff) == kRuleGuess;
+    return at = {regs.sp, 0}, may_end ? Proof::kEqual : Proof::kDiffers;
+  }
+  regs = next;
+  if (is_no_code(regs.pc)) return at = {regs.sp, 0}, n.caller == kRootNode ? Proof::kEqual : Proof::kDiffers;
+  if (n.caller == kRootNode) return at = {regs.sp, regs.pc}, Proof::kDiffers;
+  return Proof::kGoesOn;
+}
+// The same of all frames from the caller of `n` on as long as they are away. `n`: the last one that was looked at.
+Proof prove_away(const format::Node*& n, Registers& regs, Difference& at);
+
 // Does the stack that starts at (pc, sp), with rbp stored at `rbp_at`, equal the path of node `id`? Reads from the inside, stops
 // at the first difference. Why an equal answer is certain: a pc has one rule, hence an exact place of its return address; if the
 // word there is the pc of the path's next frame, that frame's rule is known too, and so on to the end of the path: a frame whose
@@ -139,18 +175,16 @@ TIDEMARK_INLINE bool prove(uint32_t id, address pc, address sp, const address* r
   for (const Node* n = base::line<Node>(id);;) {
     if (TIDEMARK_UNLIKELY(n->rule != 0)) {
       if (TIDEMARK_UNLIKELY(n->rule & 0xff)) {   // a lone frame: do what its rule says
-        if ((n->words[0] ^ pc) << 16) return at = {sp, pc}, false;
-        uint32_t caller = n->caller;
-        if (caller == kCutNode) return true;
-        if (reinterpret_cast<address>(rbp_at) >= sp && !may_read(reinterpret_cast<address>(rbp_at), sp)) return at = {sp, 0}, false;
-        address next_pc = pc, next_sp = sp, next_rbp = *rbp_at;   // copies: pc and sp stay in registers
-        bool signal, stepped = step_checked((n->words[0] & ~kPcMask) | n->rule, next_pc, next_sp, next_rbp, signal);
-        if (!stepped) return at = {sp, 0}, caller == kRootNode && (n->rule & 0xff) == kRuleGuess;
-        pc = next_pc, sp = next_sp, rbp = next_rbp;
-        if (is_no_code(pc)) return at = {sp, 0}, caller == kRootNode;
-        if (caller == kRootNode) return at = {sp, pc}, false;
+        Registers regs{pc, sp, 0};   // a copy: pc and sp stay in registers
+        if (reinterpret_cast<address>(rbp_at) < sp) regs.rbp = *rbp_at;
+        else if (!WordReader(sp, false).read(regs.rbp, reinterpret_cast<address>(rbp_at))) return at = {sp, 0}, false;
+        bool away = false;
+        Proof proof = prove_frame(*n, regs, away, at);
+        if (TIDEMARK_UNLIKELY(away) && proof == Proof::kGoesOn) proof = prove_away(n, regs, at);
+        if (proof != Proof::kGoesOn) return proof == Proof::kEqual;
+        pc = regs.pc, sp = regs.sp, rbp = regs.rbp;
         rbp_at = &rbp;
-        n = base::line<Node>(caller);
+        n = base::line<Node>(n->caller);
         continue;
       }
       if (n->rule & kRuleFramePointerGroup) {   // rbp must agree with each size

@@ -82,11 +82,13 @@ void note_words(Frame& f, Rule rule, address cfa) {
 struct Cursor {
   Rule rule;
   address pc, sp, rbp;
+  bool away = false;   // see step.h
 };
 
 // Adds the frame at pc and steps over it. False: the walk ends here, and w.outer says how.
 __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, bool& signal) {
-  auto& [rule, pc, sp, rbp] = c;
+  auto& [rule, pc, sp, rbp, away] = c;
+  const bool was_away = away;
   uint16_t kind = kind_of(rule);
   Frame& f = w.frames[w.count++];
   f = {};   // the buffer was another walk's
@@ -106,7 +108,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
     w.outer = kCutNode;
     return false;
   }
-  bool stepped = step_checked(rule, pc, sp, rbp, signal);
+  bool stepped = step(rule, pc, sp, rbp, signal, away);
   if (!stepped && kind == kRuleGuess) {   // no frame pointer to follow: this is all there is
     if (rule & kMayBegin) f.kept.rule |= kRuleUncalled;
     return false;
@@ -120,8 +122,10 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
     w.outer = kCutNode;
     return false;
   }
+  const bool strays = away || was_away;
   if (w.path) note_words(f, rule, sp);
-  if (!f.kept.after_signal && sp > f.sp && may_group(rule, sp - f.sp, next)) {
+  if (strays) f.fixed = false;
+  if (!strays && !f.kept.after_signal && sp > f.sp && may_group(rule, sp - f.sp, next)) {
     if (kind == kRuleRsp) f.kept.rule &= 0xff00;
     if (is_frame_pointer_rule(rule)) {
       f.word = (f.word & kPcMask) | (sp - f.sp) / 8 << 48;
@@ -199,7 +203,7 @@ TIDEMARK_INLINE bool go_on_plainly(Walked& w, Cursor& c, uint32_t rule) {
     *f++ = {.kept = {.sum = 0, .node = 0, .generation = generation, .rbp_away = 0, .rbp_saved = rbp_at ? int32_t(rbp_at - c.sp + 8) : 0, .words = 0,
                      .rule = kept, .after_signal = false, .needs_rbp = false},
             .sp = c.sp, .rbp = c.rbp, .word = (c.pc & kPcMask) | (cfa - c.sp) / 8 << 48, .uses_rbp = bool(rule & kPlainByRbp), .fixed = true, .group = 0};
-    c = {whole, pc, cfa, rbp};
+    c = {whole, pc, cfa, rbp, false};
     rule = next;
     if (meets_path(path, left, left_at, pc, cfa, rbp)) return end(true);
   }
@@ -221,11 +225,11 @@ void collect(Walked& w, const Caller& caller, bool ask_joins) {
   if (TIDEMARK_UNLIKELY(!plain)) whole = rule_of(caller.pc), plain = plain_rule(whole);
   Cursor c{plain && ask_joins ? whole_rule(plain) : whole, caller.pc, caller.sp, caller.rbp};
   for (;; plain = plain_rule(c.rule)) {
-    if (!ask_joins && !signal && collect_plain(w, c, plain)) return;
+    if (!ask_joins && !signal && !c.away && collect_plain(w, c, plain)) return;
     if (!add_frame(w, c, joins, signal)) return;
     if (signal) continue;
     if (w.path && meets_path(w, c.pc, c.sp, c.rbp)) return;
-    if (!ask_joins) continue;
+    if (!ask_joins || c.away) continue;
     uint32_t hops = 0;   // redirects lead to a join more slowly than a walk
     uint32_t join = join_key(c.pc, c.sp);
     if (!(joins & join_bit(join))) continue;

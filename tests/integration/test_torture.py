@@ -30,6 +30,11 @@ class Torture(support.TestCase):
             self.assertTrue(support.bare(stack["frames"][1]["function"]).startswith("says_"), stack)
         self.assertGreater(report.losses()["hard_frames"], 0)
 
+    def test_unwind_data_that_lies_reads_nothing_that_goes_meanwhile(self):
+        report = self.run_victim("lies_off_the_stack", losses_allowed=("hard_frames", "cut_stacks", "guessed_frames")).report()
+        for stack in report.site("site_under_a_liar").stacks:
+            self.assertTrue(support.bare(stack["frames"][1]["function"]).startswith("says_"), stack)
+
     def test_damaged_unwind_tables(self):
         """Whatever bytes are in .eh_frame and its table: nothing is read that is not there, no loop is endless, no block is lost."""
         with open(support.victim("single_thread"), "rb") as file:

@@ -28,8 +28,8 @@ TEST(StepTest, WhatWasCheckedIsWhatIsUsed) {
   uint32_t stepped = 0, refused = 0, wrong = 0;
   for (uint32_t i = 0; i < 20'000'000 && (i < 200'000 || !stepped || !refused); i++) {
     address pc = 1, sp = reinterpret_cast<address>(stack + 1), rbp = reinterpret_cast<address>(stack);
-    bool signal = true;
-    if (step_checked(with_offset(kRuleDeref, 0), pc, sp, rbp, signal)) {
+    bool signal = true, away = false;
+    if (step(with_offset(kRuleDeref, 0), pc, sp, rbp, signal, away)) {
       stepped++;
       wrong += sp != there || signal;
     } else {
