@@ -12,6 +12,7 @@
 #include "preload/heap/magazines.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
+#include "preload/stacks/cfi.h"
 #include "preload/stacks/path.h"
 
 extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
@@ -262,7 +263,6 @@ void lose_parts_of_others(uintptr_t start, uintptr_t end) {
   }
   slots_lock.unlock();
 }
-}  // namespace
 
 void lose_own_stack(uintptr_t start, size_t bytes) {
   base::ThreadState& t = base::thread_state;
@@ -273,8 +273,11 @@ void lose_own_stack(uintptr_t start, size_t bytes) {
   lose_part(t, start, start + bytes, on_it ? sp : t.stack_low);
 }
 
-void lose_stacks(uintptr_t start, size_t bytes) {
+}  // namespace
+
+void lose_pages(uintptr_t start, size_t bytes) {
   const uintptr_t end = start + bytes;
+  stacks::forget_readable_pages(start, end);
   lose_own_stack(start, bytes);
   if (lies_in_anothers_stack(start, end)) lose_parts_of_others(start, end);
 }

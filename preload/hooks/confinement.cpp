@@ -67,8 +67,11 @@ syscall:
   endbr64
   cmpq $317, %rdi        # SYS_seccomp
   je tidemark_seccomp
-  cmpq $10, %rdi         # SYS_mprotect
-  je tidemark_mprotect
+  leaq -9(%rdi), %rax    # SYS_mmap, SYS_mprotect, SYS_munmap
+  cmpq $2, %rax
+  jbe tidemark_changes_pages
+  cmpq $25, %rdi         # SYS_mremap
+  je tidemark_changes_pages
   jmp __wrap_syscall     # base/own_calls.cpp
   .cfi_endproc
   .size syscall, . - syscall

@@ -20,11 +20,15 @@ namespace {
 
 constexpr uintptr_t kPage = 4096;
 
-// Pages of a thread's stack that can no longer be read: the guard of a coroutine's stack that lies there.
-void lose_stacks(void* start, size_t bytes) { heap::lose_stacks(reinterpret_cast<uintptr_t>(start), bytes); }
+// Pages that can no longer be read: the guard of a coroutine's stack that lies in a thread's, or what was a module's.
+void lose_pages(const void* start, size_t bytes) { heap::lose_pages(reinterpret_cast<uintptr_t>(start), bytes); }
+void lose_moved_pages(const void* old, size_t old_bytes, const void* start, size_t bytes, int flags) {
+  if (!(flags & MREMAP_DONTUNMAP)) lose_pages(old, old_bytes);
+  if (flags & MREMAP_FIXED) lose_pages(start, bytes);   // what comes there may be closed to all
+}
 
 inline __attribute__((always_inline)) void* map(void* start, size_t bytes, int protection, int flags, int file, off_t offset, const Caller& caller) {
-  if (flags & MAP_FIXED && !(protection & PROT_READ)) lose_stacks(start, bytes);
+  if (flags & MAP_FIXED && !(protection & PROT_READ)) lose_pages(start, bytes);
   auto* next = real::known_mmap();
   void* at = next ? next(start, bytes, protection, flags, file, offset) : base::own_mmap(start, bytes, protection, flags, file, offset);
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
@@ -52,7 +56,7 @@ TIDEMARK_HOOK void* mmap64(void* start, size_t bytes, int protection, int flags,
 }
 
 TIDEMARK_HOOK int munmap(void* start, size_t bytes) {
-  heap::lose_own_stack(reinterpret_cast<uintptr_t>(start), bytes);
+  lose_pages(start, bytes);
   heap::Unmapping unmapping(start, bytes);
   auto* next = real::known_munmap();
   int result = next ? next(start, bytes) : base::own_munmap(start, bytes);
@@ -66,6 +70,7 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
   va_start(list, flags);
   void* start = va_arg(list, void*);   // read by the kernel where flags ask for it
   va_end(list);
+  lose_moved_pages(old, old_bytes, start, bytes, flags);
   bool stays = old_bytes == 0 || flags & MREMAP_DONTUNMAP;
   heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
   auto* next = real::known_mremap();
@@ -76,26 +81,28 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
 }
 
 TIDEMARK_HOOK int mprotect(void* start, size_t bytes, int protection) {
-  if (!(protection & PROT_READ)) lose_stacks(start, bytes);
+  if (!(protection & PROT_READ)) lose_pages(start, bytes);
   auto* next = real::known_mprotect();
   return next ? next(start, bytes, protection) : int(syscall(SYS_mprotect, start, bytes, protection));
 }
 
-// syscall(SYS_mprotect, …): see confinement.cpp
-extern "C" __attribute__((visibility("hidden"), used)) long tidemark_mprotect(long, void* start, size_t bytes, int protection) {
-  if (!(protection & PROT_READ)) lose_stacks(start, bytes);
-  return syscall(SYS_mprotect, start, bytes, protection);   // the shim's own, see base/own_calls.cpp
+// syscall(SYS_mmap, …) and its kin: see confinement.cpp
+extern "C" __attribute__((visibility("hidden"), used)) long tidemark_changes_pages(long number, void* start, size_t bytes, long third, long fourth, void* fifth, long sixth) {
+  const bool closes = !(third & PROT_READ);
+  if (number == SYS_munmap || (number == SYS_mprotect && closes) || (number == SYS_mmap && closes && fourth & MAP_FIXED)) lose_pages(start, bytes);
+  if (number == SYS_mremap) lose_moved_pages(start, bytes, fifth, size_t(third), int(fourth));
+  return syscall(number, start, bytes, third, fourth, fifth, sixth);   // the shim's own, see base/own_calls.cpp
 }
 
 TIDEMARK_HOOK int pkey_mprotect(void* start, size_t bytes, int protection, int key) {
-  if (key != -1 || !(protection & PROT_READ)) lose_stacks(start, bytes);   // a key's rights may change at any moment
+  if (key != -1 || !(protection & PROT_READ)) lose_pages(start, bytes);   // a key's rights may change at any moment
   auto* next = real::known_pkey_mprotect();
   return next ? next(start, bytes, protection, key) : int(syscall(SYS_pkey_mprotect, start, bytes, protection, key));
 }
 
 TIDEMARK_HOOK int madvise(void* start, size_t bytes, int advice) {
   constexpr int kGuardInstall = 102;   // MADV_GUARD_INSTALL, linux/mman.h, since 6.13
-  if (advice == kGuardInstall) lose_stacks(start, bytes);
+  if (advice == kGuardInstall) lose_pages(start, bytes);
   auto* next = real::known_madvise();
   return next ? next(start, bytes, advice) : int(syscall(SYS_madvise, start, bytes, advice));
 }

@@ -1,5 +1,6 @@
 #include "preload/stacks/cfi.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -325,12 +326,18 @@ Rule encode(const Row& row) {
 
 }  // namespace
 
-void forget_readable_pages() {
-  for (auto& page : readable_pages) page.store(0, std::memory_order_relaxed);
+void forget_readable_pages(address start, address end) {
+  const address first = start >> 12, last = (end - 1) >> 12;
+  if (end <= start) return;
+  for (uint64_t i = 0; i < std::min(last - first + 1, kPages); i++) {
+    std::atomic<address>& known = readable_pages[(first + i) % kPages];
+    address page = known.load(std::memory_order_relaxed);
+    if (page >= first && page <= last) known.compare_exchange_strong(page, 0, std::memory_order_relaxed);
+  }
 }
 
-Rule parse_rule(address ret, const dl_find_object& object) {
-  address pc = ret - 1;
+// kRuleGuess: pc lies in no function, `within` bytes behind its begin or further.
+static Rule rule_at(address pc, address within, const dl_find_object& object) {
   if (!object.dlfo_eh_frame) return kRuleGuess;
   Memory memory(object);
   bool understood;
@@ -348,7 +355,7 @@ Rule parse_rule(address ret, const dl_find_object& object) {
   address begin = c.encoded(cie.pointer_encoding, 0), range = c.encoded(cie.pointer_encoding & 15, 0);
   if (cie.has_augmentation) c.skip(c.uleb());
   if (c.lost) return kRuleHard;
-  if (pc < begin || pc >= begin + range) return kRuleGuess;
+  if (pc < begin + within || pc >= begin + range) return kRuleGuess;
   if (cie.signal) return kRuleSignal;
   Row row, initial;
   if (!run(Cursor(memory, cie.instructions, cie.end), 0, ~address{0}, cie, row, row)) return kRuleHard;
@@ -356,5 +363,8 @@ Rule parse_rule(address ret, const dl_find_object& object) {
   if (!run(c, begin, pc, cie, row, initial)) return kRuleHard;
   return encode(row);
 }
+
+Rule parse_rule(address ret, const dl_find_object& object) { return rule_at(ret - 1, 0, object); }
+Rule parse_pushed_rule(address pc, const dl_find_object& object) { return rule_at(pc, 1, object); }
 
 }  // namespace tidemark::stacks

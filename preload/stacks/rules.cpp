@@ -102,6 +102,14 @@ static bool is_cpython_trampoline(address pc) {
 static bool on_own_stack(address a) { return a - base::thread_state.stack_low < base::thread_state.stack_top - base::thread_state.stack_low; }
 static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const void*>(a)) != base::Owner::kNobody; }
 
+static bool steps(Rule rule) { return kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref; }
+// Of an address that is returned to and that nobody called from. A hand-made coroutine begins at the start of a function, and ends the stack. Within one it was
+// pushed, by hand-written code, and unwind data says how to go on.
+static Rule pushed_rule(address pc, const dl_find_object& object) {
+  Rule rule = parse_pushed_rule(pc, object);
+  return steps(rule) ? rule : Rule{kRuleEnd};
+}
+
 TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   dl_find_object object;
   Rule rule = kRuleGuess;
@@ -117,8 +125,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   }
   if (returned_to && !follows_call(pc, in_module)) {
     if (!in_module) return (readable(pc) && !in_heap(pc) ? kRuleGuess : kRuleHard) | kUncalled;
-    bool steps = kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref;
-    if (steps) rule = kRuleEnd | kUncalled;
+    if (steps(rule)) rule = pushed_rule(pc, object) | kUncalled;
     if (rule == kRuleGuess) rule |= kMayBegin;
   }
   base::SpinGuard guard(rules_lock);
@@ -173,7 +180,7 @@ static void free_ends_of_chains(RuleTable* t) {
 }
 
 void drop_rules(address start, address end) {
-  forget_readable_pages();
+  forget_readable_pages(0, ~address{0});
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   for (uint64_t i = 0; i < t->size(); i++) {

@@ -308,7 +308,9 @@ class Surroundings(support.TestCase):
         self.assert_as_without("guard")
 
     def test_guard_pages_however_they_come(self):
-        for way in ("mprotect", "pkey", "mmap", "madvise", "munmap", "syscall", "other", "below"):
+        ways = ("mprotect", "pkey", "mmap", "madvise", "munmap", "mremap", "covered", "syscall", "syscall_mmap", "syscall_munmap", "syscall_mremap",
+                "other", "munmap_other", "mremap_other", "below")
+        for way in ways:
             for where in ((), ("main",)):
                 command = [support.victim("stack_guards"), way, *where]
                 with self.subTest(way=way, where=where):

@@ -35,6 +35,22 @@ class Torture(support.TestCase):
         for stack in report.site("site_under_a_liar").stacks:
             self.assertTrue(support.bare(stack["frames"][1]["function"]).startswith("says_"), stack)
 
+    def test_unwind_data_that_is_closed_after_it_was_read(self):
+        for way in ("mprotect", "munmap", "syscall"):
+            with self.subTest(way=way):
+                self.run_victim("closed_unwind_data", way, losses_allowed=("hard_frames", "cut_stacks", "guessed_frames"))
+
+    def test_return_addresses_that_were_pushed(self):
+        """The stack goes on behind them."""
+        report = self.run_victim("pushed_return").report()
+        seen = set()
+        for stack in report.site("site_behind_a_push").stacks:
+            self.assertFalse(stack["truncated"])
+            names = [support.bare(f["function"]) for f in stack["frames"]]
+            self.assertEqual(["calls_both", "main"], [names[2], names[4]])
+            seen.add((names[1], names[3]))
+        self.assertEqual({(how, way) for how in ("pushes_and_jumps", "pushes_and_returns") for way in ("one_way", "another_way")}, seen)
+
     def test_damaged_unwind_tables(self):
         """Whatever bytes are in .eh_frame and its table: nothing is read that is not there, no loop is endless, no block is lost."""
         with open(support.victim("single_thread"), "rb") as file:

@@ -2,7 +2,8 @@
 //
 //   stack_guards WAY [main]   in a thread, or in the main one; exit status 77: not possible here
 //
-// WAY: how the page goes. mprotect, pkey, mmap, madvise, munmap, syscall; other: by another thread; below: before the thread goes there, to a coroutine's
+// WAY: how the page goes. mprotect, pkey, mmap, madvise, munmap, mremap, covered (by one that is moved there), syscall, syscall_mmap, syscall_munmap,
+// syscall_mremap; other, munmap_other, mremap_other: by another thread; below: before the thread goes there, to a coroutine's
 // stack in the part of its own that it does not use.
 #include <alloca.h>
 #include <pthread.h>
@@ -21,13 +22,29 @@ constexpr uintptr_t kPage = 4096, kBelow = 60'000;
 const char* way;
 bool is(const char* name) { return strcmp(way, name) == 0; }
 
+void* elsewhere(size_t bytes, int protection) { return mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+void* move(void* from, void* to, size_t bytes) {
+  if (is("syscall_mremap")) return reinterpret_cast<void*>(syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+  return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+}
+int move_away(void* at, size_t bytes) {
+  void* to = elsewhere(bytes, PROT_NONE);
+  return move(at, to, bytes) == to ? munmap(to, bytes) : -1;
+}
+int cover(void* at, size_t bytes, int protection) { return move(elsewhere(bytes, protection), at, bytes) == at ? 0 : -1; }
+
 int change(char* at, size_t bytes, bool on) {
   constexpr int kOpen = PROT_READ | PROT_WRITE, kInstall = 102, kRemove = 103;   // MADV_GUARD_INSTALL, _REMOVE
   int protection = on ? PROT_NONE : kOpen;
   auto map = [&] { return mmap(at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at ? 0 : -1; };
   if (is("pkey")) return pkey_mprotect(at, bytes, protection, -1);
   if (is("mmap")) return map();
-  if (is("munmap")) return on ? munmap(at, bytes) : map();
+  if (is("munmap") || is("munmap_other")) return on ? munmap(at, bytes) : map();
+  if (is("mremap") || is("mremap_other")) return on ? move_away(at, bytes) : map();
+  if (is("covered")) return cover(at, bytes, protection);
+  if (is("syscall_munmap")) return on ? int(syscall(SYS_munmap, at, bytes)) : map();
+  if (is("syscall_mremap")) return on ? move_away(at, bytes) : map();
+  if (is("syscall_mmap")) return syscall(SYS_mmap, at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == long(at) ? 0 : -1;
   if (is("madvise")) return madvise(at, bytes, on ? kInstall : kRemove);
   if (is("syscall")) return int(syscall(SYS_mprotect, at, bytes, protection));
   return mprotect(at, bytes, protection);
@@ -38,7 +55,7 @@ void must(int result) {
 void set_guard(uintptr_t low, uintptr_t high, bool on) {
   auto at = reinterpret_cast<char*>((low + kPage - 1) & ~(kPage - 1));
   size_t bytes = (high & ~(kPage - 1)) - reinterpret_cast<uintptr_t>(at);
-  if (is("other")) std::thread([=] { must(change(at, bytes, on)); }).join();
+  if (strstr(way, "other")) std::thread([=] { must(change(at, bytes, on)); }).join();
   else must(change(at, bytes, on));
 }
 
