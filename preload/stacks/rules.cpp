@@ -118,13 +118,13 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   if (in_module) {
     note_module(object);
     rule = parse_rule(pc, object);
-  } else if (returned_to && on_own_stack(pc)) {
+  } else if (returned_to && (on_own_stack(pc) || !readable(pc))) {   // what a hand-made stack ends in is asked for each time
     return kRuleHard | kUncalled;
   } else if (is_cpython_trampoline(pc)) {
     rule = kRuleGuess | Rule{2} << 48;
   }
   if (returned_to && !follows_call(pc, in_module)) {
-    if (!in_module) return (readable(pc) && !in_heap(pc) ? kRuleGuess : kRuleHard) | kUncalled;
+    if (!in_module) return (in_heap(pc) ? kRuleHard : kRuleGuess) | kUncalled;
     if (steps(rule)) rule = pushed_rule(pc, object) | kUncalled;
     if (rule == kRuleGuess) rule |= kMayBegin;
   }
