@@ -32,7 +32,7 @@ namespace tidemark::format {
   X(kChildrenElsewhere, children_elsewhere, "% {program was|programs were} executed where the region folder can't be written to, or tidemark's library not be found (in a sandbox, a container, behind chroot), so {it ran|they ran} unrecorded") \
   X(kChildrenNotFollowed, children_not_followed, "% started {program was|programs were} not followed (option follow)")                      \
   X(kInheritedUnknownBytes, inherited_unknown_bytes, "% inherited {byte|bytes} could not be put to a stack")                                \
-  X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made, or kept (a limit on processes, unshare, a change of user behind a filter): from then on there are no ages, samples, purges or warnings") \
+  X(kKeeperMissing, keeper_missing, "% {time|times} no thread of tidemark's own could be made, or kept (a limit on processes, unshare, a child of _Fork or clone, or of a signal handler inside malloc, a change of user behind a filter): from then on there are no ages, samples, purges or warnings") \
   X(kSamplesLost, samples_lost, "% {sample|samples} of the process's memory found no room")                                                 \
   X(kSamplesConfined, samples_confined, "% {sample was|samples were} not taken, since the process put itself under a seccomp filter")         \
   X(kLedgersUnread, ledgers_unread, "% {time|times} it could not be told what RSS consists of: /proc/self/smaps or pagemap could not be read") \

@@ -14,6 +14,7 @@ using namespace format;
 
 constinit uint32_t session_serial = 0, grace_allocations = 0;
 constinit int64_t grace_end_ns = 0;
+constinit bool without_keeper = false;
 
 namespace {
 constinit std::atomic<uint32_t> stack_at{0};   // where glibc keeps a thread's stack: bytes from the thread pointer; 0: not known yet
@@ -88,17 +89,29 @@ void call_session(base::ThreadState& t, void (*call)()) {
   t.internal = 0;
 }
 
-bool time_is_up() {
-  if (TIDEMARK_LIKELY(!grace_end_ns)) return false;
+// A clock that goes on with the kernel's own ticks, of 1 to 10 ms: read from a page of the process's, whatever the machine's clock is.
+int64_t coarse_ns(clockid_t clock) {
   timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec >= grace_end_ns;
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+bool time_is_up() { return TIDEMARK_UNLIKELY(grace_end_ns) && coarse_ns(CLOCK_MONOTONIC_COARSE) >= grace_end_ns; }
+
+// What else would be the keeper's: while the program calls, its time goes on. Of several threads the latest is right.
+void advance_time() {
+  Header& h = base::header();
+  int64_t now = coarse_ns(CLOCK_MONOTONIC_COARSE), since = now - h.started_monotonic_ns;
+  uint32_t tick = since > 0 ? uint32_t(since / kTickNs) : 0, before = __atomic_load_n(&h.tick, __ATOMIC_RELAXED);
+  if (TIDEMARK_LIKELY(tick <= before)) return;
+  if (!__atomic_compare_exchange_n(&h.tick, &before, tick, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+  h.heartbeat_monotonic_ns = now;
+  h.heartbeat_realtime_ns = coarse_ns(CLOCK_REALTIME_COARSE);
 }
 bool was_last_call() {
   return __atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) != 0 && __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) == 0;
 }
 
-// Once: should the move fail, it is not tried at each call. A vfork child has its parent's memory and ends soon: the region would get its name and number, so
+// Once: should the move fail, it is not tried at each call (try_to_end_grace, keeper/session.cpp). A vfork child has its parent's memory and ends soon: the region would get its name and number, so
 // the next call of the parent itself it is.
 bool grace_has_passed() {
   const bool time = time_is_up();
@@ -127,13 +140,16 @@ Gate ask_gate() {
       case base::kWiped: call_session(t, session_calls.begin_child); continue;
       case base::kGrace:
         if (join_session(t)) continue;
+        if (TIDEMARK_UNLIKELY(without_keeper)) advance_time();
         if (t.deferred) release_deferred(t, true);
         if (!grace_has_passed()) return Gate::kTrack;
         call_session(t, session_calls.grace_is_over);
         continue;
       default:
         if (join_session(t)) continue;
-        t.generation = word;   // before the look at what is deferred: a handler that adds to it takes this back
+        if (TIDEMARK_UNLIKELY(without_keeper)) advance_time();
+        // Before the look at what is deferred: a handler that adds to it takes this back.
+        t.generation = TIDEMARK_LIKELY(!without_keeper) ? word : base::kNoSession;
         if (t.deferred) release_deferred(t, true);
         return Gate::kTrack;
     }

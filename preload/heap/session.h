@@ -16,5 +16,6 @@ extern SessionCalls session_calls;
 extern uint32_t session_serial;       // of the present session; a thread whose state has another one attaches anew
 extern uint32_t grace_allocations;    // left in this child's grace
 extern int64_t grace_end_ns;          // CLOCK_MONOTONIC, where there is no keeper to look at the clock; else 0
+extern bool without_keeper;           // this process has none, and gets none: each call passes the gate, which looks at the clock
 
 }  // namespace tidemark::heap

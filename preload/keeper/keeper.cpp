@@ -277,7 +277,9 @@ void wait_until_begun() {
 void no_keeper() {
   __atomic_store_n(&state, kStopped, __ATOMIC_RELEASE);
   heap::grace_end_ns = grace_end;
-  if (*base::session_word != base::kWiped) base::count(kKeeperMissing);   // else by begin_child: this is the parent's header
+  heap::without_keeper = true;
+  base::thread_state.generation = base::kNoSession;   // of a thread that goes on: it looks at the clock
+  if (*base::session_word != base::kWiped) base::count(kKeeperMissing);   // else by move_into: this is the parent's header
 }
 
 void begin_keeper() {
@@ -287,7 +289,9 @@ void begin_keeper() {
   base::InternalScope scope;
   keeper_process = getpid();
   if (base::is_main_thread()) look_for_tid(keeper_process);
+  note_keeper_begun();
   heap::grace_end_ns = 0;
+  heap::without_keeper = false;
   if (!grace_end) grace_end = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;   // however often it is started
   keeper_tid = 0;
   __atomic_store_n(&state, kRunning, __ATOMIC_RELEASE);

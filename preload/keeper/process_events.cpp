@@ -53,6 +53,7 @@ void note_ending(Ending ending, int status) {
   constexpr uint32_t kPatience = 3000;   // milliseconds
   if (base::store.start && !base::thread_state.internal && !base::thread_state.forking && is_own_process() && lock_session_within(kPatience))
     unlock_session();
+  if (base::store.start && !base::thread_state.forking && is_own_process()) end_grace_without_keeper();
   Header* h = own_header();
   if (!h) return;
   heap::release_what_handlers_freed();

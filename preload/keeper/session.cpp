@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -50,6 +51,7 @@ constinit uint32_t inert_word = base::kInert;
 // a raw clone) while another of the parent's threads held one.
 struct WipedPage {
   uint32_t word;
+  uint32_t keeper_begun;   // in this process: no child that no fork handler ran for takes its parent's for its own
   alignas(64) base::SpinLock begin_lock, move_lock;
 };
 constinit WipedPage* wiped_page = nullptr;
@@ -260,6 +262,7 @@ bool refuse_child(Refusal reason, int error, const char* detail) {
 // From here to the last line every thread that calls malloc waits.
 bool move_into(RegionFile& file) {
   base::header().region_in_memory = file.in_memory;
+  if (heap::without_keeper && !base::header().coverage[kKeeperMissing]) base::count(kKeeperMissing);
   fill_identity();
   if (!freeze(kFreezeTries)) {
     set_word(base::kGrace);
@@ -268,7 +271,6 @@ bool move_into(RegionFile& file) {
     discard_region_file(file);
     unbook_region(base::store.bytes);
     next_freeze = platform::monotonic_ns() + (kFirstPauseNs << freezes_failed);
-    if (!keeper_is_running()) heap::grace_end_ns = next_freeze;   // nobody else would try again
     return ++freezes_failed == kMostFreezes && refuse_child(Refusal::kNeverIdle, 0, nullptr);
   }
   if (!replace_memory(file)) {
@@ -382,6 +384,16 @@ TIDEMARK_COLD void start_early() {
   errno = saved;
 }
 
+void note_keeper_begun() {
+  if (wiped_page) wiped_page->keeper_begun = 1;
+}
+
+// No fork handler ran that would have made one, or it has not come to that yet; now nobody may make a thread, for this is a call of malloc.
+static void have_no_keeper() {
+  heap::without_keeper = true;
+  heap::grace_end_ns = platform::monotonic_ns() + int64_t(options.child_grace) * 1'000'000;
+}
+
 static constinit int32_t forked_by = 0;
 void note_forked_by(int32_t pid) { forked_by = pid; }
 
@@ -425,7 +437,7 @@ TIDEMARK_COLD void begin_child() {
   if (!base::header().ppid) base::header().ppid = int32_t(getppid());
   base::header().coverage[kInheritedUnknownBytes] = forgotten;
   stacks::copy_modules(parent_start);
-  if (heap::grace_end_ns) base::count(kKeeperMissing);
+  if (!wiped_page->keeper_begun && !heap::foreign()) have_no_keeper();
   open_session(base::kGrace);
   errno = saved;
 }
@@ -438,6 +450,20 @@ TIDEMARK_COLD bool move_to_region() {
   wiped_page->move_lock.unlock();
   errno = saved;
   return done;
+}
+
+// Where there is no keeper, nobody else would try again.
+static void try_to_end_grace() {
+  constexpr int64_t kPauseNs = 100'000'000;
+  if (!move_to_region() && !keeper_is_running()) heap::grace_end_ns = std::max(next_freeze, platform::monotonic_ns() + kPauseNs);
+}
+
+void end_grace_without_keeper() {
+  bool is_up = heap::without_keeper && *base::session_word == base::kGrace && heap::grace_end_ns && platform::monotonic_ns() >= heap::grace_end_ns;
+  if (!is_up || base::thread_state.busy || monitor_is_confined()) return;   // busy: a handler's inside the allocator
+  base::NoHandlers no_handlers;
+  base::InternalScope scope;
+  move_to_region();
 }
 
 void stop_recording() {
@@ -492,5 +518,5 @@ void unlock_session() {
 
 namespace tidemark::heap {
 // Constant from the start: malloc may be called before any constructor.
-constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, keeper::stop_if_last, [] { keeper::move_to_region(); }};
+constinit SessionCalls session_calls{keeper::start_early, keeper::begin_child, keeper::stop_if_last, keeper::try_to_end_grace};
 }  // namespace tidemark::heap

@@ -15,10 +15,12 @@ void make_sensible(Options& options);   // sizes and intervals within bounds, pa
 
 void start_early();     // decides; fit for the program's first call of malloc
 void begin_child();     // the word is kWiped
+void note_keeper_begun();   // in this process; also where it failed. No child of it knows of that
 void note_forked_by(int32_t pid);   // child of fork: by which process; 0: ask the kernel
 // Moves a child's records from private memory into a region file. Any thread of ours, busy and internal. Returns false when the
 // move must be tried again later. Threads inside malloc wait for it about a millisecond.
 bool move_to_region();
+void end_grace_without_keeper();   // this process is about to end: where there is no keeper, and time is up, it gets its region now
 void stop_recording(); // for good: inert
 // The same for `tidemark stop`: the region says so, and children of fork are not recorded either.
 void end_recording();

@@ -86,7 +86,50 @@ class Fork(support.TestCase):
         self.assertEqual(1, len(run.files()))
 
     def test_underscore_fork(self):
-        self.fork("under_fork")
+        self.fork("under_fork", losses={"keeper_missing"})
 
     def test_raw_clone(self):
-        self.fork("clone")
+        self.fork("clone", losses={"keeper_missing"})
+
+
+class BareChildren(support.TestCase):
+    """No fork handler makes them ready, so they have no keeper: their own calls do what is most needed of it."""
+    VICTIM = support.victim("bare_children")
+    FEW = {"child_grace": "50ms", "child_grace_allocations": "100000"}   # time alone ends it
+    LOSSES = {"keeper_missing", "nested_allocations", "nested_bytes"}   # glibc's fork allocates, in a handler that interrupted malloc
+
+    def children(self, *arguments):
+        plain = support.plain([self.VICTIM, *arguments])
+        self.assertEqual((0, b""), (plain.status, plain.err))
+        run = self.tracked([self.VICTIM, *arguments], self.FEW)
+        self.assertEqual((0, b""), (run.status, run.err))
+        reports = [report for of_pid in self.assert_table(run, self.LOSSES).values() for report in of_pid]
+        return [report for report in reports if report.process["origin"] == "forked"]
+
+    def assert_alive(self, children):
+        """Recorded, and its time goes on."""
+        for child in children:
+            self.assertEqual(("exited", 7), (child.process["ending"], child.process["exit_status"]))
+            (first,), (last,) = (child.site(site).stacks for site in ("site_at_once", "site_at_last"))
+            self.assertGreater(last["last_s"] - first["last_s"], 1.25, child.path)
+
+    def test_underscore_fork(self):
+        (child,) = children = self.children("under_fork")
+        self.assert_alive(children)
+        self.assertEqual(1, child.coverage["keeper_missing"])
+
+    def test_raw_clone(self):
+        (child,) = children = self.children("clone")
+        self.assert_alive(children)
+        self.assertEqual(1, child.coverage["keeper_missing"])
+
+    def test_fork_in_a_handler_inside_malloc(self):
+        children = self.children("handler")
+        self.assertEqual(20, len(children))
+        self.assert_alive(children)
+        self.assertEqual({0, 1}, {0} | {child.coverage["keeper_missing"] for child in children})
+
+    def test_one_that_ends_without_another_call(self):
+        for way in ("under_fork", "clone", "handler"):
+            with self.subTest(way):
+                self.children(way, "ends")
