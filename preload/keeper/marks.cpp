@@ -6,6 +6,7 @@
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
 #include "preload/heap/threads.h"
+#include "preload/heap/tracker.h"
 #include "preload/keeper/session.h"
 
 namespace tidemark::keeper {
@@ -73,10 +74,18 @@ void mark_now(const char* name) {
 }
 }  // namespace
 
+// Enters as malloc does (heap/tracker.h): a child in its grace has its marks in private memory, like all else, and who moves that waits for this thread.
 void mark(const char* name) {
-  if (*base::session_word == base::kFrozen) base::wait_while_frozen();   // a snapshot is being taken
-  if (!recording() || !name || !*name) return;
-  if (!base::as_hook([&] { mark_now(name); })) base::count(kMarksLost);   // a handler inside the allocator, which may hold these locks
+  base::ThreadState& t = base::thread_state;
+  if (!name || !*name) return;
+  if (t.busy && heap::still_inside(heap::own_sp())) {   // a handler inside the allocator, which may hold these locks
+    if (base::store.start && *base::session_word != base::kInert) base::count(kMarksLost);
+    return;
+  }
+  if (!heap::enter(t) && heap::pass_gate() == heap::Gate::kPass) return;
+  if (is_own_process()) mark_now(name);
+  else base::count(kMarksLost);   // of a vfork child
+  heap::leave(t);
 }
 
 void reset_marks() {

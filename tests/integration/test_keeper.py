@@ -372,6 +372,27 @@ class Inside(support.TestCase):
                 (child,) = [report for report in run.reports() if report.process["origin"] == "forked"]
                 self.assertEqual({"call started": 7, "in the child": 1}, {mark["name"]: mark["count"] for mark in child.raw["marks"]})
 
+    def test_a_childs_first_marks(self):
+        """Before it has allocated, and in its grace."""
+        for how in ("fork", "_Fork"):
+            with self.subTest(how=how):
+                run = self.tracked([support.victim("marks"), "10", "0", how, "first"])
+                self.assertEqual((0, b"child: 0\ndone\n"), (run.status, run.out))
+                (child,) = [report for report in run.reports() if report.process["origin"] == "forked"]
+                self.assertEqual({"first of all": 1, "in its grace": 1, "call started": 7, "in the child": 1},
+                                 {mark["name"]: mark["count"] for mark in child.raw["marks"]})
+                self.assertEqual(0, child.coverage["marks_lost"])
+
+    def test_marks_of_a_program_in_its_grace(self):
+        run = self.tracked(["sh", "-c", f"{support.victim('marks')} 200 1000; true"], {"child_grace": "1h", "child_grace_allocations": "120"})
+        (report,) = [report for report in run.reports() if report.process["name"] == "marks" and report.process["origin"] == "execed"]
+        self.assertEqual({"call started": 200, "every other call": 100}, {mark["name"]: mark["count"] for mark in report.raw["marks"]})
+
+    def test_a_mark_of_a_vfork_child_is_lost_and_counted(self):
+        report = self.tracked([support.victim("marks"), "10", "0", "vfork"]).report()
+        self.assertEqual(10, next(mark["count"] for mark in report.raw["marks"] if mark["name"] == "call started"))
+        self.assertEqual(1, report.coverage["marks_lost"])
+
     def test_nothing_kept(self):
         report = self.tracked([support.victim("marks"), "1000", "0"]).report()
         self.assertAlmostEqual(0, report.raw["marks"][0]["bytes_per_mark"], delta=1)
