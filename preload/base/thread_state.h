@@ -82,7 +82,7 @@ enum SessionWord : uint32_t {
   kUnstarted = 0xffffffff,
   kFrozen = 0xfffffffe,       // the region is being moved: wait
   kInert = 0xfffffffd,        // nothing is tracked
-  kGrace = 0xfffffffc,        // tracked, in private memory, every call counted
+  kGrace = 0xfffffffc,        // tracked, in private memory; each call passes the gate
   kNoSession = 0xfffffff1,    // never the word: a thread that must go through the gate
   kFirstSpecial = 0xfffffff0,
 };

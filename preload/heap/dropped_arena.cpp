@@ -79,7 +79,7 @@ void settle(TakenBlocks* list, bool dropped) {
 int drop_arena(size_t index, int (*call)(void*), void* argument) {
   base::ThreadState& t = base::thread_state;
   if (t.busy && still_inside(own_sp())) return call(argument);   // a handler, or a function of the program's that jemalloc calls: the lock may be ours
-  if (!enter(t) && pass_gate() == Gate::kPass) {
+  if (!enter(t) && pass_gate(Call::kOther) == Gate::kPass) {
     int result = -1;
     return base::as_hook([&] { result = without_purge(call, argument); }) ? result : call(argument);
   }

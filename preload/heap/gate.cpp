@@ -107,15 +107,15 @@ void advance_time() {
   h.heartbeat_monotonic_ns = now;
   h.heartbeat_realtime_ns = coarse_ns(CLOCK_REALTIME_COARSE);
 }
-bool was_last_call() {
+bool was_last_allocation() {
   return __atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) != 0 && __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) == 0;
 }
 
 // Once: should the move fail, it is not tried at each call (try_to_end_grace, keeper/session.cpp). A vfork child has its parent's memory and ends soon: the region would get its name and number, so
 // the next call of the parent itself it is.
-bool grace_has_passed() {
+bool grace_has_passed(Call call) {
   const bool time = time_is_up();
-  if (TIDEMARK_LIKELY(!time && !was_last_call())) return false;
+  if (TIDEMARK_LIKELY(!time && (call == Call::kOther || !was_last_allocation()))) return false;
   if (TIDEMARK_UNLIKELY(base::header().pid != int32_t(syscall(SYS_getpid)))) {
     __atomic_store_n(&grace_allocations, 1, __ATOMIC_RELAXED);
     return false;
@@ -124,7 +124,7 @@ bool grace_has_passed() {
   return true;
 }
 
-Gate ask_gate() {
+Gate ask_gate(Call call) {
   base::ThreadState& t = base::thread_state;
   for (;;) {
     t.busy = base::kBusy;
@@ -142,7 +142,7 @@ Gate ask_gate() {
         if (join_session(t)) continue;
         if (TIDEMARK_UNLIKELY(without_keeper)) advance_time();
         if (t.deferred) release_deferred(t, true);
-        if (!grace_has_passed()) return Gate::kTrack;
+        if (!grace_has_passed(call)) return Gate::kTrack;
         call_session(t, session_calls.grace_is_over);
         continue;
       default:
@@ -158,11 +158,11 @@ Gate ask_gate() {
 }  // namespace
 
 // busy is set, and the word is not the serial this thread knows. While the gate is asked, nobody may jump out; then the hook goes on as it came.
-TIDEMARK_COLD Gate pass_gate() {
+TIDEMARK_COLD Gate pass_gate(Call call) {
   base::ThreadState& t = base::thread_state;
   int saved = errno;
   address hook = t.busy;
-  Gate gate = ask_gate();
+  Gate gate = ask_gate(call);
   if (gate == Gate::kTrack) t.busy = hook;
   errno = saved;
   return gate;

@@ -71,7 +71,7 @@ void release_deferred(base::ThreadState& t, bool recorded) {
 void release_what_handlers_freed() {
   base::ThreadState& t = base::thread_state;
   if (!t.deferred || t.busy) return;
-  if (!enter(t) && pass_gate() == Gate::kPass) return;
+  if (!enter(t) && pass_gate(Call::kOther) == Gate::kPass) return;
   leave(t);
 }
 

@@ -97,7 +97,7 @@ bool begin(base::ThreadState& t, Coverage loss) {
     if (!t.internal && base::store.start) base::count(loss);
     return false;
   }
-  return enter(t) || pass_gate() == Gate::kTrack;
+  return enter(t) || pass_gate(Call::kOther) == Gate::kTrack;
 }
 
 struct Pages {

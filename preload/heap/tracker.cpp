@@ -151,7 +151,7 @@ __attribute__((noinline)) void release_slowly(void* p) {
   base::ThreadState& t = base::thread_state;
   if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
   int saved = errno;
-  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate(Call::kOther) == Gate::kPass) {
     free_other(p);
     errno = saved;
     return;
@@ -281,7 +281,7 @@ void release_flags(void* p, int flags) {
   base::ThreadState& t = base::thread_state;
   if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) return release_nested(p);
   int saved = errno;
-  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate() == Gate::kPass) {
+  if (TIDEMARK_UNLIKELY(!enter(t)) && pass_gate(Call::kOther) == Gate::kPass) {
     free_other(p, flags);
     errno = saved;
     return;

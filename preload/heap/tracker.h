@@ -17,10 +17,11 @@ namespace tidemark::heap {
 
 using tidemark::Caller;
 
+enum class Call { kAllocates, kOther };   // only the former are counted in a child's grace
 enum class Gate { kTrack, kPass };   // kTrack: busy is set, and ThreadState knows its session, slot, stack and errno
 
 // Slow paths, out of line.
-Gate pass_gate();                                            // the session word differs from what this thread knows; errno is kept
+Gate pass_gate(Call call = Call::kAllocates);                // the session word differs from what this thread knows; errno is kept
 // busy is set already: is the hook that set it still there? If a signal handler jumped out of it (siglongjmp), busy is cleared. `sp`:
 // of the present hook, or of its caller.
 bool still_inside(address sp);

@@ -82,7 +82,7 @@ void mark(const char* name) {
     if (base::store.start && *base::session_word != base::kInert) base::count(kMarksLost);
     return;
   }
-  if (!heap::enter(t) && heap::pass_gate() == heap::Gate::kPass) return;
+  if (!heap::enter(t) && heap::pass_gate(heap::Call::kOther) == heap::Gate::kPass) return;
   if (is_own_process()) mark_now(name);
   else base::count(kMarksLost);   // of a vfork child
   heap::leave(t);

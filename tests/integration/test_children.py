@@ -44,6 +44,10 @@ class Children(support.TestCase):
         _, reports = self.run_children("fork_busy", LONG)
         self.assertEqual(2, len(reports))
 
+    def test_frees_do_not_end_the_grace(self):
+        run, _ = self.run_children("fork_frees", LONG)
+        self.assertEqual(1, len(run.files()))
+
     def test_generations_of_a_service(self):
         """Without the launcher the ledger lies in the first region, which later generations have not mapped any more."""
         run = self.preloaded([VICTIM, "generations"], LONG)

@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
   }
   if (is("fork_late")) sleep_ms(2000), in_child([] { busy(), sleep_ms(1000); }, true);
   if (is("fork_quiet")) in_child([] { allocate(site_early, 10, 0), sleep_ms(300); }, false);
+  if (is("fork_frees")) in_child([] { allocate(site_many, 3000, 3000); }, false);   // more calls than child_grace_allocations, not more allocations
   if (is("acting")) in_child(acting, true);
   if (is("refused")) in_child(refused, false);
   if (is("exec_long_lived")) in_child([] { exec_self("long_lived"); }, true);
