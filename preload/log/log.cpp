@@ -1,7 +1,7 @@
 #include "preload/log/log.h"
 
+#include <spdlog/formatter.h>
 #include <spdlog/logger.h>
-#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/rotating_file_sink.h>
 #include <sys/socket.h>
@@ -9,18 +9,53 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <memory>
+#include <string>
 
 namespace {
 
 constexpr size_t kOldFiles = 3;
 
-// Day of the month, a space before a single digit: spdlog's own flag writes a zero.
-class Day : public spdlog::custom_flag_formatter {
+// In UTC, and not by libc: its gmtime_r, too, takes the lock of its time zones, which a fork may have copied while a thread of the program held it.
+struct Time {
+  std::chrono::year_month_day day;
+  std::chrono::hh_mm_ss<std::chrono::milliseconds> clock;
+
+  explicit Time(spdlog::log_clock::time_point when) : Time(std::chrono::floor<std::chrono::milliseconds>(when), std::chrono::floor<std::chrono::days>(when)) {}
+
+ private:
+  Time(std::chrono::sys_time<std::chrono::milliseconds> when, std::chrono::sys_days midnight) : day(midnight), clock(when - midnight) {}
+};
+
+// What the lines of a file have before the message.
+std::string file_heading(const Time& t, pid_t pid) {
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z tidemark[{}]", int(t.day.year()), unsigned(t.day.month()), unsigned(t.day.day()),
+                     t.clock.hours().count(), t.clock.minutes().count(), t.clock.seconds().count(), t.clock.subseconds().count(), pid);
+}
+// The same for the daemon, with a space before a single digit of the day.
+std::string syslog_heading(const Time& t, pid_t pid) {
+  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  return fmt::format("<{}>{} {:2} {:02}:{:02}:{:02} tidemark[{}]:", LOG_DAEMON | LOG_WARNING, kMonths[unsigned(t.day.month()) - 1], unsigned(t.day.day()),
+                     t.clock.hours().count(), t.clock.minutes().count(), t.clock.seconds().count(), pid);
+}
+
+class Lines : public spdlog::formatter {
  public:
-  void format(const spdlog::details::log_msg&, const std::tm& time, spdlog::memory_buf_t& line) override { fmt::format_to(std::back_inserter(line), "{:2}", time.tm_mday); }
-  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<Day>(); }
+  using Heading = std::string (*)(const Time&, pid_t);
+  Lines(Heading heading, const char* end) : heading_(heading), end_(end) {}
+  void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& line) override {
+    auto level = spdlog::level::to_string_view(message.level);
+    auto view = [](spdlog::string_view_t text) { return std::string_view(text.data(), text.size()); };
+    fmt::format_to(std::back_inserter(line), "{} {} {}: {}{}", heading_(Time(message.time), getpid()), view(message.logger_name), view(level),
+                   view(message.payload), end_);
+  }
+  std::unique_ptr<formatter> clone() const override { return std::make_unique<Lines>(heading_, end_); }
+
+ private:
+  Heading heading_;
+  const char* end_;
 };
 
 // Straight to the daemon's socket (RFC 3164, as libc writes it there). libc's syslog has one name and one connection for the whole process, and they are
@@ -28,7 +63,7 @@ class Day : public spdlog::custom_flag_formatter {
 class SyslogSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
   SyslogSink() : socket_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    set_pattern_(fmt::format("<{}>%b %* %H:%M:%S tidemark[%P]: %n %l: %v", LOG_DAEMON | LOG_WARNING));
+    formatter_ = std::make_unique<Lines>(syslog_heading, "");   // a datagram is a line
   }
   ~SyslogSink() override { close(socket_); }
 
@@ -41,11 +76,6 @@ class SyslogSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> 
       throw spdlog::spdlog_ex(_PATH_LOG, errno);
   }
   void flush_() override {}
-  void set_pattern_(const std::string& pattern) override {
-    auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::local, "");   // a datagram is a line
-    formatter->add_flag<Day>('*').set_pattern(pattern);
-    formatter_ = std::move(formatter);
-  }
 
  private:
   int socket_;
@@ -54,7 +84,7 @@ class SyslogSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> 
 spdlog::sink_ptr make_sink(const char* target, uint64_t max_bytes) {
   if (std::strcmp(target, "syslog") == 0) return std::make_shared<SyslogSink>();
   auto file = std::make_shared<spdlog::sinks::rotating_file_sink_st>(target, max_bytes, kOldFiles);
-  file->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z tidemark[%P] %n %l: %v");
+  file->set_formatter(std::make_unique<Lines>(file_heading, "\n"));
   return file;
 }
 

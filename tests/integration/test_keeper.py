@@ -1,5 +1,6 @@
 """The memory manager: samples, purges, warnings. The victim grows when it is told to, and tests wait for what they expect to see in the region,
 so that a slow machine only makes them slower."""
+import datetime
 import glob
 import json
 import os
@@ -125,6 +126,22 @@ class Warnings(support.TestCase):
         with open(log) as file:
             text = file.read()
         self.assertRegex(text, r"^\S+ tidemark\[\d+\] growth warning: RSS has grown by 1[0-2]\.\d MiB .*\n$")
+
+    def test_the_log_waits_for_no_lock_of_the_time_zones(self):
+        """Its times are UTC, and none of libc's functions is asked for them: a fork may have copied their lock while it was held."""
+        log = os.path.join(self.folder, "warnings.log")
+        locked = os.path.join(os.path.dirname(support.victim("growth")), "liblocked_time.so")
+        grower = Grower(self, before=["/usr/bin/env", "TZ=Asia/Tokyo", f"LD_PRELOAD={support.LIBRARY}:{locked}"], **FAST, log=log)
+        grower.wait_for_baseline()
+        grower.tell(f"leak {12 * MIB}")
+        grower.wait_for(lambda raw: raw["warnings"], "a warning")
+        grower.wait_for_samples(2)
+        self.assertEqual({}, grower.quit().losses())
+        with open(log) as file:
+            when = file.read().split()[0]
+        self.assertTrue(when.endswith("Z"), when)
+        written = datetime.datetime.fromisoformat(when.removesuffix("Z")).replace(tzinfo=datetime.timezone.utc)
+        self.assertLess(abs(datetime.datetime.now(datetime.timezone.utc) - written), datetime.timedelta(hours=1))
 
     def test_the_log_library_is_there_from_the_start(self):
         """Later a constructor of the program may hold the loader's lock, and wait for the keeper."""
