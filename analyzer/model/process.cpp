@@ -48,6 +48,15 @@ bool is_alive(const Header& header, const Surroundings& surroundings) {
   return header.heartbeat_realtime_ns != 0 && age < kFreshHeartbeat && age > -kFreshHeartbeat;
 }
 
+// Of one that is taken to live. A copy's process may be gone by now, and a file's that was shared be another machine's.
+std::optional<int32_t> number_here(const Header& header, const Surroundings& surroundings) {
+  if (std::memcmp(header.boot_id, surroundings.boot_id.data(), sizeof(header.boot_id)) != 0) return std::nullopt;
+  if (header.pid_namespace != surroundings.pid_namespace)
+    return surroundings.number_here ? surroundings.number_here(header.pid, header.pid_namespace, header.pid_start) : std::nullopt;
+  bool lives = surroundings.lives_here && surroundings.lives_here(header.pid, header.pid_start);
+  return lives ? std::optional(header.pid) : std::nullopt;
+}
+
 Ending judge_ending(const Header& header, const Surroundings& surroundings) {
   if (header.snapshot_realtime_ns != 0 || header.stopped_realtime_ns != 0) return Ending::kRunning;  // then
   switch (format::Ending(header.ending)) {
@@ -121,9 +130,9 @@ Surroundings Surroundings::here() {
   result.pid_namespace = own_pid_namespace();
   result.look_at_clock();
   result.lives_here = lives_since;
-  result.lives_elsewhere = [table = std::make_shared<ProcessTable>()](int32_t pid, uint64_t pid_namespace, uint64_t start) {
-    return table->lives(pid, pid_namespace, start);
-  };
+  auto table = std::make_shared<ProcessTable>();
+  result.lives_elsewhere = [table](int32_t pid, uint64_t pid_namespace, uint64_t start) { return table->lives(pid, pid_namespace, start); };
+  result.number_here = [table](int32_t pid, uint64_t pid_namespace, uint64_t start) { return table->number_here(pid, pid_namespace, start); };
   result.oom_kills = oom_kills_of_cgroup;
   return result;
 }
@@ -173,6 +182,7 @@ Process read_process(const region::Region& region, const Surroundings& surroundi
   process.duration_s = std::max(0.0, process.clock_s - seconds_before(header));
   process.snapshot = header.snapshot_realtime_ns != 0;
   process.other_pid_namespace = header.pid_namespace != surroundings.pid_namespace;
+  if (process.ending == Ending::kRunning) process.pid_here = number_here(header, surroundings);
   process.stopped = header.stopped_realtime_ns != 0;
   if (process.runs_now() && header.heartbeat_realtime_ns != 0)
     process.silent_s = std::max(0.0, double(difference(process.ended_ns, header.heartbeat_realtime_ns)) / kSecond);

@@ -29,6 +29,8 @@ struct Surroundings {
   std::function<bool(int32_t pid, uint64_t start)> lives_here;
   // Whether a process of another pid namespace lives, by its pid there and its start time; none: cannot be said from here.
   std::function<std::optional<bool>(int32_t pid, uint64_t pid_namespace, uint64_t start)> lives_elsewhere;
+  // That one's number in this program's /proc; none: it is not seen from here.
+  std::function<std::optional<int32_t>(int32_t pid, uint64_t pid_namespace, uint64_t start)> number_here;
 
   // Processes of a cgroup that were killed for lack of memory (cgroup.h); none: there is no such cgroup (any more).
   std::function<std::optional<uint64_t>(const std::string& folder, uint64_t inode)> oom_kills;
@@ -73,6 +75,7 @@ struct Process {
   bool stopped = false;    // recording was ended by `tidemark stop` at ended_ns; the process went on
 
   bool other_pid_namespace = false;  // than this program's: its pid is another one here
+  std::optional<int32_t> pid_here;   // while it lives: in this program's /proc
 
   bool runs_now() const { return ending == Ending::kRunning && !snapshot && !stopped; }
   uint32_t threads_now = 0, threads_peak = 0;

@@ -97,18 +97,27 @@ std::optional<int32_t> pid_in_its_namespace(int32_t pid) {
 
 uint64_t own_pid_namespace() { return pid_namespace_at("/proc/self"); }
 
-std::optional<bool> ProcessTable::lives(int32_t pid, uint64_t pid_namespace, uint64_t start) {
-  if (pid_namespace == 0 || start == 0) return std::nullopt;  // it had no /proc to learn them from
+ProcessTable::Found ProcessTable::find(int32_t pid, uint64_t pid_namespace, uint64_t start) {
+  if (pid_namespace == 0 || start == 0) return {std::nullopt, false};  // it had no /proc to learn them from
   if (!was_read_) read();
-  bool seen_all = shows_all_;
+  Found found{std::nullopt, shows_all_};
   auto [from, to] = numbers_.equal_range(pid);
   for (auto entry = from; entry != to; ++entry) {
     if (!lives_since(entry->second, start)) continue;
     uint64_t its_namespace = pid_namespace_at(folder_of(entry->second));
-    if (its_namespace == pid_namespace) return true;
-    if (its_namespace == 0) seen_all = false;  // another user's: it may be this one
+    if (its_namespace == pid_namespace) return {entry->second, true};
+    if (its_namespace == 0) found.saw_all = false;  // another user's: it may be this one
   }
-  return seen_all ? std::optional(false) : std::nullopt;
+  return found;
+}
+
+std::optional<bool> ProcessTable::lives(int32_t pid, uint64_t pid_namespace, uint64_t start) {
+  Found found = find(pid, pid_namespace, start);
+  return found.number || found.saw_all ? std::optional(found.number.has_value()) : std::nullopt;
+}
+
+std::optional<int32_t> ProcessTable::number_here(int32_t pid, uint64_t pid_namespace, uint64_t start) {
+  return find(pid, pid_namespace, start).number;
 }
 
 void ProcessTable::read() {

@@ -29,8 +29,15 @@ class ProcessTable {
  public:
   // Whether the process that has this pid in that namespace, and began at `start`, lives. None: it may be where we cannot look.
   std::optional<bool> lives(int32_t pid, uint64_t pid_namespace, uint64_t start);
+  // Its number in our /proc. None: it doesn't live, or is not seen from here.
+  std::optional<int32_t> number_here(int32_t pid, uint64_t pid_namespace, uint64_t start);
 
  private:
+  struct Found {
+    std::optional<int32_t> number;
+    bool saw_all = true;  // of those that it could be
+  };
+  Found find(int32_t pid, uint64_t pid_namespace, uint64_t start);
   void read();
 
   std::unordered_multimap<int32_t, int32_t> numbers_;  // from a process's pid in its own namespace to the one in our /proc

@@ -21,7 +21,7 @@ struct FoundFile {
 };
 
 struct SearchPlaces {
-  int32_t running_pid = 0;  // of a process that still runs: its own view of the file system is searched, too
+  int32_t running_pid = 0;  // of a process that still runs, in our /proc: its own view of the file system is searched, too
   int64_t process_started_ns = 0;
   std::string working_folder = {};  // the process's, at its start
   bool use_debuginfod = true;  // still only when DEBUGINFOD_URLS is set

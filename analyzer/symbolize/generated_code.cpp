@@ -53,7 +53,7 @@ std::optional<std::string> read_own(const std::string& path, const model::Proces
 // The region's own first.
 std::vector<std::string> folders_of(const model::Process& process, const std::string& folder) {
   std::vector<std::string> folders{folder.empty() ? "." : folder, "/tmp"};
-  if (process.ending == model::Ending::kRunning) folders.push_back("/proc/" + std::to_string(process.pid) + "/root/tmp");
+  if (process.pid_here) folders.push_back("/proc/" + std::to_string(*process.pid_here) + "/root/tmp");
   if (!process.cwd.empty()) folders.push_back(process.cwd);
   const char* home = std::getenv("HOME");
   std::error_code error;

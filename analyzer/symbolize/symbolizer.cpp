@@ -6,7 +6,7 @@ namespace tidemark::symbolize {
 
 Symbolizer::Symbolizer(const model::ModuleMap& modules, const model::Process& process, ModuleCache& cache, const std::string& region)
     : modules_(modules), process_(process), region_(region), cache_(cache) {
-  if (process.ending == model::Ending::kRunning) places_.running_pid = process.pid;
+  places_.running_pid = process.pid_here.value_or(0);
   places_.process_started_ns = process.started_ns;
   places_.working_folder = process.cwd;
 }

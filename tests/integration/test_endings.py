@@ -132,6 +132,31 @@ class OtherEndings(EndingsCase):
             process.wait(support.PATIENCE)
         self.assertEqual("killed", support.read_report(path).process["ending"])
 
+    def test_names_of_one_that_runs_in_a_container(self):
+        """Its number there is another process's here: its files, and what it wrote of generated code, are found by its number here."""
+        container = ["unshare", "-pfm", "--mount-proc", "--propagation", "private", "--"]
+        if os.geteuid() != 0 or os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC or support.plain([*container, "true"]).status != 0:
+            self.skipTest("not root of a whole machine")
+        folder = self.new_folder()
+        # All that it is made of lies where only it sees it, and its /tmp is its own.
+        script = """set -e
+            mount -t tmpfs tmpfs /mnt
+            cp "$1" "$2" /mnt
+            mkdir /mnt/regions
+            mount --bind "$3" /mnt/regions
+            mount -t tmpfs tmpfs /tmp
+            exec /usr/bin/env LD_PRELOAD=/mnt/libtidemark.so TIDEMARK_OPTIONS=dir=/mnt/regions /mnt/generated"""
+        process = subprocess.Popen([*container, "/bin/sh", "-c", script, "sh", support.LIBRARY, support.victim("generated"), folder],
+                                   env=support.clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self.assertEqual(b"ready\n", process.stdout.readline())
+            report = support.read_report(os.path.join(folder, "generated.1.tide"))
+        finally:
+            process.communicate(timeout=support.PATIENCE)
+        self.assertEqual(("running", 0), (report.process["ending"], process.returncode))
+        (stack,) = report.site("site_called_by_generated").stacks
+        self.assertEqual(["site_called_by_generated", "made_just_now", "main"], [frame["function"] for frame in stack["frames"]][:3])
+
     def test_running(self):
         folder = self.new_folder()
         process = subprocess.Popen(support.tidemark_run(["/bin/sleep", "1000"], folder), env=support.clean_environment())
