@@ -111,8 +111,8 @@ bool was_last_allocation() {
   return __atomic_load_n(&grace_allocations, __ATOMIC_RELAXED) != 0 && __atomic_sub_fetch(&grace_allocations, 1, __ATOMIC_RELAXED) == 0;
 }
 
-// Once: should the move fail, it is not tried at each call (try_to_end_grace, keeper/session.cpp). A vfork child has its parent's memory and ends soon: the region would get its name and number, so
-// the next call of the parent itself it is.
+// Once: should the move fail, it is not tried at each call (try_to_end_grace, keeper/session.cpp). A vfork child has its parent's memory and ends soon:
+// the region would get its name and number, so the next call of the parent itself it is.
 bool grace_has_passed(Call call) {
   const bool time = time_is_up();
   if (TIDEMARK_LIKELY(!time && (call == Call::kOther || !was_last_allocation()))) return false;

@@ -23,7 +23,8 @@ struct Time {
   std::chrono::year_month_day day;
   std::chrono::hh_mm_ss<std::chrono::milliseconds> clock;
 
-  explicit Time(spdlog::log_clock::time_point when) : Time(std::chrono::floor<std::chrono::milliseconds>(when), std::chrono::floor<std::chrono::days>(when)) {}
+  explicit Time(spdlog::log_clock::time_point when)
+      : Time(std::chrono::floor<std::chrono::milliseconds>(when), std::chrono::floor<std::chrono::days>(when)) {}
 
  private:
   Time(std::chrono::sys_time<std::chrono::milliseconds> when, std::chrono::sys_days midnight) : day(midnight), clock(when - midnight) {}
