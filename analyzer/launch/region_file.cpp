@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -83,7 +84,8 @@ uint64_t RegionFile::give_back_tail() {
   if (!reload()) return 0;
   uint64_t before = file_bytes(), used = header_.used_pages * format::kPageBytes;
   if (used >= before || ftruncate(file_.get(), off_t(used)) != 0) return 0;
-  return before - used;
+  uint64_t booked = std::min(header_.booked_bytes, before);  // less than the file has, where the process gave back what it could
+  return booked > used ? booked - used : 0;
 }
 
 }  // namespace tidemark::launch

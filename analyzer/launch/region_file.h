@@ -32,8 +32,8 @@ class RegionFile {
   // overrules a noted exit: it came later. Only for a process that is gone. False when nothing could be written.
   bool note_ending(int wait_status, int64_t realtime_ns);
 
-  // Cuts the file behind its used pages and returns the bytes given back, 0 when there are none or it can't be. Only for a
-  // process that is gone: a live one would be killed by its next store there.
+  // Cuts the file behind its used pages and returns what the ledger has of the bytes behind, 0 when there are none or it can't be.
+  // Only for a process that is gone: a live one would be killed by its next store there.
   uint64_t give_back_tail();
 
  private:

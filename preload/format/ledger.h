@@ -46,7 +46,7 @@ struct RunLedger {
   char magic[8];
   uint64_t run_id;
   uint64_t limit_bytes;       // regions_max
-  uint64_t used_bytes;        // of all regions of the run, trimmed ones at their new size; hosted by a region: of all in the folder, as of the last count
+  uint64_t used_bytes;        // of all regions of the run, less what was given back of them; hosted by a region: of all in the folder, as of the last count
   uint32_t regions;           // made so far
   uint32_t refused;           // processes without a region
   RefusalNote notes[kRefusalNotes];   // the first ones

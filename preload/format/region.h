@@ -26,7 +26,7 @@
 namespace tidemark::format {
 
 inline constexpr char kMagic[8] = {'T', 'I', 'D', 'E', 'M', 'A', 'R', 'K'};
-inline constexpr uint32_t kVersion = 10;
+inline constexpr uint32_t kVersion = 11;
 inline constexpr uint32_t kEndianMark = 0x01020304;
 inline constexpr uint32_t kPageBytes = 4096;
 inline constexpr uint32_t kLineBytes = 64;
@@ -162,6 +162,7 @@ struct Header {
 
   uint64_t coverage[kCoverageMax];   // by Coverage; every kind of loss
   RunLedger ledger;                  // used where this is the first region of a run without `tidemark run`
+  uint64_t booked_bytes;             // what of this region the launcher's ledger has, or less; 0: it has none of it
 };
 
 // ---------------------------------------------------------------------------------------------------- call stacks

@@ -14,6 +14,7 @@
 
 #include "preload/base/memory.h"
 #include "preload/base/own_mappings.h"
+#include "preload/base/store.h"
 #include "preload/heap/inherited.h"
 #include "preload/keeper/kinship.h"
 #include "preload/keeper/region_files.h"
@@ -30,6 +31,7 @@ constexpr uint32_t kAncestors = 8;
 constinit Header* kept = nullptr;      // of the nearest recorded ancestor
 constinit char kept_name[16]{};        // TASK_COMM_LEN
 constinit uint64_t bytes_before = 0;
+constinit uint64_t booked = 0;         // with the launcher, by the last book_region
 constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
 
 bool is_launchers(const char* ledger_path) { return strncmp(ledger_path, "/proc/", 6) == 0; }   // its memory file, by descriptor
@@ -153,6 +155,7 @@ void use_own_ledger() {
 
 bool book_region(uint64_t bytes) {
   RunLedger* l = open_ledger();
+  booked = l && !is_hosted(l) ? bytes : 0;
   if (!l) return book_without_ledger(bytes);
   if (!book_in(l, bytes) && !(is_hosted(l) && book_after_counting(l, bytes))) return false;
   __atomic_add_fetch(&l->regions, 1, __ATOMIC_RELAXED);
@@ -166,15 +169,22 @@ void unbook_region(uint64_t bytes) {
   __atomic_sub_fetch(&l->regions, 1, __ATOMIC_RELAXED);
 }
 
-void note_given_back(uint64_t bytes) {
+uint64_t bytes_booked_with_launcher() { return booked; }
+
+// A ledger in a region hears of it before: who counts files meanwhile corrects what is too low, not what is taken off twice.
+void note_giving_back(uint64_t bytes) {
   if (is_hosted(ledger)) take_off(ledger, bytes);
 }
 
-void note_taken_back(uint64_t bytes) {
-  if (is_hosted(ledger)) __atomic_add_fetch(&ledger->used_bytes, bytes, __ATOMIC_ACQ_REL);
+// The launcher's hears of it after, when it is true; before that the header, which tells the launcher what is left for it to take off. Who is killed
+// in between leaves the ledger too high.
+void note_given_back(uint64_t bytes, bool done) {
+  uint64_t& left = base::header().booked_bytes;
+  if (is_hosted(ledger) && !done) __atomic_add_fetch(&ledger->used_bytes, bytes, __ATOMIC_ACQ_REL);
+  if (is_hosted(ledger) || !done || left < bytes) return;
+  __atomic_store_n(&left, left - bytes, __ATOMIC_RELEASE);
+  take_off(ledger, bytes);
 }
-
-bool run_has_launcher() { return is_launchers(run.ledger_path); }
 
 uint64_t bytes_before_run() { return bytes_before; }
 

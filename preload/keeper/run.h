@@ -34,10 +34,11 @@ void forget_ancestor();   // child: whose header was kept may have been an ances
 // first process counts them: a service that is started again and again begins a run each time. A process that cannot open the run's ledger counts the run's files.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
-// Of this process's region, in a ledger that is at hand: less is used, and not so after all.
-void note_given_back(uint64_t bytes);
-void note_taken_back(uint64_t bytes);
-bool run_has_launcher();   // which cuts what ended processes leave
+// Of that, what the launcher's ledger has: Header::booked_bytes.
+uint64_t bytes_booked_with_launcher();
+// So much of this process's region is about to go back to the disk, and it is there, or it could not be.
+void note_giving_back(uint64_t bytes);
+void note_given_back(uint64_t bytes, bool done);
 uint64_t bytes_before_run();   // first process of a run without launcher: what was in the folder when it booked its region
 // By a thread of ours that is about to take a name of its own: the program's, for note_refusal.
 void keep_name();

@@ -23,12 +23,12 @@ bool make_hole(char* start, uint64_t bytes) {
 // filter that may kill who calls madvise so, nothing is done; and there a vfork child is not told from its parent. (One that nobody saw come and that kills for
 // madvise kills who calls malloc, too: README, Limits.)
 void give_back_unused_tail() {
-  if (filter_was_seen() || run_has_launcher()) return;
+  if (filter_was_seen()) return;
   uint64_t kept = base::close_store() * format::kPageBytes;
   if (!kept || kept >= base::store.bytes) return;
   uint64_t rest = base::store.bytes - kept;
-  note_given_back(rest);   // before: who counts files meanwhile corrects what is too low, not what is taken off twice
-  if (!make_hole(base::store.start + kept, rest)) note_taken_back(rest);
+  note_giving_back(rest);
+  note_given_back(rest, make_hole(base::store.start + kept, rest));
 }
 
 }  // namespace tidemark::keeper

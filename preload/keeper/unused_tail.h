@@ -1,4 +1,4 @@
-// What a region never used goes back to the disk when its process ends by itself and no launcher is there to cut the file.
+// What a region never used goes back to the disk when its process ends by itself. (A launcher cuts the file, but later, and may be gone.)
 #pragma once
 
 namespace tidemark::keeper {

@@ -2,7 +2,9 @@
 import glob
 import os
 import resource
+import signal
 import struct
+import subprocess
 import unittest
 
 import support
@@ -161,7 +163,7 @@ class Folders(support.TestCase):
 
 
 class Tails(support.TestCase):
-    """Who ends by itself gives back what its region never used, where no launcher does."""
+    """Who ends by itself gives back what its region never used."""
 
     def on_disk(self, path):
         return os.stat(path).st_blocks * 512
@@ -209,6 +211,18 @@ class Tails(support.TestCase):
         self.assertEqual((0, b"-1\n", b""), (run.status, run.out, run.err))
         self.assertEqual(0, run.report().coverage["overflow_allocations"])
 
+    def test_a_daemon_whose_launcher_has_gone(self):
+        """Nobody will cut its file, nor those of what it starts."""
+        fifo = f"{self.folder}/go"
+        os.mkfifo(fifo)
+        script = f"(read go; {SHORT} >/dev/null; :) <{fifo} >/dev/null 2>&1 &"
+        run = self.tracked(["/bin/sh", "-c", script], {**SMALL, "child_grace_allocations": "1"}, env={"TIDEMARK_TEST_FOLDER": self.folder})
+        with open(fifo, "w") as go:
+            go.write("on\n")
+        self.assertTrue(support.wait_until(lambda: not support.processes_of(self.folder)))
+        self.assert_small(run, 3)
+        self.assertEqual(2, sum(os.path.getsize(path) == 8 * MIB for path in run.files()), "not cut")
+
     def test_where_all_lies_in_memory(self):
         if support.plain(["unshare", "-m", "true"]).status != 0:
             self.skipTest("no mount namespaces here")
@@ -224,3 +238,67 @@ class Tails(support.TestCase):
         run = self.preloaded(["/bin/sh", "-c", "kill -9 $$"], {"region_size": "16M"})
         (path,) = run.files()
         self.assertGreaterEqual(self.on_disk(path), 16 * MIB)
+
+
+class Launched(support.TestCase):
+    """The launcher's ledger has what its run's regions take, whoever gave back what they did not use."""
+    FORKS = "PYTHONMALLOC=malloc /usr/bin/python3 -S -c 'import os; pid = os.fork(); pid and os.waitpid(pid, 0); os._exit(0)'"
+
+    def launch(self, commands, **options):
+        """A shell that waits for a line before it starts them, and after; what it ran in; its launcher's ledger."""
+        folder = self.new_folder()
+        script = f'echo "$TIDEMARK_RUN"; read go; {commands}; echo done; read go'
+        command = support.tidemark_run(["/bin/sh", "-c", script], folder, **SMALL, child_grace_allocations="1", **options)
+        process = subprocess.Popen(command, env=support.clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.send_signal, signal.SIGCONT)
+        return process, folder, process.stdout.readline().decode().strip().split(",", 3)[3]
+
+    def run_without_its_launcher(self, process):
+        """Nobody cuts anything meanwhile."""
+        process.send_signal(signal.SIGSTOP)
+        self.go_on(process)
+        self.assertEqual(b"done\n", process.stdout.readline())
+
+    def go_on(self, process):
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+
+    def end(self, process):
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(b"\n", timeout=support.PATIENCE)
+        self.assertEqual((0, (b"", b"")), (process.returncode, said))
+
+    def used(self, ledger):
+        with open(ledger, "rb") as file:   # format/ledger.h: RunLedger::used_bytes
+            return struct.unpack("<24xQ", file.read(32))[0]
+
+    def assert_ledger_is_right(self, ledger, files):
+        """But for what the file system keeps of each beside it."""
+        on_disk = sum(os.stat(path).st_blocks * 512 for path in files)
+        self.assertLess(abs(self.used(ledger) - on_disk), len(files) * 64 * 1024, (self.used(ledger), on_disk))
+
+    def test_short_children_make_room_for_others(self):
+        process, folder, _ = self.launch(f"for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {SHORT} >&2; done 2>/dev/null", regions_max="48M")
+        self.run_without_its_launcher(process)
+        self.assertEqual(13, len(support.regions_in(folder)))
+        self.end(process)
+
+    def test_nothing_is_taken_off_twice(self):
+        ends = {"exit": f"{SHORT} >/dev/null", "forked": self.FORKS, "killed": f"{KILLED} 2>/dev/null",
+                "replaced": f"/bin/sh -c 'read x </dev/null; exec {SHORT}' >/dev/null",
+                "vfork": "/usr/bin/python3 -S -c 'import os; os.waitpid(os.posix_spawn(\"/bin/true\", [\"true\"], os.environ), 0)'"}
+        for how, command in ends.items():
+            with self.subTest(how=how):
+                process, folder, ledger = self.launch(f"for i in 1 2 3; do {command}; done 2>/dev/null", regions_max="160M")
+                self.run_without_its_launcher(process)
+                files = support.regions_in(folder)
+                children = [path for path in files if os.path.getsize(path) == 8 * MIB]
+                self.assertEqual(len(files) - 1, len(children))
+                self.assertGreaterEqual(len(children), 3)
+                self.assert_ledger_is_right(ledger, files)
+                process.send_signal(signal.SIGCONT)
+                left = lambda: 16 * MIB + sum(map(os.path.getsize, children))   # noqa: E731
+                self.assertTrue(support.wait_until(lambda: all(os.path.getsize(path) < 8 * MIB for path in children) and self.used(ledger) == left()),
+                                (self.used(ledger), left()))
+                self.end(process)

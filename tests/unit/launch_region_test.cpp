@@ -53,6 +53,7 @@ class RegionTest : public testing::Test {
     header.endian = format::kEndianMark;
     header.page_bytes = format::kPageBytes;
     header.region_bytes = kRegionBytes;
+    header.booked_bytes = kRegionBytes;
     header.used_pages = 3;
     header.pid = pid;
     header.pid_start = start;
@@ -255,6 +256,26 @@ TEST_F(RegionTest, ASmallerFileStaysAsItIs) {
   ASSERT_EQ(truncate(path.c_str(), 2 * format::kPageBytes), 0);
   search();
   EXPECT_EQ(size("x.1.tide"), 2 * format::kPageBytes);
+}
+
+TEST_F(RegionTest, TheLedgerIsRelievedOfWhatItHasOnly) {
+  constexpr uint64_t kUsed = 3 * format::kPageBytes;
+  struct {
+    uint64_t booked, taken_off;
+  } cases[] = {{kRegionBytes, kRegionBytes - kUsed}, {kRegionBytes / 2, kRegionBytes / 2 - kUsed}, {kUsed - 1, 0}, {0, 0},
+               {UINT64_MAX, kRegionBytes - kUsed}};
+  for (const auto& [booked, taken_off] : cases) {
+    format::Header header = header_of(gone.pid, gone.start);
+    header.booked_bytes = booked;
+    put("x.1.tide", header);
+    std::optional<RegionFile> file;
+    int here = open(scratch.path().c_str(), O_RDONLY | O_DIRECTORY);
+    ASSERT_EQ(RegionFile::open(here, "x.1.tide", kRun, file), RegionFile::Verdict::kOurs);
+    close(here);
+    EXPECT_EQ(file->give_back_tail(), taken_off) << booked;
+    EXPECT_EQ(size("x.1.tide"), kUsed);
+    EXPECT_EQ(file->give_back_tail(), 0u) << "nor twice";
+  }
 }
 
 TEST_F(RegionTest, LedgerGivesBackNoMoreThanIsUsed) {
