@@ -47,6 +47,7 @@ struct ThreadState {
   heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
   uint8_t forking;       // a fork() is under way, which holds the shim's locks
   uint8_t vfork_child;   // see note_vfork_child, keeper/process_events.cpp
+  uint8_t becomes_daemon;   // inside daemon(), which has not forked yet
   uint8_t stack_lost;    // a part of its own stack can't be read any more
   address stack_floor;   // the same of all below this
   uint64_t signals;      // while forking: those that were blocked before

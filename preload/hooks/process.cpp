@@ -41,10 +41,10 @@ TIDEMARK_HOOK void quick_exit(int status) { end_process(real::quick_exit(), stat
 
 // Its parent ends by a call inside libc; the child is like any other. It may fail, and the program go on.
 TIDEMARK_HOOK int daemon(int keeps_folder, int keeps_streams) {
-  keeper::note_exit_to_come(0);
+  keeper::note_daemon_to_come();
   const int result = real::daemon()(keeps_folder, keeps_streams);
   const int error = errno;
-  if (result != 0) keeper::note_exit_failed();
+  keeper::note_daemon_returned(result != 0);
   errno = error;
   return result;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <utility>
 
 #include "preload/base/ranges.h"
 #include "preload/base/jemalloc.h"
@@ -179,16 +180,20 @@ bool may_be_parents() { return monitor_is_confined() && keeper_of_another_proces
 void note_vfork_child(bool is) { base::thread_state.vfork_child = is; }
 }  // namespace
 
-static void note_exited(int status, bool for_good) {
+static void note_exited(int status, void (*then)()) {
   base::NoCancellation guard;
   int saved = errno;
   if (base::thread_state.vfork_child) return note_vfork_child(false);
   note_ending(Ending::kExited, status & 0xff);
-  if (for_good && own_header()) give_back_unused_tail();
+  if (own_header()) then();
   errno = saved;
 }
-void note_exit(int status) { note_exited(status, true); }
-void note_exit_to_come(int status) { note_exited(status, false); }
+void note_exit(int status) { note_exited(status, give_back_unused_tail); }
+// Until it has forked it may fail, and the program go on, all of whose stacks need room. (Not where a vfork child could not be told from its parent,
+// which has the same thread state.)
+void note_daemon_to_come() {
+  note_exited(0, [] { base::thread_state.becomes_daemon = !filter_was_seen(); });
+}
 
 Loss note_exec(const char* path, char* const* environment, Look look) {
   base::NoCancellation guard;
@@ -225,7 +230,10 @@ void note_exec_failed(Loss counted) {
   take_back(Ending::kReplaced);
 }
 void note_spawn_failed(Loss counted) { take_back(counted); }
-void note_exit_failed() { take_back(Ending::kExited); }
+void note_daemon_returned(bool failed) {
+  base::thread_state.becomes_daemon = 0;
+  if (failed) take_back(Ending::kExited);
+}
 
 namespace {
 // A handler that runs inside fork() finds our locks held; and glibc's own, since there is the keeper: natively a process of one thread has that one free, so that
@@ -246,6 +254,20 @@ void let_signals_go() {
 // Whose child it is: when it is asked for, a daemon's parent has gone.
 static constinit int32_t forking_process = 0;
 
+namespace {
+// The parent's handlers are called whether there is a child or not. Where there is none, fork() has set errno; nothing sets it to 0 (errno(3)).
+constinit int errno_before_fork = 0;
+void await_fork() {
+  if (base::thread_state.becomes_daemon) errno_before_fork = std::exchange(errno, 0);
+}
+// Whether it was daemon()'s, and there is a child.
+bool became_daemon() {
+  bool became = std::exchange(base::thread_state.becomes_daemon, 0) && errno == 0;
+  if (became) errno = errno_before_fork;
+  return became;
+}
+}  // namespace
+
 // Locks in the order in which they nest. Who moves the region holds the session's lock and waits until nobody is busy: it comes first.
 void before_fork() {
   hold_signals();
@@ -260,9 +282,11 @@ void before_fork() {
   stacks::lock_tree();
   heap::lock_page_map();
   heap::lock_threads();
+  await_fork();
 }
 
 void after_fork_parent() {
+  bool ends = became_daemon();   // by _exit, inside libc
   heap::unlock_threads();
   heap::unlock_page_map();
   stacks::unlock_tree();
@@ -273,6 +297,7 @@ void after_fork_parent() {
   base::thread_state.busy = 0;
   unlock_session();
   base::thread_state.forking = 0;
+  if (ends && own_header()) give_back_unused_tail();
   let_signals_go();
 }
 
@@ -299,6 +324,7 @@ void begin_as_child() {
 
 void after_fork_child() {
   bool forking = base::thread_state.forking;   // else a handler's fork, inside the allocator
+  became_daemon();
   if (forking) base::thread_state.busy = 0;
   base::thread_state.forking = 0;
   note_forked_by(forking && getppid() ? forking_process : 0);   // in another pid namespace it has no number here

@@ -11,7 +11,8 @@ enum class Look { kNot, kPath, kSearched };
 void start(bool malloc_is_elsewhere);
 void before_user_change();       // setuid and its like are about to be called
 void note_exit(int status);      // exit, _exit, quick_exit with this status: there is no way back. No-op in a vfork child
-void note_exit_to_come(int status);   // note_exit_failed takes it back
+void note_daemon_to_come();      // daemon() is about to be called, which ends this process where it can fork
+void note_daemon_returned(bool failed);   // it came back: in the child, or because it failed
 // Where it was counted that a program is not going to be recorded; nullptr: nowhere.
 using Loss = uint64_t*;
 // About to execve; path: nullptr where there is none. In a vfork child, whose memory is its parent's, no ending is noted. What it returns is for
@@ -20,7 +21,6 @@ Loss note_exec(const char* path, char* const* environment, Look look);
 void note_exec_failed(Loss counted);   // execve returned
 Loss note_spawn(const char* path, char* const* environment, Look look);
 void note_spawn_failed(Loss counted);
-void note_exit_failed();         // what was to end the process did not
 
 // pthread_atfork handlers. None of them touches the parent's region; what a child needs is done at its first allocation.
 bool inside_allocator();         // the calling thread was interrupted there by a signal

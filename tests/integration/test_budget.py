@@ -1,4 +1,5 @@
 """What the regions of a folder take together where no launcher looks after them, and whose run a process is of that was started with a clean environment."""
+import errno
 import glob
 import os
 import resource
@@ -206,10 +207,14 @@ class Tails(support.TestCase):
         folder = self.new_folder()
         os.chmod(self.folder, 0o711)
         os.chmod(folder, 0o777)
-        code = "import ctypes; failed = ctypes.CDLL(None).daemon(1, 1); import json, decimal, email.message; print(failed)"
+        code = "import ctypes; failed = ctypes.CDLL(None, use_errno=True).daemon(1, 1), ctypes.get_errno(); import json, decimal, email.message; print(*failed)"
         run = self.preloaded(["/usr/bin/python3", "-c", code], {"region_size": "16M"}, folder=folder, preexec_fn=confine, env={"PYTHONMALLOC": "malloc"})
-        self.assertEqual((0, b"-1\n", b""), (run.status, run.out, run.err))
+        self.assertEqual((0, f"-1 {errno.EAGAIN}\n".encode(), b""), (run.status, run.out, run.err))
         self.assertEqual(0, run.report().coverage["overflow_allocations"])
+
+    def test_a_daemons_parent(self):
+        """It ends inside libc, by no call that could be seen."""
+        self.assert_small(self.preloaded([support.victim("endings"), "daemon"], {"region_size": "16M"}), 1)
 
     def test_a_daemon_whose_launcher_has_gone(self):
         """Nobody will cut its file, nor those of what it starts."""
