@@ -1,8 +1,10 @@
 #include "preload/base/store.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/base/own_mappings.h"
 
 namespace tidemark::base {
 using namespace format;
@@ -129,6 +131,16 @@ uint64_t close_store() {
   store.closed_at.store(taken + kHeadroom, std::memory_order_release);
   uint64_t end = taken + kHeadroom + kChunk;
   return end < pages ? end : pages;
+}
+
+bool leave_shared_store() {
+  const uint64_t in_use = std::min(store.next_page.load(std::memory_order_acquire) & ~kClosed, store.bytes / kPageBytes) * kPageBytes;
+  void* copy = own_mmap(nullptr, store.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (copy == MAP_FAILED) return false;
+  memcpy(copy, store.start, in_use);
+  if (own_mremap(copy, store.bytes, store.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, store.start) != MAP_FAILED) return true;
+  own_munmap(copy, store.bytes);
+  return false;
 }
 
 uint32_t take_lines(PageKind kind, uint32_t n) {

@@ -53,6 +53,10 @@ format::TextRef take_text(const char* text, size_t length);
 // store of its own. Returns how many pages, from the first one, are in use or may be touched yet: nobody touches those beyond. 0: it was closed before.
 uint64_t close_store();
 
+// Child of a fork that a signal handler made inside of a hook: what the interrupted call does from here on, once the handler returns, stays in this process. A copy
+// of all pages in use. False: no memory, all is as it was.
+bool leave_shared_store();
+
 // Child of fork: forget the half-filled pages of the parent's store.
 void forget_store_cursors();
 

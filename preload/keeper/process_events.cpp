@@ -304,6 +304,13 @@ void after_fork_parent() {
 bool inside_allocator() { return base::thread_state.busy && !base::thread_state.forking; }
 
 namespace {
+// The call that the handler interrupted goes on here, too, once the handler returns: it was the parent's, whose region is shared yet.
+void keep_interrupted_call() {
+  int saved = errno;
+  if (base::store.start && base::header().name.length) base::leave_shared_store();
+  errno = saved;
+}
+
 void begin_as_child() {
   base::main_thread = &base::thread_state;
   base::reset_ranges_lock();
@@ -312,7 +319,7 @@ void begin_as_child() {
   heap::reset_arenas_lock();
   reset_marks_lock();   // also where no session begins in the child: it may fork, too
   forget_keeper();
-  if (inside_allocator()) return;   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
+  if (inside_allocator()) return keep_interrupted_call();   // a signal handler's fork: what it allocates comes from the nested heap, until it returns
   heap::reset_thread_locks();
   heap::reset_page_map_lock();
   stacks::reset_tree_lock();

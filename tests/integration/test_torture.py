@@ -122,6 +122,10 @@ class Torture(support.TestCase):
         self.assertEqual((0, b""), (run.status, run.err))
         self.assert_consistent(run.report())
 
+    def test_a_handlers_fork_returns_into_malloc_in_both_processes(self):
+        """What the child does of its parent's call is not its parent's."""
+        self.run_victim("handler_fork_returns", follow="none")
+
     def test_a_handler_that_interrupted_a_question(self):
         for what in ("allocate", "fork"):
             with self.subTest(what):
