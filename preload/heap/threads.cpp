@@ -253,7 +253,8 @@ bool lies_in_anothers_stack(uintptr_t start, uintptr_t end) {
 // The caller may be a handler that interrupted who has the lock.
 void lose_parts_of_others(uintptr_t start, uintptr_t end) {
   constexpr uint32_t kTries = 10'000;
-  if (base::filter_came()) return;   // who asks to hold signals back may be killed
+  if (*base::session_word == base::kWiped) return;   // a child of fork, where there are no others, and whose region is its parent's yet
+  if (base::filter_came()) return;                    // who asks to hold signals back may be killed
   base::NoCancellation no_cancellation;
   base::NoHandlers no_handlers;
   if (!slots_lock.try_lock(kTries)) return;

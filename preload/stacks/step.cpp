@@ -2,9 +2,12 @@
 
 namespace tidemark::stacks {
 
-__attribute__((noinline)) bool WordReader::read_elsewhere(address& word, address a) const {
-  if (away_ || !may_read(a, sp_)) return base::copy_if_readable(&word, reinterpret_cast<const void*>(a), sizeof(word));
-  word = base::load(a);
+__attribute__((noinline)) bool WordReader::read_elsewhere(address* words, address a, uint32_t count) const {
+  constexpr address kFar = 64 << 10;   // mostly less: from one frame to the next of another stack
+  const address last = a + (count - 1) * sizeof(address);
+  bool is_there = !away_ && (a - sp_ < kFar || is_on_own_stack(a)) && may_read(a, sp_) && (!((a ^ (last + 7)) >> 12) || may_read(last, sp_));
+  if (!is_there) return base::copy_if_readable(words, reinterpret_cast<const void*>(a), count * sizeof(address));
+  for (uint32_t i = 0; i < count; i++) words[i] = base::load(a + i * sizeof(address));
   return true;
 }
 

@@ -22,29 +22,29 @@ inline bool is_stacks(address a, address sp) {
 
 inline bool is_on_own_stack(address sp) { return sp - 8 - base::thread_state.stack_low < base::thread_state.stack_top - base::thread_state.stack_low; }
 
-// How much further out than `sp` another stack's frames may go on: a coroutine's or an alternate one, for where these end nobody tells.
-inline constexpr address kFurther = 64 << 10;
-
-// Whether it can be read where it is. What lies beside the thread's own stack is none of it, and may be unmapped by other threads at any moment. Of what lies a
-// little further out on another stack the kernel is asked.
+// Whether it can be read where it is. What lies beside the thread's own stack is none of it, and may be unmapped by other threads at any moment. Of what lies
+// further out on another stack, a coroutine's or an alternate one, the kernel is asked, for where these end nobody tells.
 inline bool may_read(address a, address sp) {
   if (is_stacks(a, sp)) return true;
-  return !is_on_own_stack(sp) && a - sp < kFurther && base::readable(reinterpret_cast<const void*>(a));
+  return !is_on_own_stack(sp) && base::readable(reinterpret_cast<const void*>(a));
 }
 
-// Whether who went out from a frame at `from` to one at `sp` has left the stack the thread runs on, or has come upon a stack where it may be right or wrong:
-// from a signal handler's, from a stack that was switched by hand, or led by unwind data that lies. It is on its own one again for certain.
-inline bool is_away(address sp, address from, bool was_away) {
-  return !is_on_own_stack(sp) && (was_away || is_on_own_stack(from) || sp - from >= kFurther);
-}
+// Whether who went out from a frame at `from` to one at `sp` has left the thread's own stack, mostly led by unwind data that lies. From another stack to the next
+// one, as from a signal handler's or where a deep recursion went on elsewhere, is no such step.
+inline bool is_away(address sp, address from, bool was_away) { return !is_on_own_stack(sp) && (was_away || is_on_own_stack(from)); }
 
 // How the words further out than a frame at `sp` are read: where they are, or, if the stack they are on is not certain, by the kernel.
 class WordReader {
  public:
   WordReader(address sp, bool away) : sp_(sp), away_(away) {}
   bool read(address& word, address a) const {
-    if (TIDEMARK_UNLIKELY(away_ || !is_stacks(a, sp_))) return read_elsewhere(word, a);
+    if (TIDEMARK_UNLIKELY(away_ || !is_stacks(a, sp_))) return read_elsewhere(&word, a, 1);
     word = base::load(a);
+    return true;
+  }
+  bool read(address (&words)[2], address a) const {
+    if (TIDEMARK_UNLIKELY(away_ || !is_stacks(a, sp_) || !is_stacks(a + 8, sp_))) return read_elsewhere(words, a, 2);
+    words[0] = base::load(a), words[1] = base::load(a + 8);
     return true;
   }
   // Two words of what may be no stack at all: rbp may point to anything there, also a little further out.
@@ -55,7 +55,7 @@ class WordReader {
   }
 
  private:
-  bool read_elsewhere(address& word, address a) const;
+  bool read_elsewhere(address* words, address a, uint32_t count) const;
   address sp_;
   bool away_;
 };
@@ -105,11 +105,12 @@ TIDEMARK_INLINE bool step_from(const WordReader& from, Rule rule, address& pc, a
     case format::kRuleSignal: return signal = step_over_signal(from, pc, sp, rbp);
     default: return false;
   }
-  address called_from;
-  if (cfa <= sp || !from.read(called_from, cfa - 8)) return false;
-  if (int8_t save = int8_t(rule >> 8))
-    if (!from.read(rbp, save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save))) return false;
-  pc = called_from;
+  constexpr int8_t kBesidePc = -2;   // mostly: what a function pushes first
+  const auto save = int8_t(rule >> 8);
+  address words[2] = {rbp, 0};   // the caller's rbp, and where it goes on
+  if (cfa <= sp || !(save == kBesidePc ? from.read(words, cfa - 16) : from.read(words[1], cfa - 8))) return false;
+  if (save && save != kBesidePc && !from.read(words[0], save == kRbpAtRbp ? rbp : cfa + address(int64_t{8} * save))) return false;
+  rbp = words[0], pc = words[1];
   sp = cfa;
   return true;
 }

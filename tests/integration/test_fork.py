@@ -85,6 +85,11 @@ class Fork(support.TestCase):
         run, _ = self.fork("spawn", LONG_GRACE)
         self.assertEqual(1, len(run.files()))
 
+    def test_a_child_unmaps_the_stack_of_a_thread_it_does_not_have(self):
+        """What it notes of that is not its parent's."""
+        run, _ = self.fork("unmaps_stack", LONG_GRACE)
+        self.assertEqual(2, run.report().raw["process"]["threads_now"])
+
     def test_underscore_fork(self):
         self.fork("under_fork", losses={"keeper_missing"})
 

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -288,12 +289,40 @@ static void raw(int (*make_child)()) {   // no atfork handler runs
 static int by_under_fork() { return _Fork(); }
 static int by_clone() { return int(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
 
+// The child unmaps the stack of a thread that it does not have, and calls nothing else that we see.
+static void fork_unmaps_stack() {
+  constexpr size_t kStack = 1 << 20;
+  static pthread_barrier_t ready;
+  auto* stack = static_cast<char*>(mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  pthread_attr_t attributes;
+  pthread_t neighbour;
+  pthread_barrier_init(&ready, nullptr, 2);
+  pthread_attr_init(&attributes);
+  pthread_attr_setstack(&attributes, stack, kStack);
+  auto stays = [](void*) -> void* {
+    site_by_neighbour();
+    pthread_barrier_wait(&ready);
+    for (;;) pause();
+  };
+  pthread_create(&neighbour, &attributes, stays, nullptr);
+  pthread_barrier_wait(&ready);
+  int pid = fork();
+  if (pid == 0) {
+    syscall(SYS_munmap, stack + kStack / 2, kStack / 2);
+    munmap(stack, kStack / 2);
+    syscall(SYS_exit_group, 7);
+  }
+  finish(pid);
+  expect("site_by_neighbour", 1, 752, 0);
+  _exit(0);
+}
+
 int main(int argc, char** argv) {
   struct { const char* name; void (*run)(); } modes[] = {
       {"lives", fork_lives},   {"idle", fork_idle},       {"exec", fork_exec},   {"short", fork_short},
       {"tree", fork_tree},     {"in_grace", fork_in_grace}, {"threads", fork_threads}, {"in_thread", fork_in_thread}, {"vfork", vfork_exec},
       {"vfork_in_grace", vfork_in_grace}, {"spawn", spawn}, {"under_fork", [] { raw(by_under_fork); }},
-      {"clone", [] { raw(by_clone); }},
+      {"clone", [] { raw(by_clone); }}, {"unmaps_stack", fork_unmaps_stack},
   };
   for (auto& block : inherited) block = site_before_fork();
   for (auto& mode : modes)
