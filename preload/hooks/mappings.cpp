@@ -27,12 +27,42 @@ void lose_moved_pages(const void* old, size_t old_bytes, const void* start, size
   if (flags & MREMAP_FIXED) lose_pages(start, bytes);   // what comes there may be closed to all
 }
 
-inline __attribute__((always_inline)) void* map(void* start, size_t bytes, int protection, int flags, int file, off_t offset, const Caller& caller) {
+inline void* address_of(void* start) { return start; }
+inline void* address_of(long start) { return reinterpret_cast<void*>(start); }
+
+// What is noted, whoever is asked by `call`.
+template <class Call>
+inline __attribute__((always_inline)) void* map_by(Call call, void* start, size_t bytes, int protection, int flags, const Caller& caller) {
   if (flags & MAP_FIXED && !(protection & PROT_READ)) lose_pages(start, bytes);
-  auto* next = real::known_mmap();
-  void* at = next ? next(start, bytes, protection, flags, file, offset) : base::own_mmap(start, bytes, protection, flags, file, offset);
+  void* const at = address_of(call());
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
   return at;
+}
+
+template <class Call>
+inline __attribute__((always_inline)) int unmap_by(Call call, void* start, size_t bytes) {
+  lose_pages(start, bytes);
+  heap::Unmapping unmapping(start, bytes);
+  int result = int(call());
+  if (result != 0) unmapping.failed();
+  return result;
+}
+
+template <class Call>
+inline __attribute__((always_inline)) void* remap_by(Call call, void* old, size_t old_bytes, size_t bytes, int flags, const void* start, const Caller& caller) {
+  lose_moved_pages(old, old_bytes, start, bytes, flags);
+  bool stays = old_bytes == 0 || flags & MREMAP_DONTUNMAP;
+  heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
+  void* const at = address_of(call());
+  if (at == MAP_FAILED) unmapping.failed();
+  else heap::note_mapped(at, bytes, caller);
+  return at;
+}
+
+inline __attribute__((always_inline)) void* map(void* start, size_t bytes, int protection, int flags, int file, off_t offset, const Caller& caller) {
+  auto* next = real::known_mmap();
+  auto call = [&] { return next ? next(start, bytes, protection, flags, file, offset) : base::own_mmap(start, bytes, protection, flags, file, offset); };
+  return map_by(call, start, bytes, protection, flags, caller);
 }
 
 // The break went from `before` to `after`. Nobody else's mapping can come to lie where it was: other threads' calls of brk would do worse.
@@ -56,12 +86,8 @@ TIDEMARK_HOOK void* mmap64(void* start, size_t bytes, int protection, int flags,
 }
 
 TIDEMARK_HOOK int munmap(void* start, size_t bytes) {
-  lose_pages(start, bytes);
-  heap::Unmapping unmapping(start, bytes);
   auto* next = real::known_munmap();
-  int result = next ? next(start, bytes) : base::own_munmap(start, bytes);
-  if (result != 0) unmapping.failed();
-  return result;
+  return unmap_by([&] { return next ? next(start, bytes) : base::own_munmap(start, bytes); }, start, bytes);
 }
 
 TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags, ...) {
@@ -70,14 +96,9 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
   va_start(list, flags);
   void* start = va_arg(list, void*);   // read by the kernel where flags ask for it
   va_end(list);
-  lose_moved_pages(old, old_bytes, start, bytes, flags);
-  bool stays = old_bytes == 0 || flags & MREMAP_DONTUNMAP;
-  heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
   auto* next = real::known_mremap();
-  void* at = next ? next(old, old_bytes, bytes, flags, start) : base::own_mremap(old, old_bytes, bytes, flags, start);
-  if (at == MAP_FAILED) unmapping.failed();
-  else heap::note_mapped(at, bytes, caller);
-  return at;
+  auto call = [&] { return next ? next(old, old_bytes, bytes, flags, start) : base::own_mremap(old, old_bytes, bytes, flags, start); };
+  return remap_by(call, old, old_bytes, bytes, flags, start, caller);
 }
 
 TIDEMARK_HOOK int mprotect(void* start, size_t bytes, int protection) {
@@ -86,12 +107,15 @@ TIDEMARK_HOOK int mprotect(void* start, size_t bytes, int protection) {
   return next ? next(start, bytes, protection) : int(syscall(SYS_mprotect, start, bytes, protection));
 }
 
-// syscall(SYS_mmap, …) and its kin: see confinement.cpp
+// syscall(SYS_mmap, …) and its kin: see confinement.cpp. Nobody else's mmap is called: the program asked for the kernel's.
 extern "C" __attribute__((visibility("hidden"), used)) long tidemark_changes_pages(long number, void* start, size_t bytes, long third, long fourth, void* fifth, long sixth) {
-  const bool closes = !(third & PROT_READ);
-  if (number == SYS_munmap || (number == SYS_mprotect && closes) || (number == SYS_mmap && closes && fourth & MAP_FIXED)) lose_pages(start, bytes);
-  if (number == SYS_mremap) lose_moved_pages(start, bytes, fifth, size_t(third), int(fourth));
-  return syscall(number, start, bytes, third, fourth, fifth, sixth);   // the shim's own, see base/own_calls.cpp
+  const Caller caller = TIDEMARK_CALLER();
+  auto call = [&] { return syscall(number, start, bytes, third, fourth, fifth, sixth); };   // the shim's own, see base/own_calls.cpp
+  if (number == SYS_mmap) return reinterpret_cast<long>(map_by(call, start, bytes, int(third), int(fourth), caller));
+  if (number == SYS_mremap) return reinterpret_cast<long>(remap_by(call, start, bytes, size_t(third), int(fourth), fifth, caller));
+  if (number == SYS_munmap) return unmap_by(call, start, bytes);
+  if (!(third & PROT_READ)) lose_pages(start, bytes);
+  return call();
 }
 
 TIDEMARK_HOOK int pkey_mprotect(void* start, size_t bytes, int protection, int key) {

@@ -15,13 +15,28 @@ constexpr uint64_t kRbp = 6, kRsp = 7, kReturnAddress = 16;
 // Pages of modules that were there when the kernel was asked: a module may have holes.
 constexpr uint64_t kPages = 1024;
 constinit std::atomic<address> readable_pages[kPages]{};
+// A bit for each 2 MiB in which some are, or were, so that who unmaps much elsewhere need not look for each of its pages.
+constexpr uint64_t kParts = 4096, kPartPages = 512;
+constinit std::atomic<uint64_t> readable_parts[kParts / 64]{};
+std::atomic<uint64_t>& word_of_part(address part) { return readable_parts[part % kParts / 64]; }
+uint64_t bit_of_part(address part) { return uint64_t{1} << part % 64; }
 
 bool is_readable(address page) {
   std::atomic<address>& known = readable_pages[page % kPages];
   if (known.load(std::memory_order_relaxed) == page) return true;
   if (!base::readable(reinterpret_cast<const void*>(page << 12))) return false;
+  address part = page / kPartPages;
+  if (!(word_of_part(part).load(std::memory_order_relaxed) & bit_of_part(part))) word_of_part(part).fetch_or(bit_of_part(part), std::memory_order_relaxed);
   known.store(page, std::memory_order_relaxed);
   return true;
+}
+
+void forget_each_page(address first, address last) {
+  for (uint64_t i = 0; i < std::min(last - first + 1, kPages); i++) {
+    std::atomic<address>& known = readable_pages[(first + i) % kPages];
+    address page = known.load(std::memory_order_relaxed);
+    if (page >= first && page <= last) known.compare_exchange_strong(page, 0, std::memory_order_relaxed);
+  }
 }
 
 // What may be read: pages in and around the module, as far as they are there. Unwind data may be damaged, or lie, and lead anywhere. Of an executable whose segments
@@ -329,11 +344,8 @@ Rule encode(const Row& row) {
 void forget_readable_pages(address start, address end) {
   const address first = start >> 12, last = (end - 1) >> 12;
   if (end <= start) return;
-  for (uint64_t i = 0; i < std::min(last - first + 1, kPages); i++) {
-    std::atomic<address>& known = readable_pages[(first + i) % kPages];
-    address page = known.load(std::memory_order_relaxed);
-    if (page >= first && page <= last) known.compare_exchange_strong(page, 0, std::memory_order_relaxed);
-  }
+  for (address part = first / kPartPages, i = 0; part <= last / kPartPages && i < kParts; part++, i++)
+    if (word_of_part(part).load(std::memory_order_relaxed) & bit_of_part(part)) return forget_each_page(first, last);
 }
 
 // kRuleGuess: pc lies in no function, `within` bytes behind its begin or further.

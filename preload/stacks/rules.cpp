@@ -104,7 +104,7 @@ static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const vo
 
 static bool steps(Rule rule) { return kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref; }
 // Of an address that is returned to and that nobody called from. A hand-made coroutine begins at the start of a function, and ends the stack. Within one it was
-// pushed, by hand-written code, and unwind data says how to go on.
+// pushed, by hand-written code, and unwind data says how to go on; if that leads to where somebody called from (walk.cpp), for a coroutine may begin there, too.
 static Rule pushed_rule(address pc, const dl_find_object& object) {
   Rule rule = parse_pushed_rule(pc, object);
   return steps(rule) ? rule : Rule{kRuleEnd};

@@ -117,6 +117,11 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   const RuleEntry* known = stepped && !ended ? find_rule(pc + signal) : nullptr;
   Rule next = known ? rule_in(*known) : stepped && !ended ? add_rule(pc + signal, !signal) : 0;
   joins = known ? known->joins.load(std::memory_order_relaxed) : kAnyJoin;
+  const bool was_pushed = rule & kUncalled && kind != kRuleGuess;   // see rules.cpp, pushed_rule
+  if (was_pushed && !ended && (!stepped || next & (kUncalled | kMayBegin) || kind_of(next) == kRuleHard)) {
+    f.word &= kPcMask, f.kept.rule = 0;   // a coroutine's begin: outer stays kRootNode
+    return false;
+  }
   if (!stepped || leads_nowhere(kind, next)) {
     f.kept.rule = kRuleHard;   // never stepped over again, so that a proof reads nothing that was refused here
     w.outer = kCutNode;

@@ -49,6 +49,9 @@ class Torture(support.TestCase):
             names = [support.bare(f["function"]) for f in stack["frames"]]
             self.assertEqual(["calls_both", "main"], [names[2], names[4]])
             seen.add((names[1], names[3]))
+        for stack in report.site("site_on_coroutine").stacks:
+            self.assertEqual(["site_on_coroutine", "body"], [support.bare(f["function"]) for f in stack["frames"]][:2])
+            self.assertEqual(3, len(stack["frames"]))
         self.assertEqual({(how, way) for how in ("pushes_and_jumps", "pushes_and_returns") for way in ("one_way", "another_way")}, seen)
 
     def test_damaged_unwind_tables(self):

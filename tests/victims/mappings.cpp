@@ -1,5 +1,7 @@
-// Threads that map, cut, move and unmap for a while, and keep some. Prints what the kernel was asked for in all, and what is still mapped.
+// Threads that map, cut, move and unmap for a while, and keep some; two of four by the calls' numbers. Prints what the kernel was asked for in all, and what is still mapped.
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -16,6 +18,17 @@ struct Piece {
   size_t bytes;
 };
 
+static thread_local bool by_number = false;
+
+static void* ask_map(void* start, size_t bytes, int flags) {
+  flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+  return by_number ? reinterpret_cast<void*>(syscall(SYS_mmap, start, bytes, PROT_NONE, flags, -1, 0)) : mmap(start, bytes, PROT_NONE, flags, -1, 0);
+}
+static void* ask_remap(void* old, size_t old_bytes, size_t bytes, int flags) {
+  return by_number ? reinterpret_cast<void*>(syscall(SYS_mremap, old, old_bytes, bytes, flags, nullptr)) : mremap(old, old_bytes, bytes, flags);
+}
+static int ask_unmap(void* start, size_t bytes) { return by_number ? int(syscall(SYS_munmap, start, bytes)) : munmap(start, bytes); }
+
 static void* mapped_now(void* at, size_t bytes) {
   if (at == MAP_FAILED) return failures++, nullptr;
   calls++, mapped += bytes, live += bytes;
@@ -23,19 +36,19 @@ static void* mapped_now(void* at, size_t bytes) {
 }
 
 static __attribute__((noinline)) Piece map(size_t bytes) {
-  return {static_cast<char*>(mapped_now(mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), bytes)), bytes};
+  return {static_cast<char*>(mapped_now(ask_map(nullptr, bytes, 0), bytes)), bytes};
 }
 
 // In its middle, which leaves two ends.
 static __attribute__((noinline)) void map_over(const Piece& p) {
   size_t bytes = p.bytes / 3 / kPage * kPage;
   if (!bytes) return;
-  mapped_now(mmap(p.start + bytes, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), bytes);
+  mapped_now(ask_map(p.start + bytes, bytes, MAP_FIXED), bytes);
   live -= bytes;
 }
 
 static __attribute__((noinline)) void grow(Piece& p, size_t bytes) {
-  void* at = mremap(p.start, p.bytes, bytes, MREMAP_MAYMOVE);
+  void* at = ask_remap(p.start, p.bytes, bytes, MREMAP_MAYMOVE);
   if (at == MAP_FAILED) return (void)failures++;   // of several mappings: EFAULT; all of it stays
   live -= p.bytes;
   mapped_now(at, bytes);
@@ -43,7 +56,7 @@ static __attribute__((noinline)) void grow(Piece& p, size_t bytes) {
 }
 
 static __attribute__((noinline)) void cut(Piece& p, size_t from, size_t bytes) {
-  if (munmap(p.start + from, bytes) != 0) failures++;
+  if (ask_unmap(p.start + from, bytes) != 0) failures++;
   else live -= bytes;
 }
 
@@ -51,12 +64,13 @@ static void unmap(Piece& p) { cut(p, 0, p.bytes); }
 
 // What fails changes nothing.
 static void fail(Piece& p) {
-  if (munmap(p.start + 1, p.bytes) == 0 || mremap(p.start, p.bytes, size_t{1} << 60, 0) != MAP_FAILED || mremap(p.start + 8, p.bytes, kPage, 0) != MAP_FAILED)
+  if (ask_unmap(p.start + 1, p.bytes) == 0 || ask_remap(p.start, p.bytes, size_t{1} << 60, 0) != MAP_FAILED || ask_remap(p.start + 8, p.bytes, kPage, 0) != MAP_FAILED)
     failures += 1'000'000;
 }
 
 static void work(unsigned seed) {
   std::mt19937 random(seed);
+  by_number = seed % 2;
   std::vector<Piece> pieces;
   for (int i = 0; i < 3000; i++) {
     size_t bytes = (1 + random() % 64) * kPage;
