@@ -35,12 +35,8 @@ std::string file_heading(const Time& t, pid_t pid) {
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z tidemark[{}]", int(t.day.year()), unsigned(t.day.month()), unsigned(t.day.day()),
                      t.clock.hours().count(), t.clock.minutes().count(), t.clock.seconds().count(), t.clock.subseconds().count(), pid);
 }
-// The same for the daemon, with a space before a single digit of the day.
-std::string syslog_heading(const Time& t, pid_t pid) {
-  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-  return fmt::format("<{}>{} {:2} {:02}:{:02}:{:02} tidemark[{}]:", LOG_DAEMON | LOG_WARNING, kMonths[unsigned(t.day.month()) - 1], unsigned(t.day.day()),
-                     t.clock.hours().count(), t.clock.minutes().count(), t.clock.seconds().count(), pid);
-}
+// The same for the daemon, which adds the time at which it comes: one of ours would have to be local (RFC 3164 §4.1.2; §4.3.2 allows none).
+std::string syslog_heading(const Time&, pid_t pid) { return fmt::format("<{}>tidemark[{}]:", LOG_DAEMON | LOG_WARNING, pid); }
 
 class Lines : public spdlog::formatter {
  public:
