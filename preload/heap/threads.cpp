@@ -259,7 +259,9 @@ void lose_parts_of_others(uintptr_t start, uintptr_t end) {
   base::NoHandlers no_handlers;
   if (!slots_lock.try_lock(kTries)) return;
   for (uint32_t i = 1; i <= slots_used; i++) {
-    base::ThreadState* t = slots[i].state ? thread_in(i) : nullptr;
+    const Slot& s = slots[i];
+    bool overlaps = s.state && start < s.stack_top && end > s.stack_low;
+    base::ThreadState* t = overlaps ? thread_in(i) : nullptr;   // asks the kernel
     if (t && t != &base::thread_state) lose_part(*t, start, end, t->stack_low + (t->stack_top - t->stack_low) / 2);
   }
   slots_lock.unlock();
@@ -276,9 +278,13 @@ void lose_own_stack(uintptr_t start, size_t bytes) {
 
 }  // namespace
 
+void forget_pages(uintptr_t start, size_t bytes) { stacks::forget_readable_pages(start, start + bytes); }
+
 void lose_pages(uintptr_t start, size_t bytes) {
-  const uintptr_t end = start + bytes;
-  stacks::forget_readable_pages(start, end);
+  const uintptr_t end = (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1};
+  if (end <= start || start % format::kPageBytes) return;   // the kernel refuses it, or does nothing
+  bytes = end - start;
+  forget_pages(start, bytes);
   lose_own_stack(start, bytes);
   if (lies_in_anothers_stack(start, end)) lose_parts_of_others(start, end);
 }

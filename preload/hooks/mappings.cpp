@@ -22,6 +22,7 @@ constexpr uintptr_t kPage = 4096;
 
 // Pages that can no longer be read: the guard of a coroutine's stack that lies in a thread's, or what was a module's.
 void lose_pages(const void* start, size_t bytes) { heap::lose_pages(reinterpret_cast<uintptr_t>(start), bytes); }
+void forget_pages(const void* start, size_t bytes) { heap::forget_pages(reinterpret_cast<uintptr_t>(start), bytes); }
 void lose_moved_pages(const void* old, size_t old_bytes, const void* start, size_t bytes, int flags) {
   if (!(flags & MREMAP_DONTUNMAP)) lose_pages(old, old_bytes);
   if (flags & MREMAP_FIXED) lose_pages(start, bytes);   // what comes there may be closed to all
@@ -44,6 +45,7 @@ inline __attribute__((always_inline)) int unmap_by(Call call, void* start, size_
   lose_pages(start, bytes);
   heap::Unmapping unmapping(start, bytes);
   int result = int(call());
+  forget_pages(start, bytes);
   if (result != 0) unmapping.failed();
   return result;
 }
@@ -54,6 +56,7 @@ inline __attribute__((always_inline)) void* remap_by(Call call, void* old, size_
   bool stays = old_bytes == 0 || flags & MREMAP_DONTUNMAP;
   heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
   void* const at = address_of(call());
+  forget_pages(old, old_bytes);
   if (at == MAP_FAILED) unmapping.failed();
   else heap::note_mapped(at, bytes, caller);
   return at;
@@ -101,10 +104,20 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
   return remap_by(call, old, old_bytes, bytes, flags, start, caller);
 }
 
+namespace {
+template <class Call>
+int protect_by(Call call, void* start, size_t bytes, int protection) {
+  const bool closes = !(protection & PROT_READ);
+  if (closes) lose_pages(start, bytes);
+  int result = int(call());
+  if (closes) forget_pages(start, bytes);
+  return result;
+}
+}  // namespace
+
 TIDEMARK_HOOK int mprotect(void* start, size_t bytes, int protection) {
-  if (!(protection & PROT_READ)) lose_pages(start, bytes);
   auto* next = real::known_mprotect();
-  return next ? next(start, bytes, protection) : int(syscall(SYS_mprotect, start, bytes, protection));
+  return protect_by([&] { return next ? next(start, bytes, protection) : int(syscall(SYS_mprotect, start, bytes, protection)); }, start, bytes, protection);
 }
 
 // syscall(SYS_mmap, …) and its kin: see confinement.cpp. Nobody else's mmap is called: the program asked for the kernel's.
@@ -114,8 +127,7 @@ extern "C" __attribute__((visibility("hidden"), used)) long tidemark_changes_pag
   if (number == SYS_mmap) return reinterpret_cast<long>(map_by(call, start, bytes, int(third), int(fourth), caller));
   if (number == SYS_mremap) return reinterpret_cast<long>(remap_by(call, start, bytes, size_t(third), int(fourth), fifth, caller));
   if (number == SYS_munmap) return unmap_by(call, start, bytes);
-  if (!(third & PROT_READ)) lose_pages(start, bytes);
-  return call();
+  return protect_by(call, start, bytes, int(third));
 }
 
 TIDEMARK_HOOK int pkey_mprotect(void* start, size_t bytes, int protection, int key) {
