@@ -47,7 +47,7 @@ void empty_caches();   // a module went: nothing may be answered from what was k
 // wanted: how many entries there should be room for by now, if they are all put here: few are, where paths tell most stacks
 void cache_put(std::atomic<Cache*>& cache, uint32_t tag, uint32_t id, uint32_t wanted);
 
-inline uint32_t join_key(address pc, address sp) { return uint32_t(place_key(pc, sp) >> 24) | 1; }
+inline uint32_t join_key(address pc, address sp) { return uint32_t(any_place_key(pc, sp) >> 24) | 1; }
 
 // Key of a stack: its place and the words found after 1 to 4 frames of the given sizes (8 bits each; 0: stay).
 TIDEMARK_INLINE uint32_t leaf_key(uint64_t place, address sp, uint32_t sizes) {

@@ -103,7 +103,7 @@ __attribute__((noinline)) uint32_t find_leaf(const Lookup& k) {
 
 static uint32_t find_without_place(const Lookup& k, Sight& sight) {
   if (uint32_t stack = walk_to_stack(k.caller, sight)) return stack;
-  uint32_t leaf = find_leaf(k);
+  uint32_t leaf = find_leaf({k.caller, any_place_key(k.caller.pc, k.caller.sp), k.home});
   return TIDEMARK_LIKELY(leaf != kNoNode) ? stack_of(leaf) : base::header().overflow_stack;
 }
 

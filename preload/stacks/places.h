@@ -86,6 +86,11 @@ TIDEMARK_INLINE bool is_quick(uint64_t meta, uint64_t key) { return !((meta ^ qu
 
 // Of such a stack all words up to its top can be read. Where a coroutine's or an alternate one ends, nobody tells.
 TIDEMARK_INLINE bool on_own_stack(const base::ThreadState& t, address sp) { return t.last_word - sp <= t.stack_span; }
+// For what is asked of any stack. Coroutines' lie anywhere, and those that do the same begin at the same part of a page, mostly: so one finds what another put.
+inline uint64_t any_place_key(address pc, address sp) {
+  if (on_own_stack(base::thread_state, sp)) return place_key(pc, sp);
+  return (pc + std::rotl(sp % format::kPageBytes, 32)) * 0x9E3779B97F4A7C15ull;
+}
 
 // Sum of the place's key and of the present stack's words as its layout has them. False: it cannot be read here.
 bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, uint64_t& sum);

@@ -49,6 +49,7 @@ class Torture(support.TestCase):
             names = [support.bare(f["function"]) for f in stack["frames"]]
             self.assertEqual(["calls_both", "main"], [names[2], names[4]])
             seen.add((names[1], names[3]))
+        self.assertLess(report.raw["coverage"]["cache_misses"], 50, "what one of a hundred coroutines' stacks taught is known to the others")
         for stack in report.site("site_on_coroutine").stacks:
             self.assertEqual(["site_on_coroutine", "body"], [support.bare(f["function"]) for f in stack["frames"]][:2])
             self.assertEqual(3, len(stack["frames"]))

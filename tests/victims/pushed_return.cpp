@@ -95,9 +95,9 @@ coroutine_end:
 )");
 static void on_coroutines() {
   constexpr size_t kStack = 64 << 10, kAbove = 32;
-  auto* stack = static_cast<char*>(mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  auto* top = reinterpret_cast<uintptr_t*>(stack + kStack) - kAbove;
-  for (int i = 0; i < kRounds; i++) {
+  for (int i = 0; i < kRounds; i++) {   // each on a stack of its own, which is kept
+    auto* stack = static_cast<char*>(mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    auto* top = reinterpret_cast<uintptr_t*>(stack + kStack) - kAbove;
     for (size_t word = 2; word < kAbove; word++) top[word] = reinterpret_cast<uintptr_t>(&pushes_and_jumps) + size_t(i % 4);   // no call ends there
     top[0] = reinterpret_cast<uintptr_t>(&body), top[1] = reinterpret_cast<uintptr_t>(coroutine_end);
     run_on(top);
