@@ -34,7 +34,8 @@ inline void* address_of(long start) { return reinterpret_cast<void*>(start); }
 // What is noted, whoever is asked by `call`.
 template <class Call>
 inline __attribute__((always_inline)) void* map_by(Call call, void* start, size_t bytes, int protection, int flags, const Caller& caller) {
-  if (flags & MAP_FIXED && !(protection & PROT_READ)) lose_pages(start, bytes);
+  const bool may_be_read = protection & PROT_READ && flags & MAP_ANONYMOUS;   // a file may end before its mapping does
+  if (flags & MAP_FIXED && !may_be_read) lose_pages(start, bytes);
   void* const at = address_of(call());
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
   return at;

@@ -308,7 +308,7 @@ class Surroundings(support.TestCase):
         self.assert_as_without("guard")
 
     def test_guard_pages_however_they_come(self):
-        ways = ("mprotect", "pkey", "mmap", "madvise", "munmap", "mremap", "covered", "syscall", "syscall_mmap", "syscall_munmap", "syscall_mremap",
+        ways = ("mprotect", "pkey", "mmap", "madvise", "munmap", "mremap", "covered", "file", "syscall", "syscall_mmap", "syscall_munmap", "syscall_mremap",
                 "other", "munmap_other", "mremap_other", "below")
         for way in ways:
             for where in ((), ("main",)):

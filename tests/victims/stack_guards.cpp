@@ -2,7 +2,7 @@
 //
 //   stack_guards WAY [main]   in a thread, or in the main one; exit status 77: not possible here
 //
-// WAY: how the page goes. mprotect, pkey, mmap, madvise, munmap, mremap, covered (by one that is moved there), syscall, syscall_mmap, syscall_munmap,
+// WAY: how the page goes. mprotect, pkey, mmap, madvise, munmap, mremap, covered (by one that is moved there), file (an empty one), syscall, syscall_mmap, syscall_munmap,
 // syscall_mremap; other, munmap_other, mremap_other: by another thread; below: before the thread goes there, to a coroutine's
 // stack in the part of its own that it does not use.
 #include <alloca.h>
@@ -41,6 +41,11 @@ int change(char* at, size_t bytes, bool on) {
   if (is("mmap")) return map();
   if (is("munmap") || is("munmap_other")) return on ? munmap(at, bytes) : map();
   if (is("mremap") || is("mremap_other")) return on ? move_away(at, bytes) : map();
+  if (is("file") && on) {
+    static int empty = memfd_create("empty", 0);
+    return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, empty, 0) == at ? 0 : -1;
+  }
+  if (is("file")) return map();
   if (is("covered")) return cover(at, bytes, protection);
   if (is("syscall_munmap")) return on ? int(syscall(SYS_munmap, at, bytes)) : map();
   if (is("syscall_mremap")) return on ? move_away(at, bytes) : map();
