@@ -52,6 +52,7 @@ struct ThreadState {
   address stack_floor;   // the same of all below this
   uint64_t signals;      // while forking: those that were blocked before
 
+  bool owns(address a) const { return a - stack_low < stack_top - stack_low; }   // it lies on the thread's own stack, as far as that is known
   void set_stack(address low, address top) {
     stack_low = low, stack_top = top;
     last_word = top ? top - sizeof(address) : 0;

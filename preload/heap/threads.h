@@ -47,8 +47,9 @@ bool make_slots();
 void attach_thread();
 // The calling thread ends, or leaves the session: its share goes into the total, its stacks may have another owner.
 void detach_thread();
-// Of these addresses nobody can read any more. What was read of modules there is asked for anew. A thread whose own stack they are in has one that begins further up from then on, where they lie below what is
-// in use; else, one of which nobody knows what can be read. Any thread's, as far as it can be told without waiting. Fit for signal handlers.
+// Of these addresses nobody can read any more. What was read of modules there is asked for anew. A thread whose own stack they are in has one that begins
+// further up from then on, where they lie below what is in use; else, one of which nobody knows what can be read. Any thread's, as far as it can be told
+// without waiting. Fit for signal handlers.
 void lose_pages(uintptr_t start, size_t bytes);
 void forget_pages(uintptr_t start, size_t bytes);   // the same of modules alone; once they are gone, for meanwhile somebody may have read there
 

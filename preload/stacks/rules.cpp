@@ -99,7 +99,6 @@ static bool is_cpython_trampoline(address pc) {
 
 // What looks like a return address and is none: rbp led astray, for code that keeps no frame pointer may have anything there. Were such words taken for
 // generated code, each would make a call stack of its own.
-static bool on_own_stack(address a) { return a - base::thread_state.stack_low < base::thread_state.stack_top - base::thread_state.stack_low; }
 static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const void*>(a)) != base::Owner::kNobody; }
 
 static bool steps(Rule rule) { return kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref; }
@@ -118,7 +117,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   if (in_module) {
     note_module(object);
     rule = parse_rule(pc, object);
-  } else if (returned_to && (on_own_stack(pc) || !readable(pc))) {   // what a hand-made stack ends in is asked for each time
+  } else if (returned_to && (base::thread_state.owns(pc) || !readable(pc))) {   // what a hand-made stack ends in is asked for each time
     return kRuleHard | kUncalled;
   } else if (is_cpython_trampoline(pc)) {
     rule = kRuleGuess | Rule{2} << 48;

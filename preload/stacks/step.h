@@ -20,7 +20,8 @@ inline bool is_stacks(address a, address sp) {
   return TIDEMARK_LIKELY(a >= sp && sp >= t.stack_low && a < t.stack_top && t.stack_top - a >= 8);   // a + 8 may be 0
 }
 
-inline bool is_on_own_stack(address sp) { return sp - 8 - base::thread_state.stack_low < base::thread_state.stack_top - base::thread_state.stack_low; }
+// Of a frame: what lies below sp was read, and sp may be the stack's end.
+inline bool is_on_own_stack(address sp) { return base::thread_state.owns(sp - 8); }
 
 // Whether it can be read where it is. What lies beside the thread's own stack is none of it, and may be unmapped by other threads at any moment. Of what lies
 // further out on another stack, a coroutine's or an alternate one, the kernel is asked, for where these end nobody tells.

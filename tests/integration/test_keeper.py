@@ -115,30 +115,25 @@ class Warnings(support.TestCase):
         self.assertIn("more than 1 s hold 5.", report.raw["warnings"][0]["text"])
         grower.quit()
 
-    def test_the_log(self):
+    def logged_warning(self, **grower):
         log = os.path.join(self.folder, "warnings.log")
-        grower = Grower(self, **FAST, log=log)
+        grower = Grower(self, **FAST, log=log, **grower)
         grower.wait_for_baseline()
         grower.tell(f"leak {12 * MIB}")
         grower.wait_for(lambda raw: raw["warnings"], "a warning")
         grower.wait_for_samples(2)
         self.assertEqual({}, grower.quit().losses())
         with open(log) as file:
-            text = file.read()
-        self.assertRegex(text, r"^\S+ tidemark\[\d+\] growth warning: RSS has grown by 1[0-2]\.\d MiB .*\n$")
+            return file.read()
+
+    def test_the_log(self):
+        self.assertRegex(self.logged_warning(), r"^\S+ tidemark\[\d+\] growth warning: RSS has grown by 1[0-2]\.\d MiB .*\n$")
 
     def test_the_log_waits_for_no_lock_of_the_time_zones(self):
         """Its times are UTC, and none of libc's functions is asked for them: a fork may have copied their lock while it was held."""
-        log = os.path.join(self.folder, "warnings.log")
         locked = os.path.join(os.path.dirname(support.victim("growth")), "liblocked_time.so")
-        grower = Grower(self, before=["/usr/bin/env", "TZ=Asia/Tokyo", f"LD_PRELOAD={support.LIBRARY}:{locked}"], **FAST, log=log)
-        grower.wait_for_baseline()
-        grower.tell(f"leak {12 * MIB}")
-        grower.wait_for(lambda raw: raw["warnings"], "a warning")
-        grower.wait_for_samples(2)
-        self.assertEqual({}, grower.quit().losses())
-        with open(log) as file:
-            when = file.read().split()[0]
+        text = self.logged_warning(before=["/usr/bin/env", "TZ=Asia/Tokyo", f"LD_PRELOAD={support.LIBRARY}:{locked}"])
+        when = text.split()[0]
         self.assertTrue(when.endswith("Z"), when)
         written = datetime.datetime.fromisoformat(when.removesuffix("Z")).replace(tzinfo=datetime.timezone.utc)
         self.assertLess(abs(datetime.datetime.now(datetime.timezone.utc) - written), datetime.timedelta(hours=1))

@@ -11,38 +11,32 @@ SITE void* site_behind_a_push() { return keep(malloc(40)); }
 extern "C" void* pushes_and_jumps(void* (*to)());
 extern "C" void* pushes_and_returns(void* (*to)());
 asm(R"(.text
-.type pushes_and_jumps, @function
-pushes_and_jumps:
+.macro pushes_its_return name
+.type \name, @function
+\name:
   .cfi_startproc
   push %rbx
   .cfi_adjust_cfa_offset 8
   lea 1f(%rip), %rcx
   push %rcx
   .cfi_adjust_cfa_offset 8
-  jmp *%rdi
+.endm
+.macro goes_on given_up
 1:
-  .cfi_adjust_cfa_offset -8
+  .cfi_adjust_cfa_offset -\given_up
   pop %rbx
   .cfi_adjust_cfa_offset -8
   ret
   .cfi_endproc
-.type pushes_and_returns, @function
-pushes_and_returns:
-  .cfi_startproc
-  push %rbx
-  .cfi_adjust_cfa_offset 8
-  lea 1f(%rip), %rcx
-  push %rcx
-  .cfi_adjust_cfa_offset 8
+.endm
+pushes_its_return pushes_and_jumps
+  jmp *%rdi
+goes_on 8
+pushes_its_return pushes_and_returns
   push %rdi
   .cfi_adjust_cfa_offset 8
   ret
-1:
-  .cfi_adjust_cfa_offset -16
-  pop %rbx
-  .cfi_adjust_cfa_offset -8
-  ret
-  .cfi_endproc
+goes_on 16
 )");
 
 constexpr int kRounds = 100;
