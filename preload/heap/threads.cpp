@@ -13,6 +13,7 @@
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
 #include "preload/stacks/cfi.h"
+#include "preload/stacks/generated_code.h"
 #include "preload/stacks/path.h"
 
 extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below
@@ -278,7 +279,10 @@ void lose_own_stack(uintptr_t start, size_t bytes) {
 
 }  // namespace
 
-void forget_pages(uintptr_t start, size_t bytes) { stacks::forget_readable_pages(start, start + bytes); }
+void forget_pages(uintptr_t start, size_t bytes) {
+  stacks::forget_readable_pages(start, start + bytes);
+  stacks::forget_code(start, start + bytes);
+}
 
 void lose_pages(uintptr_t start, size_t bytes) {
   const uintptr_t end = (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1};

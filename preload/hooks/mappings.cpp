@@ -20,7 +20,8 @@ namespace {
 
 constexpr uintptr_t kPage = 4096;
 
-// Pages that can no longer be read: the guard of a coroutine's stack that lies in a thread's, or what was a module's.
+// Pages that can no longer be read: the guard of a coroutine's stack that lies in a thread's, or what was a module's. And those that changed in any way, once
+// they have: other code may lie there from now on.
 void lose_pages(const void* start, size_t bytes) { heap::lose_pages(reinterpret_cast<uintptr_t>(start), bytes); }
 void forget_pages(const void* start, size_t bytes) { heap::forget_pages(reinterpret_cast<uintptr_t>(start), bytes); }
 void lose_moved_pages(const void* old, size_t old_bytes, const void* start, size_t bytes, int flags) {
@@ -37,6 +38,7 @@ inline __attribute__((always_inline)) void* map_by(Call call, void* start, size_
   const bool may_be_read = protection & PROT_READ && flags & MAP_ANONYMOUS;   // a file may end before its mapping does
   if (flags & MAP_FIXED && !may_be_read) lose_pages(start, bytes);
   void* const at = address_of(call());
+  if (flags & MAP_FIXED) forget_pages(start, bytes);
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
   return at;
 }
@@ -58,6 +60,7 @@ inline __attribute__((always_inline)) void* remap_by(Call call, void* old, size_
   heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
   void* const at = address_of(call());
   forget_pages(old, old_bytes);
+  if (flags & MREMAP_FIXED) forget_pages(start, bytes);
   if (at == MAP_FAILED) unmapping.failed();
   else heap::note_mapped(at, bytes, caller);
   return at;
@@ -108,10 +111,9 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
 namespace {
 template <class Call>
 int protect_by(Call call, void* start, size_t bytes, int protection) {
-  const bool closes = !(protection & PROT_READ);
-  if (closes) lose_pages(start, bytes);
+  if (!(protection & PROT_READ)) lose_pages(start, bytes);
   int result = int(call());
-  if (closes) forget_pages(start, bytes);
+  forget_pages(start, bytes);
   return result;
 }
 }  // namespace
@@ -134,7 +136,9 @@ extern "C" __attribute__((visibility("hidden"), used)) long tidemark_changes_pag
 TIDEMARK_HOOK int pkey_mprotect(void* start, size_t bytes, int protection, int key) {
   if (key != -1 || !(protection & PROT_READ)) lose_pages(start, bytes);   // a key's rights may change at any moment
   auto* next = real::known_pkey_mprotect();
-  return next ? next(start, bytes, protection, key) : int(syscall(SYS_pkey_mprotect, start, bytes, protection, key));
+  int result = next ? next(start, bytes, protection, key) : int(syscall(SYS_pkey_mprotect, start, bytes, protection, key));
+  forget_pages(start, bytes);
+  return result;
 }
 
 TIDEMARK_HOOK int madvise(void* start, size_t bytes, int advice) {

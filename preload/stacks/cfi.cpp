@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "preload/base/memory.h"
+#include "preload/stacks/parts.h"
 
 namespace tidemark::stacks {
 using namespace format;
@@ -15,18 +16,13 @@ constexpr uint64_t kRbp = 6, kRsp = 7, kReturnAddress = 16;
 // Pages of modules that were there when the kernel was asked: a module may have holes.
 constexpr uint64_t kPages = 1024;
 constinit std::atomic<address> readable_pages[kPages]{};
-// A bit for each 2 MiB in which some are, or were, so that who unmaps much elsewhere need not look for each of its pages.
-constexpr uint64_t kParts = 4096, kPartPages = 512;
-constinit std::atomic<uint64_t> readable_parts[kParts / 64]{};
-std::atomic<uint64_t>& word_of_part(address part) { return readable_parts[part % kParts / 64]; }
-uint64_t bit_of_part(address part) { return uint64_t{1} << part % 64; }
+constinit Parts readable_parts;   // in which some are, or were
 
 bool is_readable(address page) {
   std::atomic<address>& known = readable_pages[page % kPages];
   if (known.load(std::memory_order_relaxed) == page) return true;
   if (!base::readable(reinterpret_cast<const void*>(page << 12))) return false;
-  address part = page / kPartPages;
-  if (!(word_of_part(part).load(std::memory_order_relaxed) & bit_of_part(part))) word_of_part(part).fetch_or(bit_of_part(part), std::memory_order_relaxed);
+  readable_parts.note(page << 12);
   known.store(page, std::memory_order_relaxed);
   return true;
 }
@@ -342,10 +338,7 @@ Rule encode(const Row& row) {
 }  // namespace
 
 void forget_readable_pages(address start, address end) {
-  const address first = start >> 12, last = (end - 1) >> 12;
-  if (end <= start) return;
-  for (address part = first / kPartPages, i = 0; part <= last / kPartPages && i < kParts; part++, i++)
-    if (word_of_part(part).load(std::memory_order_relaxed) & bit_of_part(part)) return forget_each_page(first, last);
+  if (readable_parts.may_have(start, end)) forget_each_page(start >> 12, (end - 1) >> 12);
 }
 
 // kRuleGuess: pc lies in no function, `within` bytes behind its begin or further.

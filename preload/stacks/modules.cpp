@@ -122,11 +122,6 @@ void publish(Known& k, const link_map* map, const Module& filled) {
   __atomic_store_n(&m->state, 1, __ATOMIC_RELEASE);
 }
 
-void forget_addresses(address start, address end) {
-  drop_rules(start, end);
-  if (on_gone) on_gone();
-}
-
 // modules_lock is held.
 void close(Known& k) {
   uint32_t now = gone.load() + 1;
@@ -207,6 +202,11 @@ bool is_known(const dl_find_object& object, uint32_t from, uint32_t to) {
 }
 
 }  // namespace
+
+void forget_addresses(address start, address end) {
+  drop_rules(start, end);
+  if (on_gone) on_gone();
+}
 
 void set_module_callbacks(void (*w)(void*), void (*g)()) {
   watch = w;

@@ -20,6 +20,9 @@ void set_module_callbacks(void (*watch)(void* block), void (*gone)());
 // The block `p`, marked as watched, is being freed: if it was a known module's link_map, the module is gone.
 void note_link_map_freed(void* p);
 
+// The code from behind `start` to `end` is gone: its rules, and what was known of stacks by them.
+void forget_addresses(address start, address end);
+
 // Generation of a frame at pc: that of its module; of code without one, the last unloading that covered it; 0 where nothing else ever
 // lay. pc: on a stack that is being walked, so its module is loaded.
 uint32_t generation_at(address pc);

@@ -6,6 +6,7 @@
 #include "preload/base/ranges.h"
 #include "preload/base/spin_lock.h"
 #include "preload/base/thread_state.h"
+#include "preload/stacks/generated_code.h"
 #include "preload/stacks/modules.h"
 
 namespace tidemark::stacks {
@@ -89,14 +90,6 @@ static bool follows_call(address pc, bool in_module) {
   return false;
 }
 
-// CPython 3.12 and 3.13 with -X perf call each Python function through generated code, the same for all (Python/asm_trampoline.S): sub $8,
-// %rsp; call *%rcx; add $8, %rsp; ret. No frame pointer leads over it.
-static bool is_cpython_trampoline(address pc) {
-  static constexpr uint8_t kAfterCall[] = {0xff, 0xd1, 0x48, 0x83, 0xc4, 0x08, 0xc3};
-  uint8_t code[sizeof(kAfterCall)];
-  return base::copy_if_readable(code, reinterpret_cast<const void*>(pc - 2), sizeof(code)) && memcmp(code, kAfterCall, sizeof(code)) == 0;
-}
-
 // What looks like a return address and is none: rbp led astray, for code that keeps no frame pointer may have anything there. Were such words taken for
 // generated code, each would make a call stack of its own.
 static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const void*>(a)) != base::Owner::kNobody; }
@@ -136,6 +129,12 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   }
   put(t, (pc & kPcMask) | rule << 48, uint32_t(rule >> 48), 0);
   return rule;
+}
+
+TIDEMARK_COLD Rule look_again(address pc, Rule rule, bool returned_to) {
+  if (is_cpython_trampoline_yet(pc)) return rule;
+  forget_addresses(pc - 1, pc);
+  return add_rule(pc, returned_to);
 }
 
 // What note_size knows of a pc, in the upper half of RuleEntry::offset: the last size, its lower 13 bits | how many times it was another one << 13.

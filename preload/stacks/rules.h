@@ -59,6 +59,13 @@ TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
   return TIDEMARK_LIKELY(e != nullptr) ? rule_in(*e) : add_rule(pc, returned_to);
 }
 
+// The same, which is another one by now where it was read off generated code and other code lies there.
+Rule look_again(address pc, Rule rule, bool returned_to);
+TIDEMARK_INLINE Rule present_rule(address pc, Rule rule, bool returned_to = true) {
+  const bool read_off_code = kind_of(rule) == format::kRuleGuess && rule >> 48;
+  return TIDEMARK_UNLIKELY(read_off_code) ? look_again(pc, rule, returned_to) : rule;
+}
+
 // The rule of a plain frame, of fewer than kPlainWords words and with rbp saved in it, if at all: its CFA is rsp + n, or rbp + 16, where it has a frame
 // pointer.
 //   its size in words, 8 bits | rbp is saved so many words below the CFA, 5 bits | flags; 0: the frame is not plain

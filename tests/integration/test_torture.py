@@ -40,6 +40,15 @@ class Torture(support.TestCase):
             with self.subTest(way=way):
                 self.run_victim("closed_unwind_data", way, losses_allowed=("hard_frames", "cut_stacks", "guessed_frames"))
 
+    def test_generated_code_that_goes_takes_its_rule_along(self):
+        """Whatever lies there later: its callers are seen, as the trampoline's were."""
+        report = self.run_victim("changed_code", losses_allowed=("guessed_frames",)).report()
+        stacks = report.site("site_in_changed_code").stacks
+        self.assertGreater(len(stacks), 0)
+        for stack in stacks:
+            names = [support.bare(f["function"]) for f in stack["frames"]]
+            self.assertEqual(["call", "main"], names[2:4], stack)
+
     def test_return_addresses_that_were_pushed(self):
         """The stack goes on behind them."""
         report = self.run_victim("pushed_return").report()
