@@ -29,7 +29,6 @@ class SpinLock {
   // In a child of fork: whoever held it is not there.
   void reset() { word_.store(0, std::memory_order_relaxed); }
 
- private:
   // Whoever holds it may wait for this very processor, behind a thread of higher real-time priority: to yield does not let it go on. A bare
   // instruction, for errno stays as it is, and no thread is cancelled here.
   static void rest() {
@@ -38,6 +37,7 @@ class SpinLock {
     __asm__ volatile("syscall" : "+a"(result) : "D"(&briefly), "S"(nullptr) : "rcx", "r11", "memory");
   }
 
+ private:
   std::atomic<uint32_t> word_{0};
 };
 

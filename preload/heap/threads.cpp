@@ -12,8 +12,8 @@
 #include "preload/heap/magazines.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
-#include "preload/stacks/cfi.h"
 #include "preload/stacks/generated_code.h"
+#include "preload/stacks/module_reading.h"
 #include "preload/stacks/path.h"
 
 extern "C" void* __libc_stack_end;   // ld.so: the main thread's stack lies below

@@ -10,6 +10,7 @@
 #include "preload/heap/threads.h"
 #include "preload/hooks/caller.h"
 #include "preload/hooks/real.h"
+#include "preload/stacks/module_reading.h"
 
 namespace base = tidemark::base;
 namespace heap = tidemark::heap;
@@ -24,9 +25,18 @@ constexpr uintptr_t kPage = 4096;
 // they have: other code may lie there from now on.
 void lose_pages(const void* start, size_t bytes) { heap::lose_pages(reinterpret_cast<uintptr_t>(start), bytes); }
 void forget_pages(const void* start, size_t bytes) { heap::forget_pages(reinterpret_cast<uintptr_t>(start), bytes); }
-void lose_moved_pages(const void* old, size_t old_bytes, const void* start, size_t bytes, int flags) {
-  if (!(flags & MREMAP_DONTUNMAP)) lose_pages(old, old_bytes);
-  if (flags & MREMAP_FIXED) lose_pages(start, bytes);   // what comes there may be closed to all
+// Around the call, with what the first one gave: who reads a module's unwind data there reads on first, or takes care.
+uint32_t begin_to_close(const void* start, size_t bytes) {
+  return tidemark::stacks::begin_to_close(reinterpret_cast<uintptr_t>(start), reinterpret_cast<uintptr_t>(start) + bytes);
+}
+uint32_t close_pages(const void* start, size_t bytes) {
+  const uint32_t ticket = begin_to_close(start, bytes);
+  lose_pages(start, bytes);
+  return ticket;
+}
+void closed_pages(const void* start, size_t bytes, uint32_t ticket) {
+  forget_pages(start, bytes);
+  tidemark::stacks::end_to_close(ticket);
 }
 
 inline void* address_of(void* start) { return start; }
@@ -36,31 +46,35 @@ inline void* address_of(long start) { return reinterpret_cast<void*>(start); }
 template <class Call>
 inline __attribute__((always_inline)) void* map_by(Call call, void* start, size_t bytes, int protection, int flags, const Caller& caller) {
   const bool may_be_read = protection & PROT_READ && flags & MAP_ANONYMOUS;   // a file may end before its mapping does
-  if (flags & MAP_FIXED && !may_be_read) lose_pages(start, bytes);
+  const bool replaces = flags & MAP_FIXED, closes = replaces && !may_be_read;
+  const uint32_t ticket = closes ? close_pages(start, bytes) : 0;
   void* const at = address_of(call());
-  if (flags & MAP_FIXED) forget_pages(start, bytes);
+  if (closes) closed_pages(start, bytes, ticket);
+  else if (replaces) forget_pages(start, bytes);
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
   return at;
 }
 
 template <class Call>
 inline __attribute__((always_inline)) int unmap_by(Call call, void* start, size_t bytes) {
-  lose_pages(start, bytes);
+  const uint32_t ticket = close_pages(start, bytes);
   heap::Unmapping unmapping(start, bytes);
   int result = int(call());
-  forget_pages(start, bytes);
+  closed_pages(start, bytes, ticket);
   if (result != 0) unmapping.failed();
   return result;
 }
 
 template <class Call>
 inline __attribute__((always_inline)) void* remap_by(Call call, void* old, size_t old_bytes, size_t bytes, int flags, const void* start, const Caller& caller) {
-  lose_moved_pages(old, old_bytes, start, bytes, flags);
+  const bool replaces = flags & MREMAP_FIXED;   // what comes there may be closed to all
+  const uint32_t ticket = begin_to_close(old, old_bytes), other = replaces ? close_pages(start, bytes) : 0;
+  if (!(flags & MREMAP_DONTUNMAP)) lose_pages(old, old_bytes);
   bool stays = old_bytes == 0 || flags & MREMAP_DONTUNMAP;
   heap::Unmapping unmapping(old, stays ? 0 : old_bytes);
   void* const at = address_of(call());
-  forget_pages(old, old_bytes);
-  if (flags & MREMAP_FIXED) forget_pages(start, bytes);
+  closed_pages(old, old_bytes, ticket);
+  if (replaces) closed_pages(start, bytes, other);
   if (at == MAP_FAILED) unmapping.failed();
   else heap::note_mapped(at, bytes, caller);
   return at;
@@ -111,9 +125,11 @@ TIDEMARK_HOOK void* mremap(void* old, size_t old_bytes, size_t bytes, int flags,
 namespace {
 template <class Call>
 int protect_by(Call call, void* start, size_t bytes, int protection) {
-  if (!(protection & PROT_READ)) lose_pages(start, bytes);
+  const bool closes = !(protection & PROT_READ);
+  const uint32_t ticket = closes ? close_pages(start, bytes) : 0;
   int result = int(call());
-  forget_pages(start, bytes);
+  if (closes) closed_pages(start, bytes, ticket);
+  else forget_pages(start, bytes);
   return result;
 }
 }  // namespace
@@ -134,18 +150,16 @@ extern "C" __attribute__((visibility("hidden"), used)) long tidemark_changes_pag
 }
 
 TIDEMARK_HOOK int pkey_mprotect(void* start, size_t bytes, int protection, int key) {
-  if (key != -1 || !(protection & PROT_READ)) lose_pages(start, bytes);   // a key's rights may change at any moment
   auto* next = real::known_pkey_mprotect();
-  int result = next ? next(start, bytes, protection, key) : int(syscall(SYS_pkey_mprotect, start, bytes, protection, key));
-  forget_pages(start, bytes);
-  return result;
+  auto call = [&] { return next ? next(start, bytes, protection, key) : int(syscall(SYS_pkey_mprotect, start, bytes, protection, key)); };
+  return protect_by(call, start, bytes, key == -1 ? protection : PROT_NONE);   // a key's rights may change at any moment
 }
 
 TIDEMARK_HOOK int madvise(void* start, size_t bytes, int advice) {
   constexpr int kGuardInstall = 102;   // MADV_GUARD_INSTALL, linux/mman.h, since 6.13
-  if (advice == kGuardInstall) lose_pages(start, bytes);
   auto* next = real::known_madvise();
-  return next ? next(start, bytes, advice) : int(syscall(SYS_madvise, start, bytes, advice));
+  auto call = [&] { return next ? next(start, bytes, advice) : int(syscall(SYS_madvise, start, bytes, advice)); };
+  return advice == kGuardInstall ? protect_by(call, start, bytes, PROT_NONE) : call();
 }
 
 TIDEMARK_HOOK int brk(void* end) {

@@ -1,11 +1,6 @@
 #include "preload/stacks/cfi.h"
 
-#include <algorithm>
-#include <atomic>
 #include <cstring>
-
-#include "preload/base/memory.h"
-#include "preload/stacks/parts.h"
 
 namespace tidemark::stacks {
 using namespace format;
@@ -13,33 +8,11 @@ namespace {
 
 constexpr uint64_t kRbp = 6, kRsp = 7, kReturnAddress = 16;
 
-// Pages of modules that were there when the kernel was asked: a module may have holes.
-constexpr uint64_t kPages = 1024;
-constinit std::atomic<address> readable_pages[kPages]{};
-constinit Parts readable_parts;   // in which some are, or were
-
-bool is_readable(address page) {
-  std::atomic<address>& known = readable_pages[page % kPages];
-  if (known.load(std::memory_order_relaxed) == page) return true;
-  if (!base::readable(reinterpret_cast<const void*>(page << 12))) return false;
-  readable_parts.note(page << 12);
-  known.store(page, std::memory_order_relaxed);
-  return true;
-}
-
-void forget_each_page(address first, address last) {
-  for (uint64_t i = 0; i < std::min(last - first + 1, kPages); i++) {
-    std::atomic<address>& known = readable_pages[(first + i) % kPages];
-    address page = known.load(std::memory_order_relaxed);
-    if (page >= first && page <= last) known.compare_exchange_strong(page, 0, std::memory_order_relaxed);
-  }
-}
-
 // What may be read: pages in and around the module, as far as they are there. Unwind data may be damaged, or lie, and lead anywhere. Of an executable whose segments
 // do not follow each other glibc gives only the one that the pc lies in (node's), and its table is in another.
 class Memory {
  public:
-  explicit Memory(const dl_find_object& object) {
+  Memory(ModuleReading& reading, const dl_find_object& object) : reading_(reading) {
     constexpr address kAround = 64 << 20;
     auto start = reinterpret_cast<address>(object.dlfo_map_start), end = reinterpret_cast<address>(object.dlfo_map_end);
     auto table = reinterpret_cast<address>(object.dlfo_eh_frame);
@@ -48,15 +21,13 @@ class Memory {
     start_ = start > kAround ? start - kAround : 0;
     end_ = end + kAround;
   }
-  bool has(const void* p, size_t bytes) {
-    auto first = reinterpret_cast<address>(p), last = first + bytes - 1;
-    if (first < start_ || last >= end_ || last < first) return false;
-    for (address page = first >> 12; page <= last >> 12; page++)
-      if (!is_readable(page)) return false;
-    return true;
+  bool copy(void* to, const void* from, size_t bytes) {
+    auto first = reinterpret_cast<address>(from);
+    return first >= start_ && first < end_ && bytes <= end_ - first && reading_.copy(to, from, bytes);
   }
 
  private:
+  ModuleReading& reading_;
   address start_, end_;
 };
 
@@ -74,8 +45,8 @@ struct Cursor {
   void end_after(uint64_t bytes) {
     if (__builtin_add_overflow(at(), bytes, &end)) lost = true;
   }
-  bool has(uint64_t bytes) {
-    if (!lost && at() <= end && end - at() >= bytes && memory.has(p, bytes)) return true;
+  bool look_at(void* to, uint64_t bytes) {
+    if (!lost && at() <= end && end - at() >= bytes && memory.copy(to, p, bytes)) return true;
     lost = true;
     return false;
   }
@@ -83,12 +54,11 @@ struct Cursor {
     if (lost || at() > end || end - at() < bytes) lost = true;
     else p += bytes;
   }
-  uint8_t byte() { return has(1) ? *p++ : uint8_t{0}; }
+  uint8_t byte() { return fixed<uint8_t>(); }
   template <class T>
   T fixed() {
-    T v{};
-    if (!has(sizeof v)) return v;
-    memcpy(&v, p, sizeof v);
+    T v;
+    if (!look_at(&v, sizeof v)) return T{};
     p += sizeof v;
     return v;
   }
@@ -131,8 +101,8 @@ struct Cursor {
     if ((encoding & 0x70) == 0x10) v += at;
     if ((encoding & 0x70) == 0x30) v += data_base;
     if (!(encoding & 0x80)) return v;
-    if (!memory.has(reinterpret_cast<const void*>(v), sizeof(v))) return lost = true, 0;
-    return base::load(v);
+    if (!memory.copy(&v, reinterpret_cast<const void*>(v), sizeof(v))) return lost = true, 0;
+    return v;
   }
 };
 
@@ -173,9 +143,10 @@ struct Cie {
 void cfa_expression(Cursor& c, Row& row, address pc) {
   uint64_t n = c.uleb();
   row.cfa = Row::Cfa::kOther;
-  const uint8_t* begin = c.p;
+  const uint8_t* at = c.p;
+  uint8_t begin[16];
   c.skip(n);
-  if (c.lost || n > 16 || !c.memory.has(begin, n)) return;
+  if (c.lost || n > sizeof(begin) || !n || !c.memory.copy(begin, at, n)) return;
   // breg7 8; breg16 0; lit15; and; lit<k>; ge; lit3; shl; plus
   if (n == 11 && memcmp(begin, "\x77\x08\x80\x00\x3f\x1a", 6) == 0 && begin[6] >= 0x30 && begin[6] <= 0x4f &&
       memcmp(begin + 7, "\x2a\x33\x24\x22", 4) == 0) {
@@ -185,9 +156,9 @@ void cfa_expression(Cursor& c, Row& row, address pc) {
     return;
   }
   if (n <= 2 || *begin != 0x76) return;   // DW_OP_breg6
-  Cursor inside(c.memory, begin + 1, reinterpret_cast<address>(begin) + n);
+  Cursor inside(c.memory, at + 1, reinterpret_cast<address>(at) + n);
   int64_t offset = inside.sleb();
-  if (!inside.lost && inside.at() + 1 == inside.end && *inside.p == 6) row.cfa = Row::Cfa::kDeref, row.offset = offset;   // DW_OP_deref
+  if (!inside.lost && inside.at() + 1 == inside.end && inside.byte() == 6) row.cfa = Row::Cfa::kDeref, row.offset = offset;   // DW_OP_deref
 }
 
 // One instruction with a low opcode; false: not understood.
@@ -207,7 +178,8 @@ bool extended_instruction(uint8_t op, Cursor& c, const Cie& cie, Row& row, const
     case 0x10: {   // expression: `breg6 0` is what gcc writes for rbp saved at [rbp] in a realigned frame
       r = c.uleb();
       uint64_t n = c.uleb();
-      bool at_rbp = n == 2 && c.has(n) && c.p[0] == 0x76 && c.p[1] == 0;
+      uint8_t expression[2];
+      bool at_rbp = n == 2 && c.look_at(expression, n) && expression[0] == 0x76 && expression[1] == 0;
       c.skip(n);
       row.set(r, r == kRbp && at_rbp ? Saved::kAtRbp : Saved::kOther, 0);
       return true;
@@ -296,25 +268,27 @@ Cie parse_cie(Memory& memory, const uint8_t* p) {
 
 // The FDE that .eh_frame_hdr's sorted table gives for pc; nullptr: none. `understood` false: a table form we do not know, or one that cannot be read.
 const uint8_t* find_fde(Memory& memory, address pc, const void* eh_frame_hdr, bool& understood) {
-  const auto* h = static_cast<const uint8_t*>(eh_frame_hdr);
-  understood = memory.has(h, 4) && h[0] == 1 && h[3] == 0x3b;   // version, table: datarel sdata4
+  uint8_t h[4];
+  understood = memory.copy(h, eh_frame_hdr, sizeof(h)) && h[0] == 1 && h[3] == 0x3b;   // version, table: datarel sdata4
   if (!understood) return nullptr;
-  address base = reinterpret_cast<address>(h);
-  Cursor c(memory, h + 4, ~address{0});
+  address base = reinterpret_cast<address>(eh_frame_hdr);
+  Cursor c(memory, static_cast<const uint8_t*>(eh_frame_hdr) + sizeof(h), ~address{0});
   c.encoded(h[1], base);
   uint32_t n = uint32_t(c.encoded(h[2], base));
-  const auto* table = reinterpret_cast<const int32_t*>(c.p);
-  constexpr uint64_t kEntry = 2 * sizeof(int32_t);
+  struct Entry {
+    int32_t function, fde;
+  } entry, found{};
+  const auto* table = reinterpret_cast<const Entry*>(c.p);
   if (c.lost) return understood = false, nullptr;
   uint32_t low = 0, high = n;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
-    if (!memory.has(table + 2 * uint64_t{middle}, kEntry)) return understood = false, nullptr;
-    if (base + address(int64_t(table[2 * uint64_t{middle}])) <= pc) low = middle + 1;
+    if (!memory.copy(&entry, table + middle, sizeof(entry))) return understood = false, nullptr;
+    if (base + address(int64_t{entry.function}) <= pc) low = middle + 1, found = entry;
     else high = middle;
   }
   if (!low) return nullptr;
-  return reinterpret_cast<const uint8_t*>(base + address(int64_t(table[2 * uint64_t{low - 1} + 1])));
+  return reinterpret_cast<const uint8_t*>(base + address(int64_t{found.fde}));
 }
 
 Rule encode(const Row& row) {
@@ -337,14 +311,10 @@ Rule encode(const Row& row) {
 
 }  // namespace
 
-void forget_readable_pages(address start, address end) {
-  if (readable_parts.may_have(start, end)) forget_each_page(start >> 12, (end - 1) >> 12);
-}
-
 // kRuleGuess: pc lies in no function, `within` bytes behind its begin or further.
-static Rule rule_at(address pc, address within, const dl_find_object& object) {
+static Rule rule_at(address pc, address within, const dl_find_object& object, ModuleReading& reading) {
   if (!object.dlfo_eh_frame) return kRuleGuess;
-  Memory memory(object);
+  Memory memory(reading, object);
   bool understood;
   const uint8_t* fde = find_fde(memory, pc, object.dlfo_eh_frame, understood);
   if (!understood) return kRuleHard;
@@ -369,7 +339,7 @@ static Rule rule_at(address pc, address within, const dl_find_object& object) {
   return encode(row);
 }
 
-Rule parse_rule(address ret, const dl_find_object& object) { return rule_at(ret - 1, 0, object); }
-Rule parse_pushed_rule(address pc, const dl_find_object& object) { return rule_at(pc, 1, object); }
+Rule parse_rule(address ret, const dl_find_object& object, ModuleReading& reading) { return rule_at(ret - 1, 0, object, reading); }
+Rule parse_pushed_rule(address pc, const dl_find_object& object, ModuleReading& reading) { return rule_at(pc, 1, object, reading); }
 
 }  // namespace tidemark::stacks

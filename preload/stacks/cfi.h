@@ -5,6 +5,7 @@
 
 #include "preload/base/common.h"
 #include "preload/format/region.h"
+#include "preload/stacks/module_reading.h"
 
 namespace tidemark::stacks {
 
@@ -17,11 +18,9 @@ inline bool is_frame_pointer_rule(Rule r) { return (r & 0xffff) == (format::kRul
 
 // Rule of the call instruction before return address `ret`. `object` is what _dl_find_object gave for ret - 1.
 // Reads only what is there, whatever the table says: then the rule is kRuleHard.
-Rule parse_rule(address ret, const dl_find_object& object);
+Rule parse_rule(address ret, const dl_find_object& object, ModuleReading& reading);
 // The same for an address that was put on the stack by other means than a call, and is returned to: rule of the instruction there. kRuleGuess: no function has
 // begun before it.
-Rule parse_pushed_rule(address pc, const dl_find_object& object);
-// Of these addresses it is no longer known that they can be read: a module went, or its pages were closed. Fit for signal handlers.
-void forget_readable_pages(address start, address end);
+Rule parse_pushed_rule(address pc, const dl_find_object& object, ModuleReading& reading);
 
 }  // namespace tidemark::stacks

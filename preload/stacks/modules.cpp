@@ -12,6 +12,7 @@
 #include "preload/base/memory.h"
 #include "preload/base/spin_lock.h"
 #include "preload/base/store.h"
+#include "preload/stacks/module_reading.h"
 #include "preload/stacks/rules.h"
 
 namespace tidemark::stacks {
@@ -52,22 +53,27 @@ uint32_t take_record() {
 }
 
 // A module's headers may be damaged, or lead anywhere.
-bool may_hold_notes(address at, uint64_t bytes) {
+bool may_hold_notes(ModuleReading& reading, address at, uint64_t bytes) {
   constexpr uint64_t kMost = 64 << 10;
-  return bytes <= kMost && base::all_readable(reinterpret_cast<const void*>(at), bytes);
+  char byte;
+  auto can_be_read = [&](address a) { return reading.copy(&byte, reinterpret_cast<const void*>(a), 1); };
+  if (!bytes || bytes > kMost || at + bytes < at) return false;
+  for (address a = at; a < at + bytes; a += kPageBytes)
+    if (!can_be_read(a)) return false;
+  return can_be_read(at + bytes - 1);
 }
 
 // The build-id among the notes from p to end.
-bool find_build_id(address p, address end, Module& m) {
+bool find_build_id(ModuleReading& reading, address p, address end, Module& m) {
+  auto copy = [&reading](void* to, address from, size_t bytes) { return reading.copy(to, reinterpret_cast<const void*>(from), bytes); };
   ElfW(Nhdr) note;
-  while (p + sizeof(note) <= end) {
-    memcpy(&note, reinterpret_cast<const void*>(p), sizeof(note));
+  char owner[4];
+  while (p + sizeof(note) <= end && copy(&note, p, sizeof(note))) {
     address name = p + sizeof(note), desc = name + ((uint64_t{note.n_namesz} + 3) & ~uint64_t{3});
     p = desc + ((uint64_t{note.n_descsz} + 3) & ~uint64_t{3});
     if (desc > end || note.n_descsz > end - desc) return false;
-    if (note.n_type != NT_GNU_BUILD_ID || note.n_namesz != 4 || memcmp(reinterpret_cast<const void*>(name), "GNU", 4) != 0) continue;
-    if (note.n_descsz > sizeof(m.build_id)) continue;
-    memcpy(m.build_id, reinterpret_cast<const void*>(desc), note.n_descsz);
+    if (note.n_type != NT_GNU_BUILD_ID || note.n_namesz != sizeof(owner) || note.n_descsz > sizeof(m.build_id)) continue;
+    if (!copy(owner, name, sizeof(owner)) || memcmp(owner, "GNU", sizeof(owner)) != 0 || !copy(m.build_id, desc, note.n_descsz)) continue;
     m.build_id_bytes = note.n_descsz;
     return true;
   }
@@ -76,14 +82,15 @@ bool find_build_id(address p, address end, Module& m) {
 
 // Of a mapped ELF image whose header lies at `start`.
 void read_build_id(const char* start, address bias, Module& m) {
-  if (!base::all_readable(start, kPageBytes) || memcmp(start, ELFMAG, SELFMAG) != 0) return;
-  const auto* ehdr = reinterpret_cast<const ElfW(Ehdr)*>(start);
-  if (ehdr->e_phentsize != sizeof(ElfW(Phdr)) || ehdr->e_phoff > kPageBytes) return;
-  if (ehdr->e_phoff + ehdr->e_phnum * sizeof(ElfW(Phdr)) > kPageBytes) return;
-  const auto* phdr = reinterpret_cast<const ElfW(Phdr)*>(start + ehdr->e_phoff);
-  for (uint32_t i = 0; i < ehdr->e_phnum; i++) {
-    address notes = bias + phdr[i].p_vaddr;
-    if (phdr[i].p_type == PT_NOTE && may_hold_notes(notes, phdr[i].p_memsz) && find_build_id(notes, notes + phdr[i].p_memsz, m)) return;
+  ModuleReading reading;
+  ElfW(Ehdr) ehdr;
+  ElfW(Phdr) phdr;
+  if (!reading.copy(&ehdr, start, sizeof(ehdr)) || memcmp(ehdr.e_ident, ELFMAG, SELFMAG) != 0) return;
+  if (ehdr.e_phentsize != sizeof(phdr) || ehdr.e_phoff > kPageBytes || ehdr.e_phoff + ehdr.e_phnum * sizeof(phdr) > kPageBytes) return;
+  for (uint32_t i = 0; i < ehdr.e_phnum; i++) {
+    if (!reading.copy(&phdr, start + ehdr.e_phoff + i * sizeof(phdr), sizeof(phdr))) return;
+    address notes = bias + phdr.p_vaddr;
+    if (phdr.p_type == PT_NOTE && may_hold_notes(reading, notes, phdr.p_memsz) && find_build_id(reading, notes, notes + phdr.p_memsz, m)) return;
   }
 }
 
@@ -312,7 +319,10 @@ void complete_modules() {
   }
 }
 
-void reset_modules_lock() { modules_lock.reset(); }
+void reset_modules_lock() {
+  modules_lock.reset();
+  reset_module_reading();
+}
 void lock_modules() { modules_lock.lock(); }
 void unlock_modules() { modules_lock.unlock(); }
 

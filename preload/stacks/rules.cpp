@@ -66,16 +66,13 @@ static bool readable(address a) { return base::readable(reinterpret_cast<const v
 // Whether a call instruction ends at pc: e8 with 4 bytes of displacement, or ff /2 with whatever its operand takes. Only a frame that
 // was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from, and where unwind data is
 // wrong, any word of the stack may be taken for a pc.
-static bool follows_call(address pc, bool in_module) {
+static bool follows_call(address pc, bool in_module, ModuleReading& reading) {
   constexpr size_t kLongest = 7;
   uint8_t code[kLongest];   // the last of it as far as it can be read
   auto copy = [&](address from, size_t bytes) {
     const auto* source = reinterpret_cast<const uint8_t*>(from);
     uint8_t* to = code + kLongest - (pc - from);
-    if (!in_module) return base::copy_if_readable(to, source, bytes);
-    if (!readable(from)) return false;
-    memcpy(to, source, bytes);
-    return true;
+    return in_module ? reading.copy(to, source, bytes) : base::copy_if_readable(to, source, bytes);
   };
   size_t known = ((pc - 1) & 4095) + 1;   // on its page
   if (known > kLongest) known = kLongest;
@@ -97,27 +94,28 @@ static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const vo
 static bool steps(Rule rule) { return kind_of(rule) == kRuleRsp || kind_of(rule) == kRuleRbp || kind_of(rule) == kRuleDeref; }
 // Of an address that is returned to and that nobody called from. A hand-made coroutine begins at the start of a function, and ends the stack. Within one it was
 // pushed, by hand-written code, and unwind data says how to go on; if that leads to where somebody called from (walk.cpp), for a coroutine may begin there, too.
-static Rule pushed_rule(address pc, const dl_find_object& object) {
-  Rule rule = parse_pushed_rule(pc, object);
+static Rule pushed_rule(address pc, const dl_find_object& object, ModuleReading& reading) {
+  Rule rule = parse_pushed_rule(pc, object, reading);
   return steps(rule) ? rule : Rule{kRuleEnd};
 }
 
 TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
   dl_find_object object;
+  ModuleReading reading;
   Rule rule = kRuleGuess;
   // Before the rule can be used in a node, the module it came from is in the region: whatever a stack names can be resolved.
   bool in_module = _dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0;
   if (in_module) {
     note_module(object);
-    rule = parse_rule(pc, object);
+    rule = parse_rule(pc, object, reading);
   } else if (returned_to && (base::thread_state.owns(pc) || !readable(pc))) {   // what a hand-made stack ends in is asked for each time
     return kRuleHard | kUncalled;
   } else if (is_cpython_trampoline(pc)) {
     rule = kRuleGuess | Rule{2} << 48;
   }
-  if (returned_to && !follows_call(pc, in_module)) {
+  if (returned_to && !follows_call(pc, in_module, reading)) {
     if (!in_module) return (in_heap(pc) ? kRuleHard : kRuleGuess) | kUncalled;
-    if (steps(rule)) rule = pushed_rule(pc, object) | kUncalled;
+    if (steps(rule)) rule = pushed_rule(pc, object, reading) | kUncalled;
     if (rule == kRuleGuess) rule |= kMayBegin;
   }
   base::SpinGuard guard(rules_lock);
