@@ -20,7 +20,9 @@ alignas(64) constinit std::atomic<uint16_t> left_alone[kLeftAlone]{};
 namespace {
 constexpr uint32_t kFirstPlaces = 16, kMostPlaces = 8192, kGrowth = 4, kMostDenied = 64;
 constexpr uint8_t kHomecoming = 64;   // of so many looks that find a place away from its home, one puts it there
-constexpr uint64_t kWriting = uint64_t{2} << 32;   // a mark that no place has
+constexpr uint64_t kWriting = uint64_t{2} << 32, kEmptied = uint64_t{4} << 32;   // marks that no place has; the latter: it was to be emptied while it was written
+bool is_held(uint64_t meta) { return meta == kWriting || meta == kEmptied; }
+constinit std::atomic<uint32_t> emptyings{0};   // how many threads empty all places just now
 constinit bool have_aes = false;   // fingerprints are taken by AesSum, else by ProductSum
 constinit bool asked_processor = false, processor_has_aes = false, aes_wanted = true;
 constinit bool checked = false;
@@ -90,7 +92,7 @@ bool has_layout(const Places& t, const Place& p, uint64_t meta, const Layout& l)
 // Two threads may want to: one does.
 bool set_layout(Places& t, Place& p, uint64_t key, const Layout& l) {
   uint64_t before = p.meta.load(std::memory_order_relaxed);
-  if (before == kWriting || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
+  if (is_held(before) || !p.meta.compare_exchange_strong(before, kWriting, std::memory_order_acquire)) return false;
   if (!is_of(before, key) || p.unsteady.load(std::memory_order_relaxed) > kMostUnsteady) p.unsteady.store(0, std::memory_order_relaxed);
   p.same.store(0, std::memory_order_relaxed);
   p.firsts.store(0, std::memory_order_relaxed);
@@ -138,7 +140,7 @@ bool sum_at(const Place& p, uint64_t meta, uint64_t key, const Caller& caller, u
 
 void settle_way(Place& p) {
   uint64_t meta = p.meta.load(std::memory_order_relaxed), now = as_it_is(p, meta);
-  if (meta && meta != kWriting && now != meta) p.meta.compare_exchange_strong(meta, now, std::memory_order_acq_rel);
+  if (meta && !is_held(meta) && now != meta) p.meta.compare_exchange_strong(meta, now, std::memory_order_acq_rel);
 }
 
 void note_first(Place& p) {
@@ -156,11 +158,25 @@ void no_stranger(Place& p) {
   settle_way(p);
 }
 
-// False: another thread is writing to one of them, or has.
+static void forget_last(Place& p) {
+  p.last_low.store(0, std::memory_order_relaxed);
+  p.last.store(0, std::memory_order_relaxed);
+}
+// Of a line that is held.
+static void let_go(Place& p, uint64_t meta) {
+  uint64_t held = kWriting;
+  if (TIDEMARK_LIKELY(p.meta.compare_exchange_strong(held, meta, std::memory_order_acq_rel))) return;
+  forget_last(p);   // what has come from the other line meanwhile
+  p.meta.store(0, std::memory_order_release);
+}
+// False: another thread is writing to one of them, or has, or empties all: what goes from a line that it has not come to yet to one that it has been at
+// would stay. If it begins now, it finds both held.
 static bool hold_lines(Place& a, Place& b, uint64_t as, uint64_t bs) {
-  if (as == kWriting || !a.meta.compare_exchange_strong(as, kWriting, std::memory_order_acquire)) return false;
-  if (bs != kWriting && b.meta.compare_exchange_strong(bs, kWriting, std::memory_order_acquire)) return true;
-  a.meta.store(as, std::memory_order_release);
+  if (is_held(as) || !a.meta.compare_exchange_strong(as, kWriting)) return false;
+  const bool both = !is_held(bs) && b.meta.compare_exchange_strong(bs, kWriting);
+  if (both && TIDEMARK_LIKELY(!emptyings.load())) return true;
+  if (both) let_go(b, bs);
+  let_go(a, as);
   return false;
 }
 
@@ -184,8 +200,8 @@ void prefer(Place& first, Place& other) {
   if (had >> 32 != has >> 32 || !t.has(first)) return;
   if (!hold_lines(first, other, had, has)) return;
   swap_layouts(t, first, other, (had | has) & kFar);
-  first.meta.store(as_it_is(first, (has & ~kVersionBits) | next_version(had) | kOthers), std::memory_order_release);
-  other.meta.store(as_it_is(other, (had & ~kVersionBits) | next_version(has)), std::memory_order_release);
+  let_go(first, as_it_is(first, (has & ~kVersionBits) | next_version(had) | kOthers));
+  let_go(other, as_it_is(other, (had & ~kVersionBits) | next_version(has)));
 }
 
 // Of the lines' places all that is theirs changes, too.
@@ -198,8 +214,8 @@ static bool swap_places(Place& a, Place& b) {
   swap_values(a.unsteady, b.unsteady);
   swap_values(a.vain, b.vain);
   swap_values(a.firsts, b.firsts);
-  a.meta.store(bs ? (bs & ~kVersionBits) | next_version(as) : 0, std::memory_order_release);
-  b.meta.store(as ? (as & ~kVersionBits) | next_version(bs) : 0, std::memory_order_release);
+  let_go(a, bs ? (bs & ~kVersionBits) | next_version(as) : 0);
+  let_go(b, as ? (as & ~kVersionBits) | next_version(bs) : 0);
   return true;
 }
 
@@ -289,6 +305,7 @@ bool start_places() {
   have_aes = processor_has_aes && aes_wanted;
   ask_slowly = checked || !have_aes;
   growing.reset();
+  emptyings.store(0);
   used.store(0);
   denied.store(0);
   Places* t = new_table(kFirstPlaces);
@@ -306,13 +323,14 @@ void check_places(bool on) {
 void empty_places() {
   base::SpinGuard guard(growing);
   Places& t = *places.load(std::memory_order_acquire);
+  emptyings.fetch_add(1);
   for (uint64_t i = 0; i < t.size(); i++) {
     Place& p = t.places[i];
-    p.last_low.store(0, std::memory_order_relaxed);
-    p.last.store(0, std::memory_order_relaxed);
+    forget_last(p);
     uint64_t meta = p.meta.load(std::memory_order_relaxed);
-    if (meta != kWriting) p.meta.compare_exchange_strong(meta, 0);
+    while (meta && !p.meta.compare_exchange_weak(meta, is_held(meta) ? kEmptied : 0)) {}
   }
+  emptyings.fetch_sub(1);
 }
 
 }  // namespace tidemark::stacks

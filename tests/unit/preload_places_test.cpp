@@ -1,5 +1,8 @@
 // Places and the layouts of live stacks there, with AES and without.
 #include <alloca.h>
+#include <signal.h>
+#include <ucontext.h>
+
 #include <functional>
 #include <iterator>
 #include <set>
@@ -172,7 +175,8 @@ class ManyPlacesTest : public PlacesTest {
  protected:
   static constexpr uint32_t kPlaces = 400;
   // No two are equal, and they are no series, which the hash would spread evenly: so some have the same home.
-  static address distance(uint64_t place) { return (128 << 10) + place * place * 7 % 8191 * 16; }
+  static address distance(uint64_t place) { return (128 << 10) + place * place * 7 % 8191 * 16 + moved_by; }
+  static inline address moved_by = 0;
   static Place& home_of(uint64_t key) { return places.load()->at(key); }
   static bool is_home(uint64_t key) { return is_of(home_of(key).meta, key); }
 
@@ -216,6 +220,90 @@ TEST_P(ManyPlacesTest, OneThatIsUsedOftenComesHome) {
               EXPECT_TRUE(is_home(seen.key));
             }
           }).join();
+}
+
+// One thread stands still between two instructions, as any may, and another one does something meanwhile. The interruption is a single step's trap.
+std::function<bool()> at_step;   // true: no more of them
+void call_at_step(int, siginfo_t*, void* context) {
+  if (at_step()) static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+}
+__attribute__((noinline)) void step_by_step(const std::function<void()>& call) {
+  struct sigaction trap {}, before;
+  trap.sa_sigaction = call_at_step;
+  trap.sa_flags = SA_SIGINFO;
+  sigaction(SIGTRAP, &trap, &before);
+  asm volatile("sub $128, %%rsp; pushfq; orq $0x100, (%%rsp); popfq; add $128, %%rsp" ::: "memory", "cc");
+  call();
+  asm volatile("sub $128, %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; add $128, %%rsp" ::: "memory", "cc");
+  sigaction(SIGTRAP, &before, nullptr);
+}
+
+class SwappedPlacesTest : public ManyPlacesTest {
+ protected:
+  void SetUp() override {
+    ManyPlacesTest::SetUp();
+    learn_anew();
+  }
+  // Also which place is found behind its home.
+  void learn_anew() {
+    home_ = away_ = nullptr;
+    for (int tries = 0; !home_ && tries < 100; tries++) {   // all may be at home, or before it, by chance
+      empty_places();
+      learn();
+      for (uint64_t key : keys_) {
+        Place &home = home_of(key), *p = find_place(home, key);
+        if (p > &home) home_ = &home, away_ = p, key_ = key;
+      }
+      moved_by += 16;
+    }
+    ASSERT_NE(nullptr, home_);
+  }
+  void bring_home() {
+    base::thread_state.away = 63;   // the next look does it
+    find_away(*home_, key_);
+  }
+  void expect_empty() {
+    for (uint32_t i = 0; i < kGroupLines; i++) {
+      EXPECT_EQ(0u, line_of(*home_, i).meta.load());
+      EXPECT_EQ(0u, line_of(*home_, i).last.load());
+    }
+  }
+  Place *home_, *away_;
+  uint64_t key_;
+};
+INSTANTIATE_TEST_SUITE_P(Ways, SwappedPlacesTest, testing::Bool(), way_name);
+
+// From a line that is not emptied yet to one that is.
+TEST_P(SwappedPlacesTest, OneThatComesHomeWhileAllAreEmptiedIsEmptied) {
+  bool tried = false;
+  at_step = [&] {
+    if (home_->meta || !is_of(away_->meta, key_)) return false;
+    bring_home();
+    return tried = true;
+  };
+  step_by_step([] { empty_places(); });
+  EXPECT_TRUE(tried);
+  expect_empty();
+}
+
+TEST_P(SwappedPlacesTest, OneThatIsOnItsWayWhileAllAreEmptiedIsEmptied) {
+  auto is_held = [](const Place& p) { return p.meta && !(p.meta >> 32 & 1); };   // no place's mark is even
+  constexpr int kApart = 5;
+  for (int steps_before = 0;; steps_before += kApart) {   // so many after both were held
+    int held_for = 0;
+    at_step = [&] {
+      if (!is_held(*home_) || !is_held(*away_) || held_for++ < steps_before) return false;
+      empty_places();
+      return true;
+    };
+    step_by_step([this] { bring_home(); });
+    if (held_for <= steps_before) {
+      EXPECT_GT(steps_before, 4 * kApart) << "or this test does not show what it is to show";
+      break;
+    }
+    expect_empty();
+    ASSERT_NO_FATAL_FAILURE(learn_anew());
+  }
 }
 
 TEST_P(ManyPlacesTest, TwoThatHaveOneHomeTakeTurns) {
