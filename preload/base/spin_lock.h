@@ -1,5 +1,7 @@
-// A lock for a few dozen instructions: adding a rule, a node, a record. Never held across an unwind, a system call that can
-// block, or a call into the program (but where only rare and slow calls meet: heap/allocator.cpp). Not for signal handlers: the busy guard keeps nested hooks away from it.
+// A lock for what is short: adding a rule, a node, a record. Its holder may ask the kernel for something that it answers at once (memory, whether a word can be read,
+// a thread's number), and a module or a thread that comes or goes is noted under one, for some microseconds; but it neither unwinds, nor waits for another
+// thread, nor calls the program. Rare and slow calls alone may meet at one that is held for longer: heap/allocator.cpp, and where the region is moved or copied.
+// Not for signal handlers, or they only try it: the busy guard keeps nested hooks away from it.
 #pragma once
 #include <sched.h>
 #include <sys/syscall.h>

@@ -46,6 +46,40 @@ static_assert(offsetof(Room, path) == stacks::kPathBegins && sizeof(Room) % form
 constexpr uint32_t kRoomsAtOnce = 4;
 constinit Room* free_rooms = nullptr;
 
+// The latest threads that have no slot but may record: those that are ending, for destructors and glibc itself free blocks after that, and those that found none.
+constexpr uint32_t kSlotless = 64;
+constinit base::ThreadState* slotless[kSlotless]{};
+constinit uint32_t next_slotless = 0;
+
+// slots_lock is held.
+void note_slotless(base::ThreadState& t) {
+  for (base::ThreadState* known : slotless)
+    if (known == &t) return;
+  slotless[next_slotless++ % kSlotless] = &t;
+}
+
+// Whether there is such a thread's state, and not what came to lie there after its end: glibc's control block, which is as far from it as in any thread, names
+// itself twice (tcbhead_t::tcb and self, part of the ABI).
+bool copy_slotless(const base::ThreadState* t, base::ThreadState& copy) {
+  constexpr uint32_t kSelf = 2;
+  const auto own = reinterpret_cast<address>(__builtin_thread_pointer()), block = own + (reinterpret_cast<address>(t) - reinterpret_cast<address>(&base::thread_state));
+  address head[kSelf + 1];
+  return base::copy_if_readable(head, reinterpret_cast<const void*>(block), sizeof(head)) && head[0] == block && head[kSelf] == block &&
+         base::copy_if_readable(&copy, t, sizeof(copy)) && !copy.slot;
+}
+
+// slots_lock is held. Whether one of them is inside a hook, other than the caller; those that are no more are forgotten.
+bool any_slotless_busy() {
+  bool busy = false;
+  for (base::ThreadState*& t : slotless) {
+    base::ThreadState copy;
+    if (!t || t == &base::thread_state) continue;
+    if (!copy_slotless(t, copy)) t = nullptr;
+    else if (copy.busy) busy = true;
+  }
+  return busy;
+}
+
 // slots_lock is held. Without memory the thread goes on without one.
 void take_room(base::ThreadState& t) {
   if (!free_rooms) {
@@ -148,7 +182,10 @@ TIDEMARK_COLD void attach_thread() {
   t.owner = base::kNoOwner;
   t.stripes_tick = base::kNoTick;
   if (!t.magazines) have_no_magazines(t);
-  if (t.exiting == kGone) return;
+  if (t.exiting == kGone) {
+    base::SpinGuard guard(slots_lock);
+    return note_slotless(t);
+  }
   bool told = will_be_told(t);
   // All of it under the lock: who moves the region holds it, and does not know this thread yet.
   base::SpinGuard guard(slots_lock);
@@ -156,6 +193,7 @@ TIDEMARK_COLD void attach_thread() {
   if (slots_taken++) many_threads = true;
   uint32_t slot = told ? take_slot() : 0;
   if (!slot) {
+    note_slotless(t);
     base::count(kThreadsWithoutSlot);
     many_threads = true;
     return;
@@ -204,6 +242,7 @@ TIDEMARK_COLD void detach_thread() {
   }
   base::SpinGuard guard(slots_lock);
   t.slot = nullptr;
+  note_slotless(t);
   free_slot(owner & 0xffff);
 }
 
@@ -295,14 +334,13 @@ void lose_pages(uintptr_t start, size_t bytes) {
 
 bool lock_idle_threads() {
   slots_lock.lock();
-  for (uint32_t i = 1; i <= slots_used; i++) {
+  bool busy = any_slotless_busy();
+  for (uint32_t i = 1; i <= slots_used && !busy; i++) {
     const base::ThreadState* t = thread_in(i);
-    if (t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE)) {
-      slots_lock.unlock();
-      return false;
-    }
+    busy = t && t != &base::thread_state && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE);
   }
-  return true;
+  if (busy) slots_lock.unlock();
+  return !busy;
 }
 
 void for_each_thread(void (*act)(base::ThreadState&)) {
@@ -343,6 +381,7 @@ void forget_threads() {
   slots_lock.reset();
   for (uint32_t i = 1; i <= slots_used; i++) slots[i].generation++, slots[i].state = nullptr;
   slots_used = first_free = slots_taken = 0;
+  std::fill(slotless, slotless + kSlotless, nullptr);
   many_threads = false;
   threads_vanished = false;   // jemalloc forgets the caches of the parent's threads, too
 }

@@ -92,7 +92,8 @@ TIDEMARK_INLINE void add_live(format::Header& h, int64_t bytes) {
   if (TIDEMARK_UNLIKELY(t.slot->live_bytes > kHoldBack || t.slot->live_bytes < -kHoldBack)) flush_share();
 }
 
-// Whether no other thread with a slot is inside a hook at this moment; then lock_threads is in effect: none gets a slot meanwhile.
+// Whether no other thread is inside a hook at this moment, as far as they are known: all with a slot, and the latest without; then lock_threads is in effect: none
+// gets a slot meanwhile.
 bool lock_idle_threads();
 // Of the threads that have a slot; under a lock: none comes or goes meanwhile.
 void for_each_thread(void (*act)(base::ThreadState&));
