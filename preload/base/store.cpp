@@ -143,10 +143,18 @@ bool leave_shared_store() {
   return false;
 }
 
+// Without the lock, which the interrupted call may hold: where it stood in take_lines, a cursor may pass its end by what it takes there.
+void give_up_shared_store() {
+  store.next_page.fetch_or(kClosed, std::memory_order_acq_rel);
+  store.closed_at.store(0, std::memory_order_release);
+  for (Cursor& c : cursors) c.next = c.end;
+  text_end = 0;
+}
+
 uint32_t take_lines(PageKind kind, uint32_t n) {
   SpinGuard guard(cursor_lock);
   Cursor& c = cursors[uint32_t(kind)];
-  if (c.end - c.next < n) {
+  if (c.next + n > c.end) {
     uint32_t page = take_pages(kind, 1);
     if (!page) return 0;
     c.next = store.first_line + page * kLinesPerPage;
@@ -171,7 +179,7 @@ TextRef take_text(const char* text, size_t length) {
     count(kTextTruncated);
   }
   SpinGuard guard(cursor_lock);
-  if (text_end - text_next < length) {
+  if (text_next + length > text_end) {
     uint32_t page = take_pages(PageKind::kText, 1);
     if (!page) return {0, 0};
     text_next = uint64_t{page} * kPageBytes;

@@ -33,7 +33,7 @@ inline void count(format::Coverage what, uint64_t n = 1) {
 }
 
 // Lays out an empty region in [start, start + bytes): header fields that only the layout needs, directory, first pages.
-// `start` is PROT_NONE. false when the memory could not be opened.
+// `start` is PROT_NONE. false when the memory could not be opened: what `s` then names must not be touched.
 bool format_store(Store& s, char* start, uint64_t bytes, uint32_t first_line);
 
 // `pages` fresh pages in a row, zero-filled; returns the first one's index, 0 when there is no room for this kind. Counters
@@ -56,6 +56,8 @@ uint64_t close_store();
 // Child of a fork that a signal handler made inside of a hook: what the interrupted call does from here on, once the handler returns, stays in this process. A copy
 // of all pages in use. False: no memory, all is as it was.
 bool leave_shared_store();
+// What is left where it is false: no page or line is given out any more in this process, for the parent gives out the same ones.
+void give_up_shared_store();
 
 // Child of fork: forget the half-filled pages of the parent's store.
 void forget_store_cursors();

@@ -26,7 +26,7 @@ TIDEMARK_COLD void* allocate_nested(size_t bytes, int flags) {
   } else {
     // jemalloc may stand half-changed below us, or hold one of its locks: it must not be entered.
     p = nested_allocate(bytes, jemalloc::alignment_of(flags), jemalloc::zeroes(flags));
-    if (p && base::store.start) {
+    if (p && base::store.start && *base::session_word != base::kInert) {
       base::count(kNestedAllocations);
       base::count(kNestedBytes, bytes);
     }

@@ -94,7 +94,7 @@ void forget(bool really) {
 // Enters as malloc does (tracker.h). False: nothing is recorded here, or not now: then the loss is counted.
 bool begin(base::ThreadState& t, Coverage loss) {
   if (TIDEMARK_UNLIKELY(t.busy) && still_inside(own_sp())) {
-    if (!t.internal && base::store.start) base::count(loss);
+    if (!t.internal && base::store.start && *base::session_word != base::kInert) base::count(loss);
     return false;
   }
   return enter(t) || pass_gate(Call::kOther) == Gate::kTrack;

@@ -307,7 +307,8 @@ namespace {
 // The call that the handler interrupted goes on here, too, once the handler returns: it was the parent's, whose region is shared yet.
 void keep_interrupted_call() {
   int saved = errno;
-  if (base::store.start && base::header().name.length) base::leave_shared_store();
+  bool shared = base::store.start && base::header().name.length;
+  if (shared && !base::leave_shared_store()) leave_unrecorded();
   errno = saved;
 }
 

@@ -76,6 +76,12 @@ void refuse(Refusal reason, int error, const char* detail) {
   base::session_word = &inert_word;
 }
 
+// The store is not there, or only half of it, and whoever asks whose it is must not read that: what is there is the parent's, or none.
+void refuse_for_no_memory(char* parent_start) {
+  base::store.start = parent_start;
+  refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+}
+
 bool make_word_page() {
   auto* page = static_cast<WipedPage*>(base::map_private(kPageBytes));
   if (!page || madvise(page, kPageBytes, MADV_WIPEONFORK) != 0) return false;
@@ -132,7 +138,7 @@ void start_recording() {
   if (!base::format_store(base::store, file.memory, file.bytes, 0) || !start_tables()) {
     discard_region_file(file);
     unbook_region(options.region_size);
-    return refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+    return refuse_for_no_memory(nullptr);
   }
   start_clock(platform::monotonic_ns());
   base::header().origin = uint32_t(Origin::kLaunched);
@@ -147,7 +153,7 @@ void start_recording() {
 }
 
 void start_grace() {
-  if (!start_in_private_memory(0) || !start_tables()) return refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+  if (!start_in_private_memory(0) || !start_tables()) return refuse_for_no_memory(nullptr);
   start_clock(platform::monotonic_ns());
   base::header().origin = uint32_t(Origin::kExeced);
   base::header().uid = geteuid();
@@ -294,9 +300,10 @@ TIDEMARK_COLD void begin_child() {
   heap::push_ancestor();
   forget_ancestor();
   protect_parent();
-  const char* parent_start = base::store.start;
+  char* parent_start = base::store.start;
   if (!start_in_private_memory(first) || !start_tables()) {
-    refuse(Refusal::kNoMemory, ENOMEM, nullptr);
+    __atomic_fetch_add(&parent.coverage[kChildrenUnrecorded], 1, __ATOMIC_RELAXED);
+    refuse_for_no_memory(parent_start);
     errno = saved;
     return;
   }
@@ -346,6 +353,13 @@ void end_recording() {
   base::header().stopped_realtime_ns = platform::realtime_ns();
   stop_recording();
   base::session_word = &inert_word;   // not in the page that fork wipes
+}
+
+void leave_unrecorded() {
+  base::count(kChildrenUnrecorded);
+  base::give_up_shared_store();
+  left_untracked = true;
+  refuse(Refusal::kNoMemory, ENOMEM, nullptr);
 }
 
 bool freeze_program() {

@@ -24,6 +24,8 @@ void end_grace_without_keeper();   // this process is about to end: where there 
 void stop_recording(); // for good: inert
 // The same for `tidemark stop`: the region says so, and children of fork are not recorded either.
 void end_recording();
+// A handler's fork child that has no memory to leave its parent's region (base::leave_shared_store): nothing more of it is recorded, which that region counts.
+void leave_unrecorded();
 // No thread of the program is inside malloc, and none goes in, until thaw_program. Gives up after a tenth of a second. From an errand.
 bool freeze_program();
 void thaw_program();

@@ -145,6 +145,19 @@ class Torture(support.TestCase):
         """What the child does of its parent's call is not its parent's."""
         self.run_victim("handler_fork_returns", follow="none")
 
+    def test_a_handlers_fork_where_there_is_no_memory_for_a_copy(self):
+        """The child is not recorded, which is counted: of what it does only the interrupted call may be its parent's."""
+        run = self.tracked([support.victim("handler_fork_returns"), "poor"], {"follow": "none"})
+        self.assertEqual(0, run.status, run.err)
+        self.assertIn(b"ran unrecorded; the first, handler_fork_re.", run.err)
+        report = run.report()
+        self.assert_consistent(report)
+        unrecorded, site = report.coverage["children_unrecorded"], report.site("site_often_interrupted")
+        (calls,) = (row["allocated_count"] for row in support.Table(run.out).rows)
+        self.assertGreater(unrecorded, 0)
+        self.assertEqual(0, report.coverage["mappings_forgotten"])
+        self.assertTrue(calls <= site.allocated_count <= calls + unrecorded, (calls, site.allocated_count, unrecorded))
+
     def test_a_handler_that_interrupted_a_question(self):
         for what in ("allocate", "fork"):
             with self.subTest(what):

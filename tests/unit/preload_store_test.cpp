@@ -58,6 +58,18 @@ TEST_F(CoreTest, IdsOfAChildBeginAboveItsParents) {
   EXPECT_EQ(base::store.start + (id - 100'000) * 64, reinterpret_cast<char*>(base::line<StackRecord>(id)));
 }
 
+TEST_F(CoreTest, AStoreThatIsGivenUpGivesNothing) {
+  ASSERT_NE(0u, base::take_lines(PageKind::kNodes, 1));
+  ASSERT_NE(0u, base::take_text("x", 1).length);
+  uint64_t used = base::header().used_pages;
+  base::give_up_shared_store();
+  EXPECT_EQ(0u, base::take_lines(PageKind::kNodes, 1));   // of a page that was begun
+  EXPECT_EQ(0u, base::take_text("x", 1).length);
+  EXPECT_EQ(0u, base::take_stack());
+  EXPECT_EQ(0u, base::take_pages(PageKind::kModules, 1));
+  EXPECT_EQ(used, base::header().used_pages);
+}
+
 // Threads take pages while one of them closes: each lies before what is said to be out of reach.
 TEST_F(CoreTest, AClosedStoreGivesNoPages) {
   constexpr int kThreads = 4;
