@@ -13,7 +13,7 @@ namespace tidemark::launch {
 std::unique_ptr<LedgerFile> LedgerFile::create(uint64_t run_id, uint64_t limit_bytes) {
   SurvivesFileSizeLimit scope;
   Descriptor file(memfd_create("tidemark-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!file || ftruncate(file.get(), sizeof(format::RunLedger)) != 0) return nullptr;
+  if (!file || ftruncate(file.get(), sizeof(format::LauncherLedger)) != 0) return nullptr;
   // Others map it: nobody may cut it under them.
   fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
   void* memory = mmap(nullptr, sizeof(format::RunLedger), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);

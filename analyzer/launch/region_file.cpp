@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -31,6 +32,16 @@ bool is_plausible(const format::Header& header) {
          header.endian == format::kEndianMark && header.page_bytes == format::kPageBytes &&
          header.region_bytes >= format::kMinRegionBytes && header.region_bytes <= format::kMaxRegionBytes &&
          header.used_pages >= 1 && header.used_pages <= header.region_bytes / format::kPageBytes;
+}
+
+// Against processes of the run that do the same when they find no room (preload/keeper/run_room): until the file is closed. They are done at once; one that
+// is stopped meanwhile is not waited for.
+void lock(int fd) {
+  struct flock whole {};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries && fcntl(fd, F_OFD_SETLK, &whole) != 0 && (errno == EAGAIN || errno == EACCES); i++) usleep(1000);
 }
 
 template <typename Word>
@@ -81,6 +92,7 @@ bool RegionFile::note_ending(int wait_status, int64_t realtime_ns) {
 }
 
 uint64_t RegionFile::give_back_tail() {
+  lock(file_.get());
   if (!reload()) return 0;
   uint64_t before = file_bytes(), used = header_.used_pages * format::kPageBytes;
   if (used >= before || ftruncate(file_.get(), off_t(used)) != 0) return 0;

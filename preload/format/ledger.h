@@ -51,6 +51,12 @@ struct RunLedger {
   uint32_t refused;           // processes without a region
   RefusalNote notes[kRefusalNotes];   // the first ones
 };
+// The launcher's memory file. Each process that books there holds a shared lock on the file (F_OFD_SETLK) until its region has a name, or none: what is pending
+// while nobody holds one was booked by processes that were killed meanwhile.
+struct LauncherLedger {
+  RunLedger run;
+  uint64_t pending_bytes;   // of run.used_bytes: of no region yet. Added after, taken off before: who is killed in between leaves used_bytes too high
+};
 static_assert(sizeof(RefusalNote) == 128 && sizeof(RunLedger) == 40 + 128 * kRefusalNotes);
 
 }  // namespace tidemark::format

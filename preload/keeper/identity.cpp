@@ -86,7 +86,6 @@ void fill_identity() {
   h.pid_namespace = platform::pid_namespace();
   platform::boot_id(h.boot_id);
   h.run_id = run.id;
-  h.booked_bytes = bytes_booked_with_launcher();
   h.heap_flags = (heap::foreign() ? uint32_t(kHeapForeign) : 0) | (heap::elsewhere() ? uint32_t(kHeapElsewhere) : 0);
   h.child_grace_ms = uint32_t(options.child_grace);
   h.name = text_of(name);

@@ -23,20 +23,42 @@ int32_t number_before(const char* name, const char*& end) {
 }
 }  // namespace
 
-void* map_first_page(const char* path) {
+int open_trusted(const char* path) {
   struct stat s;
-  if (stat(path, &s) != 0 || !is_trusted(s)) return nullptr;   // not even opened: that would wait for a lease
+  if (stat(path, &s) != 0 || !is_trusted(s)) return -1;   // not even opened: that would wait for a lease
   int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return nullptr;
-  void* p = MAP_FAILED;
-  if (fstat(fd, &s) == 0 && is_trusted(s) && s.st_size >= off_t(sizeof(RunLedger)))
-    p = base::own_mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (fd < 0 || (fstat(fd, &s) == 0 && is_trusted(s))) return fd;
   close(fd);
+  return -1;
+}
+
+namespace {
+void* map_first_page(int fd) {
+  struct stat s;
+  if (fstat(fd, &s) != 0 || s.st_size < off_t(sizeof(RunLedger))) return nullptr;
+  void* p = base::own_mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   return p == MAP_FAILED ? nullptr : p;
 }
 
+template <class Map>
+auto map_and_close(const char* path, Map map) {
+  int fd = open_trusted(path);
+  auto* page = fd < 0 ? nullptr : map(fd);
+  if (fd >= 0) close(fd);
+  return page;
+}
+}  // namespace
+
+void* map_first_page(const char* path) {
+  return map_and_close(path, [](int fd) { return map_first_page(fd); });
+}
+
 Header* map_header(const char* path) {
-  auto* h = static_cast<Header*>(map_first_page(path));
+  return map_and_close(path, [](int fd) { return map_header(fd); });
+}
+
+Header* map_header(int fd) {
+  auto* h = static_cast<Header*>(map_first_page(fd));
   if (h && memcmp(h->magic, kMagic, sizeof(kMagic)) == 0 && h->version == kVersion && !h->snapshot_realtime_ns) return h;
   if (h) unmap_page(h);
   return nullptr;

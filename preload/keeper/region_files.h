@@ -12,10 +12,13 @@
 
 namespace tidemark::keeper {
 
+// Opens a file to read and write; -1: not to be had, or its owner may be another user.
+int open_trusted(const char* path);
 // Maps page 0 of a file, shared; nullptr: not to be had, or its owner may be another user. The ledger of `tidemark run` is a memory file of the launcher's.
 void* map_first_page(const char* path);
 // The same, if it is the header of a region, and no snapshot.
 format::Header* map_header(const char* path);
+format::Header* map_header(int fd);
 void unmap_page(void* page);
 
 // NAME.PID.tide, or NAME.PID.K.tide: which of both, the name alone does not say.

@@ -99,8 +99,10 @@ bool move_into(RegionFile& file) {
     unbook_region(base::store.bytes);
     refuse_child(Refusal::kMapFile, ENOMEM, region_folder());
   } else if (publish_region_file(file)) {
+    note_region_made();
     set_word(heap::session_serial);
   } else {
+    unbook_region(base::store.bytes);
     refuse_child(file.reason, file.error, file.path);
   }
   heap::unlock_threads();

@@ -18,6 +18,7 @@
 #include "preload/heap/inherited.h"
 #include "preload/keeper/kinship.h"
 #include "preload/keeper/region_files.h"
+#include "preload/keeper/run_room.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
 
@@ -32,6 +33,7 @@ constinit Header* kept = nullptr;      // of the nearest recorded ancestor
 constinit char kept_name[16]{};        // TASK_COMM_LEN
 constinit uint64_t bytes_before = 0;
 constinit uint64_t booked = 0;         // with the launcher, by the last book_region
+constinit uint64_t pending = 0;        // of that, in LauncherLedger::pending_bytes
 constinit int32_t kept_by = 0;         // the process that looked for it: a child's nearest ancestor may be another
 
 bool is_launchers(const char* ledger_path) { return strncmp(ledger_path, "/proc/", 6) == 0; }   // its memory file, by descriptor
@@ -94,26 +96,41 @@ uint64_t bytes_of_folder(const char* dir) {
 // Where nobody looks after the run, its first region has the ledger, and regions_max is for the folder.
 bool is_hosted(const RunLedger* l) { return l && !is_launchers(run.ledger_path); }
 
-void take_off(RunLedger* l, uint64_t bytes) {
-  uint64_t used = __atomic_load_n(&l->used_bytes, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(&l->used_bytes, &used, used > bytes ? used - bytes : 0, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-  }
-}
-
-bool book_in(RunLedger* l, uint64_t bytes) {
-  uint64_t used = __atomic_add_fetch(&l->used_bytes, bytes, __ATOMIC_ACQ_REL);
-  if (used <= l->limit_bytes) return true;
-  take_off(l, bytes);
-  return false;
-}
-
 // A ledger in a region does not hear of files that their owner removed, or whose processes were killed: before it refuses, they are counted. What another
 // process has booked and not made yet is missed.
 bool book_after_counting(RunLedger* l, uint64_t bytes) {
   uint64_t used = __atomic_load_n(&l->used_bytes, __ATOMIC_RELAXED), counted = bytes_of_folder(region_folder());
   if (counted + bytes > l->limit_bytes) return false;
   bool unchanged = __atomic_compare_exchange_n(&l->used_bytes, &used, counted + bytes, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-  return unchanged || book_in(l, bytes);
+  return unchanged || book_in(*l, bytes);
+}
+
+// The launcher gives back what is left by those that were killed a few times a second at most, and many may come at once: before it refuses, that is done here.
+bool book_after_giving_back(LauncherLedger& l, uint64_t bytes) {
+  take_back_pending(l);
+  if (book_in(l.run, bytes)) return true;
+  give_back_tails_of_dead(l.run, run.id, region_folder(), bytes);
+  return book_in(l.run, bytes);
+}
+
+// Noted as pending until it is settled, if the lock that goes with that is to be had.
+bool book_with_launcher(LauncherLedger& l, uint64_t bytes) {
+  const bool locked = begin_booking(run.ledger_path);
+  if (!book_in(l.run, bytes) && !book_after_giving_back(l, bytes)) {
+    end_booking();
+    return false;
+  }
+  booked = bytes;
+  pending = locked ? bytes : 0;
+  __atomic_add_fetch(&l.pending_bytes, pending, __ATOMIC_ACQ_REL);
+  return true;
+}
+
+// The region has its name, or there is none.
+void settle(RunLedger& l) {
+  if (pending) take_off(reinterpret_cast<LauncherLedger&>(l).pending_bytes, pending);
+  pending = 0;
+  end_booking();
 }
 
 // The run's first process has no ledger yet, unless its launcher has: it takes its place among what is there from earlier ones. Of a ledger that cannot be
@@ -155,9 +172,10 @@ void use_own_ledger() {
 
 bool book_region(uint64_t bytes) {
   RunLedger* l = open_ledger();
-  booked = l && !is_hosted(l) ? bytes : 0;
+  booked = pending = 0;
   if (!l) return book_without_ledger(bytes);
-  if (!book_in(l, bytes) && !(is_hosted(l) && book_after_counting(l, bytes))) return false;
+  bool done = is_hosted(l) ? book_in(*l, bytes) || book_after_counting(l, bytes) : book_with_launcher(reinterpret_cast<LauncherLedger&>(*l), bytes);
+  if (!done) return false;
   __atomic_add_fetch(&l->regions, 1, __ATOMIC_RELAXED);
   return true;
 }
@@ -165,15 +183,20 @@ bool book_region(uint64_t bytes) {
 void unbook_region(uint64_t bytes) {
   RunLedger* l = open_ledger();
   if (!l) return;
-  take_off(l, bytes);
+  settle(*l);
+  take_off(l->used_bytes, bytes);
   __atomic_sub_fetch(&l->regions, 1, __ATOMIC_RELAXED);
 }
 
-uint64_t bytes_booked_with_launcher() { return booked; }
+void note_region_made() {
+  if (!booked) return;
+  settle(*ledger);
+  __atomic_store_n(&base::header().booked_bytes, booked, __ATOMIC_RELEASE);
+}
 
 // A ledger in a region hears of it before: who counts files meanwhile corrects what is too low, not what is taken off twice.
 void note_giving_back(uint64_t bytes) {
-  if (is_hosted(ledger)) take_off(ledger, bytes);
+  if (is_hosted(ledger)) take_off(ledger->used_bytes, bytes);
 }
 
 // The launcher's hears of it after, when it is true; before that the header, which tells the launcher what is left for it to take off. Who is killed
@@ -183,7 +206,7 @@ void note_given_back(uint64_t bytes, bool done) {
   if (is_hosted(ledger) && !done) __atomic_add_fetch(&ledger->used_bytes, bytes, __ATOMIC_ACQ_REL);
   if (is_hosted(ledger) || !done || left < bytes) return;
   __atomic_store_n(&left, left - bytes, __ATOMIC_RELEASE);
-  take_off(ledger, bytes);
+  take_off(ledger->used_bytes, bytes);
 }
 
 uint64_t bytes_before_run() { return bytes_before; }

@@ -34,8 +34,8 @@ void forget_ancestor();   // child: whose header was kept may have been an ances
 // first process counts them: a service that is started again and again begins a run each time. A process that cannot open the run's ledger counts the run's files.
 bool book_region(uint64_t bytes);
 void unbook_region(uint64_t bytes);
-// Of that, what the launcher's ledger has: Header::booked_bytes.
-uint64_t bytes_booked_with_launcher();
+// The region for which that was has its name. Every book_region that was not refused is followed by this or by unbook_region.
+void note_region_made();
 // So much of this process's region is about to go back to the disk, and it is there, or it could not be.
 void note_giving_back(uint64_t bytes);
 void note_given_back(uint64_t bytes, bool done);

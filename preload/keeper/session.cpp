@@ -148,6 +148,7 @@ void start_recording() {
     unbook_region(options.region_size);
     return refuse(file.reason, file.error, file.path);
   }
+  note_region_made();
   if (!open_ledger()) host_ledger(file.path, file.bytes);
   open_session(0);
 }

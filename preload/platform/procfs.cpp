@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,6 +78,30 @@ bool kin_of(pid_t pid, Kin& out) {
   if (!read_stat(pid, fields, 22)) return false;
   out = {pid_t(fields[4]), fields[22]};
   return true;
+}
+
+namespace {
+// A container may see the /proc of another pid namespace, where our numbers are other processes'.
+bool proc_is_ours() {
+  char own[24]{}, seen[24]{};
+  *put_number(own, uint64_t(getpid())) = 0;
+  return read_link("/proc/self", seen, sizeof(seen) - 1) && strcmp(own, seen) == 0;
+}
+bool is_zombie(pid_t pid) {
+  char path[40] = "/proc/", text[1024];
+  memcpy(put_number(path + 6, uint64_t(pid)), "/stat", 6);
+  text[read_file(path, text, sizeof(text) - 1)] = 0;
+  uint64_t fields[21];
+  const char* name_end = strrchr(text, ')');
+  return name_end && name_end[1] == ' ' && (name_end[2] == 'Z' || name_end[2] == 'X') && parse_stat(text, fields, 20) && fields[20] <= 1;
+}
+}  // namespace
+
+bool process_is_gone(pid_t pid) {
+  int saved = errno;
+  bool is_there = pid <= 0 || syscall(SYS_kill, pid, 0) == 0 || errno != ESRCH;
+  errno = saved;
+  return !is_there || (pid > 0 && is_zombie(pid) && proc_is_ours());
 }
 
 uint64_t pid_namespace() {

@@ -21,6 +21,7 @@ struct Kin {
   uint64_t start;
 };
 bool kin_of(pid_t pid, Kin& out);     // both by one reading; false: no such process
+bool process_is_gone(pid_t pid);      // or a zombie, of whose threads none goes on. false, too, where that cannot be told
 uint64_t pid_namespace();             // inode of /proc/self/ns/pid
 bool boot_id(uint8_t out[16]);
 

@@ -289,6 +289,45 @@ class Launched(support.TestCase):
         self.assertEqual(13, len(support.regions_in(folder)))
         self.end(process)
 
+    def test_what_killed_children_left_makes_room_for_others(self):
+        """But not what a living one has."""
+        fifo = f"{self.folder}/end"
+        os.mkfifo(fifo)
+        self.addCleanup(lambda: os.close(os.open(fifo, os.O_RDWR)))
+        living = f"PYTHONMALLOC=malloc /usr/bin/python3 -S -c 'import os; open(\"{self.folder}/up\", \"w\"); open(\"{fifo}\").read()' >/dev/null 2>&1"
+        commands = f"{living} & while ! [ -e {self.folder}/up ]; do :; done; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {KILLED}; done 2>/dev/null"
+        process, folder, ledger = self.launch(commands, regions_max="48M")
+        self.run_without_its_launcher(process)
+        files = support.regions_in(folder)
+        self.assertEqual(15, len(files), "two of the living one, which was the shell's child before")
+        self.assert_ledger_is_right(ledger, files)
+        alive = lambda path: os.path.exists(f"/proc/{Header(path).read(Header.PID, 'i')}")   # noqa: E731
+        living = [path for path in files if os.path.getsize(path) == 16 * MIB or (alive(path) and "python3" in os.path.basename(path))]
+        self.assertEqual([8 * MIB, 16 * MIB], sorted(os.stat(path).st_blocks * 512 // MIB * MIB for path in living))
+        process.send_signal(signal.SIGCONT)
+        children = [path for path in files if path not in living]
+        self.assertTrue(support.wait_until(lambda: all(os.path.getsize(path) < 8 * MIB for path in children)))
+        self.assertTrue(support.wait_until(lambda: self.used(ledger) == 24 * MIB + sum(map(os.path.getsize, children))), "nothing twice")
+        with open(fifo, "w"):
+            pass
+        self.end(process)
+
+    def test_one_that_was_killed_while_its_region_was_made(self):
+        """What it had booked is found by who finds no room."""
+        victim = support.victim("killed_at_birth")
+        process, folder, ledger = self.launch(f"for i in 1 2 3; do {victim} || echo $?; done 2>/dev/null; {SHORT} >/dev/null", regions_max="34M")
+        process.send_signal(signal.SIGSTOP)
+        self.go_on(process)
+        said = process.stdout.readline()
+        if said == b"77\n":
+            process.kill()
+            self.skipTest("no filter can be put here")
+        self.assertEqual(b"done\n", said)
+        files = support.regions_in(folder)
+        self.assertEqual(2, len(files), "the shell's, and another program's: their parents allocate nothing")
+        self.assertLess(self.used(ledger), 34 * MIB)
+        self.end(process)
+
     def test_nothing_is_taken_off_twice(self):
         ends = {"exit": f"{SHORT} >/dev/null", "forked": self.FORKS, "killed": f"{KILLED} 2>/dev/null",
                 "replaced": f"/bin/sh -c 'read x </dev/null; exec {SHORT}' >/dev/null",
