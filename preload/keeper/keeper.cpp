@@ -334,6 +334,8 @@ void stop_keeper_for_good() {
   LifecycleGuard guard;
   end_keeper();
   base::count(kKeeperMissing);
+  heap::without_keeper = true;   // from here on the program's own calls let the tick go on
+  heap::for_each_thread([](base::ThreadState& t) { __atomic_store_n(&t.generation, base::kNoSession, __ATOMIC_RELAXED); });
 }
 
 int without_keeper(int (*call)(void*), void* argument) {

@@ -336,7 +336,10 @@ class Surroundings(support.TestCase):
         self.assertEqual(3, without.status)
         run = self.preloaded([support.victim("confined_user")])
         self.assertEqual((3, b""), (run.status, run.err))
-        self.assertEqual(1, run.report().coverage["keeper_missing"])
+        report = run.report()
+        self.assertEqual(1, report.coverage["keeper_missing"])
+        (before,), (after,) = (report.site(site).stacks for site in ("site_before", "site_after"))
+        self.assertGreater(after["first_s"] - before["last_s"], 0.4, "time goes on without it")
 
     def test_large_thread_local_storage(self):
         for run in [run([support.victim("large_tls")], {"sample_interval": "100ms"}) for run in (self.preloaded, self.tracked)]:
