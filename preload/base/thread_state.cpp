@@ -15,7 +15,7 @@ constinit const ThreadState* main_thread = nullptr;
 __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden"))) = {
     .busy = 0, .generation = kNoSession, .owner = kNoOwner, .session = 0, .slot = nullptr, .errno_at = nullptr, .stack_low = 0, .stack_top = 0,
     .last_word = 0, .stack_span = 0, .quick_span = 0, .deferred = nullptr, .victim = 0, .check = 0, .internal = 0, .exiting = 0, .luck = 0, .away = 0, .leaning = 0, .reluctance = 0,
-    .path = nullptr, .magazines = nullptr, .stripes = nullptr, .forking = 0, .vfork_child = 0, .becomes_daemon = 0, .stack_lost = 0, .stack_floor = 0, .signals = 0};
+    .path = nullptr, .magazines = nullptr, .stripes = nullptr, .forking = 0, .vfork_child = 0, .stack_lost = 0, .stack_floor = 0, .daemon_call = nullptr, .signals = 0};
 
 TIDEMARK_COLD void wait_while_frozen() {
   int saved = errno;

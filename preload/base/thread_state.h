@@ -47,9 +47,9 @@ struct ThreadState {
   heap::NotedStripe* stripes;   // see heap/counters.h; nullptr: no room
   uint8_t forking;       // a fork() is under way, which holds the shim's locks
   uint8_t vfork_child;   // see note_vfork_child, keeper/process_events.cpp
-  uint8_t becomes_daemon;   // inside daemon(), which has not forked yet
   uint8_t stack_lost;    // a part of its own stack can't be read any more
   address stack_floor;   // the same of all below this
+  const void* daemon_call;   // keeper::DaemonCall: inside daemon(), which has not forked yet
   uint64_t signals;      // while forking: those that were blocked before
 
   bool owns(address a) const { return a - stack_low < stack_top - stack_low; }   // it lies on the thread's own stack, as far as that is known

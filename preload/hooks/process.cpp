@@ -41,7 +41,8 @@ TIDEMARK_HOOK void quick_exit(int status) { end_process(real::quick_exit(), stat
 
 // Its parent ends by a call inside libc; the child is like any other. It may fail, and the program go on.
 TIDEMARK_HOOK int daemon(int keeps_folder, int keeps_streams) {
-  keeper::note_daemon_to_come();
+  keeper::DaemonCall call;
+  keeper::note_daemon_to_come(call);
   const int result = real::daemon()(keeps_folder, keeps_streams);
   const int error = errno;
   keeper::note_daemon_returned(result != 0);

@@ -189,10 +189,28 @@ static void note_exited(int status, void (*then)()) {
   errno = saved;
 }
 void note_exit(int status) { note_exited(status, give_back_unused_tail); }
+static address word_of(const DaemonCall& call, const uint64_t& word) {
+  return reinterpret_cast<address>(&word) ^ reinterpret_cast<address>(&call) << 20 ^ address{0x7469'6465'6d61'726b};
+}
+// Whether this is called by fork, which is called by that daemon(): some functions deep, and nothing has been in its place since.
+static bool is_under_way(const void* daemon_call) {
+  constexpr address kDeepest = 4096;
+  const address here = heap::own_sp(), begin = reinterpret_cast<address>(daemon_call);
+  if (begin - here >= kDeepest || !base::all_readable(daemon_call, sizeof(DaemonCall))) return false;
+  const auto& call = *static_cast<const DaemonCall*>(daemon_call);
+  for (const uint64_t& word : call.words)
+    if (__atomic_load_n(&word, __ATOMIC_RELAXED) != word_of(call, word)) return false;
+  return true;
+}
+
 // Until it has forked it may fail, and the program go on, all of whose stacks need room. (Not where a vfork child could not be told from its parent,
 // which has the same thread state.)
-void note_daemon_to_come() {
-  note_exited(0, [] { base::thread_state.becomes_daemon = !filter_was_seen(); });
+void note_daemon_to_come(DaemonCall& call) {
+  base::thread_state.daemon_call = nullptr;
+  note_exited(0, [] { base::thread_state.daemon_call = filter_was_seen() ? nullptr : &base::thread_state; });
+  if (!base::thread_state.daemon_call) return;
+  for (uint64_t& word : call.words) __atomic_store_n(&word, word_of(call, word), __ATOMIC_RELAXED);
+  base::thread_state.daemon_call = &call;
 }
 
 Loss note_exec(const char* path, char* const* environment, Look look) {
@@ -231,7 +249,7 @@ void note_exec_failed(Loss counted) {
 }
 void note_spawn_failed(Loss counted) { take_back(counted); }
 void note_daemon_returned(bool failed) {
-  base::thread_state.becomes_daemon = 0;
+  base::thread_state.daemon_call = nullptr;
   if (failed) take_back(Ending::kExited);
 }
 
@@ -258,11 +276,16 @@ namespace {
 // The parent's handlers are called whether there is a child or not. Where there is none, fork() has set errno; nothing sets it to 0 (errno(3)).
 constinit int errno_before_fork = 0;
 void await_fork() {
-  if (base::thread_state.becomes_daemon) errno_before_fork = std::exchange(errno, 0);
+  const void*& call = base::thread_state.daemon_call;
+  if (call && !is_under_way(call)) {   // a handler jumped out of it: this process did not end
+    call = nullptr;
+    take_back(Ending::kExited);
+  }
+  if (call) errno_before_fork = std::exchange(errno, 0);
 }
 // Whether it was daemon()'s, and there is a child.
 bool became_daemon() {
-  bool became = std::exchange(base::thread_state.becomes_daemon, 0) && errno == 0;
+  bool became = std::exchange(base::thread_state.daemon_call, nullptr) && errno == 0;
   if (became) errno = errno_before_fork;
   return became;
 }

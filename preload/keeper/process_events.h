@@ -11,7 +11,11 @@ enum class Look { kNot, kPath, kSearched };
 void start(bool malloc_is_elsewhere);
 void before_user_change();       // setuid and its like are about to be called
 void note_exit(int status);      // exit, _exit, quick_exit with this status: there is no way back. No-op in a vfork child
-void note_daemon_to_come();      // daemon() is about to be called, which ends this process where it can fork
+// In the frame of who calls daemon(), filled: a signal handler may jump out of that, and whatever is called there afterwards overwrites it.
+struct DaemonCall {
+  uint64_t words[32];
+};
+void note_daemon_to_come(DaemonCall& call);   // daemon() is about to be called, which ends this process where it can fork
 void note_daemon_returned(bool failed);   // it came back: in the child, or because it failed
 // Where it was counted that a program is not going to be recorded; nullptr: nowhere.
 using Loss = uint64_t*;

@@ -212,6 +212,14 @@ class Tails(support.TestCase):
         self.assertEqual((0, f"-1 {errno.EAGAIN}\n".encode(), b""), (run.status, run.out, run.err))
         self.assertEqual(0, run.report().coverage["overflow_allocations"])
 
+    def test_one_that_left_daemon_by_a_jump(self):
+        """It goes on: its next child is not the daemon."""
+        run = self.preloaded([support.victim("daemon_left")], {"region_size": "16M"})
+        self.assertEqual((-9, b""), (run.status, run.err))
+        report = run.report()
+        self.assertGreaterEqual(self.on_disk(report.path), 16 * MIB)
+        self.assertEqual("killed", report.process["ending"])
+
     def test_a_daemons_parent(self):
         """It ends inside libc, by no call that could be seen."""
         self.assert_small(self.preloaded([support.victim("endings"), "daemon"], {"region_size": "16M"}), 1)
