@@ -74,24 +74,37 @@ TextRef options_text() {
 }
 }  // namespace
 
+namespace {
+constinit char arguments[4000]{};   // a thread with a small stack may be the one that makes the region; one at a time does
+constinit size_t arguments_bytes = 0;
+constinit uint64_t own_start = 0;
+constinit uint8_t own_boot[16]{};
+}  // namespace
+
+void read_identity() {
+  own_start = platform::process_start(0);
+  platform::boot_id(own_boot);
+  arguments_bytes = platform::read_file("/proc/self/cmdline", arguments, sizeof(arguments));
+}
+
 void fill_identity() {
   Header& h = base::header();
-  static char name[64], arguments[4000];   // a thread with a small stack may be the one that makes the region; one at a time does
+  static char name[64];
   region_name(name);
   h.pid = int32_t(syscall(SYS_getpid));
   if (!h.ppid) h.ppid = int32_t(getppid());
   h.uid = geteuid();
   h.gid = getegid();
-  h.pid_start = platform::process_start(0);
+  h.pid_start = own_start;
   h.pid_namespace = platform::pid_namespace();
-  platform::boot_id(h.boot_id);
+  memcpy(h.boot_id, own_boot, sizeof(h.boot_id));
   h.run_id = run.id;
   h.heap_flags = (heap::foreign() ? uint32_t(kHeapForeign) : 0) | (heap::elsewhere() ? uint32_t(kHeapElsewhere) : 0);
   h.child_grace_ms = uint32_t(options.child_grace);
   h.name = text_of(name);
   if (!h.exe.length) h.exe = link_text("/proc/self/exe");
   h.cwd = link_text("/proc/self/cwd");
-  h.cmdline = base::take_text(arguments, platform::read_file("/proc/self/cmdline", arguments, sizeof(arguments)));
+  h.cmdline = base::take_text(arguments, arguments_bytes);
   h.options = options_text();
   h.ledger_path = text_of(run.ledger_path);
 }

@@ -112,6 +112,7 @@ bool move_into(RegionFile& file) {
 
 // As the user that this thread is for files. false: try again later.
 bool make_region_now() {
+  read_identity();
   if (!book_region(base::store.bytes)) return refuse_child(Refusal::kRegionsMax, 0, region_folder());
   char name[64];
   region_name(name);

@@ -74,11 +74,19 @@ bool book_in(RunLedger& ledger, uint64_t bytes) {
   return false;
 }
 
+// Two descriptors more can be had: the region's own, and that of what is read meanwhile.
+static bool leaves_descriptors(int fd) {
+  int one = int(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0)), two = one < 0 ? -1 : int(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
+  if (one >= 0) close(one);
+  if (two >= 0) close(two);
+  return two >= 0;
+}
+
 bool begin_booking(const char* ledger_path) {
   booking = open(ledger_path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (booking < 0) return false;
   booking_inode = inode_of(booking);
-  if (lock_soon(booking, F_RDLCK)) return true;
+  if (leaves_descriptors(booking) && lock_soon(booking, F_RDLCK)) return true;
   end_booking();
   return false;
 }

@@ -129,6 +129,7 @@ void start_clock(int64_t started_monotonic_ns) {
 void start_recording() {
   char name[64];
   region_name(name);
+  read_identity();
   if (!book_region(options.region_size)) return refuse(Refusal::kRegionsMax, 0, region_folder());
   RegionFile& file = create_region_file(region_folder(), name, pid(), options.region_size);
   if (!file.memory) {

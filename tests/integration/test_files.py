@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import resource
 
 import support
 
@@ -28,6 +29,12 @@ class Files(support.TestCase):
         self.assertEqual(b"", done.out, what)
         self.assertEqual(1, len(done.err.splitlines()), (what, done.err))
         self.assertTrue(done.err.endswith(b"\n"))
+
+    def test_where_few_descriptors_may_be_had(self):
+        """Who the process was is known all the same: of one that has gone it is not said that it still runs."""
+        run = self.preloaded([support.victim("single_thread")], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4)))
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual("exited", run.report().process["ending"])
 
     def test_whole_region_is_read(self):
         for arguments in ([], ["--json"]):
