@@ -231,10 +231,13 @@ void write_no_live_sites(std::ostream& out, const Profile& profile) {
   }
   const Totals& totals = profile.totals;
   bool inherited = has_inherited(totals);
-  const char* why = totals.counters.allocated_count == 0 ? "nothing was allocated"
+  bool none = totals.counters.allocated_count == 0;
+  bool uncounted = none && (profile.coverage[format::kUntrackedAllocations] != 0 || profile.coverage[format::kNestedAllocations] != 0);
+  const char* why = uncounted                            ? "what was allocated could not be counted"
+                    : none                               ? "nothing was allocated"
                     : inherited                          ? "every block that it allocated has been freed"
                                                          : "every block that was allocated has been freed";
-  fmt::print(out, "\nNothing {}is live: {}.", inherited ? "of its own " : "", why);
+  fmt::print(out, "\nNothing {}{} live: {}.", inherited ? "of its own " : "", uncounted ? "is known to be" : "is", why);
   if (inherited) fmt::print(out, " What it inherited still is, {} in {}.", human_bytes(totals.inherited_bytes), blocks(totals.inherited_count));
   out << '\n';
 }

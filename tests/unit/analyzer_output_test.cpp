@@ -175,6 +175,9 @@ TEST(AnalyzerText, NothingLive) {
 TEST(AnalyzerText, NothingAllocated) {
   std::string text = text_of(report_of(RegionBuilder()));
   EXPECT_CONTAINS(text, "\nNothing is live: nothing was allocated.\n");
+  RegionBuilder uncounted;
+  uncounted.header().coverage[kUntrackedAllocations] = 3;
+  EXPECT_CONTAINS(text_of(report_of(uncounted)), "\nNothing is known to be live: what was allocated could not be counted.\n");
   EXPECT_LACKS(text, "has been freed");
 }
 
