@@ -65,7 +65,9 @@ void count(MarkRecord& r, uint64_t live) {
 }  // namespace
 
 namespace {
+// A handler that jumped out would leave the locks held for good.
 void mark_now(const char* name) {
+  base::NoHandlers no_handlers;
   int64_t live = heap::total_live();
   base::SpinGuard guard(lock);
   MarkRecord* r = find(name);

@@ -405,6 +405,12 @@ class Inside(support.TestCase):
         self.assertEqual(10, next(mark["count"] for mark in report.raw["marks"] if mark["name"] == "call started"))
         self.assertEqual(1, report.coverage["marks_lost"])
 
+    def test_handlers_that_jump_out_of_a_mark(self):
+        """No lock stays held for good: the last mark would wait for ever."""
+        run = self.tracked([support.victim("mark_longjmp")], timeout=60)
+        self.assertEqual((0, b""), (run.status, run.err))
+        self.assertEqual(1, {mark["name"]: mark["count"] for mark in run.report().raw["marks"]}["last"])
+
     def test_nothing_kept(self):
         report = self.tracked([support.victim("marks"), "1000", "0"]).report()
         self.assertAlmostEqual(0, report.raw["marks"][0]["bytes_per_mark"], delta=1)
