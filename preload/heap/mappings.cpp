@@ -13,6 +13,7 @@
 #include "preload/heap/residency.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
+#include "preload/stacks/modules.h"
 
 namespace tidemark::heap {
 using namespace format;
@@ -117,6 +118,7 @@ void note_mapped(const void* start, size_t bytes, const Caller& caller) {
   if (pages.end && begin(t, kMappingsForgotten)) {
     {
       NoSignals held_back;
+      stacks::lose_generated_code(pages.start, pages.end);
       stacks::Lookup lookup = stacks::begin_lookup(caller);
       uint32_t leaf = stacks::find_leaf(lookup);
       base::SpinGuard guard(lock);
@@ -146,6 +148,7 @@ Unmapping::Unmapping(const void* start, size_t bytes) {
     session_ = session_serial;
     {
       NoSignals held_back;
+      stacks::lose_generated_code(pages.start, pages.end);
       base::SpinGuard guard(lock);
       forget(!cut_mapped(pages.start, pages.end, take, this));
     }

@@ -166,7 +166,7 @@ bool revive(const Module& m, const void* map) {
 
 // 0, unless there may be nodes of other code at these addresses.
 uint32_t generation_of_new(const Module& m, bool had_rules) {
-  bool used = had_rules || forgotten.load();
+  bool used = had_rules || forgotten.load() || may_have_had_generated_code(m.start, m.end);
   for (uint32_t i = known_count.load(); i-- > 0 && !used;) used = overlap(known[i], m);
   return used ? base::header().loader_generation = gone.fetch_add(1) + 1 : 0;
 }
@@ -213,6 +213,10 @@ bool is_known(const dl_find_object& object, uint32_t from, uint32_t to) {
 void forget_addresses(address start, address end) {
   drop_rules(start, end);
   if (on_gone) on_gone();
+}
+
+void lose_generated_code(address start, address end) {
+  if (TIDEMARK_UNLIKELY(may_have_guess_rules(start, end)) && has_rules(start, end)) forget_addresses(start, end);
 }
 
 void set_module_callbacks(void (*w)(void*), void (*g)()) {

@@ -22,6 +22,8 @@ void note_link_map_freed(void* p);
 
 // The code from behind `start` to `end` is gone: its rules, and what was known of stacks by them.
 void forget_addresses(address start, address end);
+// The same of generated code, before its pages go, or once others are there: a module may come to lie there, of which nobody tells. Inside of a hook.
+void lose_generated_code(address start, address end);
 
 // Generation of a frame at pc: that of its module; of code without one, the last unloading that covered it; 0 where nothing else ever
 // lay. pc: on a stack that is being walked, so its module is loaded.

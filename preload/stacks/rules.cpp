@@ -8,6 +8,7 @@
 #include "preload/base/thread_state.h"
 #include "preload/stacks/generated_code.h"
 #include "preload/stacks/modules.h"
+#include "preload/stacks/parts.h"
 
 namespace tidemark::stacks {
 using namespace format;
@@ -20,6 +21,10 @@ constexpr uint32_t kFirstSize = 256;
 constexpr uint64_t kTombstone = kPcMask;   // no pc: keeps a chain together after its entry was dropped
 constinit base::SpinLock rules_lock;
 constinit uint32_t used = 0;
+constinit PartCounts guess_rules;     // where there are rules that were not read from unwind data
+constinit Parts generated_code;       // where code that is in no module was called, whatever is there by now
+
+bool is_guess(uint64_t pc_and_low) { return kind_of(pc_and_low >> 48) == kRuleGuess; }
 
 RuleTable* new_table(uint64_t size) {
   auto* t = static_cast<RuleTable*>(base::small_table(sizeof(RuleTable) + size * sizeof(RuleEntry)));
@@ -110,8 +115,9 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
     rule = parse_rule(pc, object, reading);
   } else if (returned_to && (base::thread_state.owns(pc) || !readable(pc))) {   // what a hand-made stack ends in is asked for each time
     return kRuleHard | kUncalled;
-  } else if (is_cpython_trampoline(pc)) {
-    rule = kRuleGuess | Rule{2} << 48;
+  } else {
+    generated_code.note(pc);
+    if (is_cpython_trampoline(pc)) rule = kRuleGuess | Rule{2} << 48;
   }
   if (returned_to && !follows_call(pc, in_module, reading)) {
     if (!in_module) return (in_heap(pc) ? kRuleHard : kRuleGuess) | kUncalled;
@@ -126,6 +132,7 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
     t = rule_table.load(std::memory_order_relaxed);
   }
   put(t, (pc & kPcMask) | rule << 48, uint32_t(rule >> 48), 0);
+  if (kind_of(rule) == kRuleGuess) guess_rules.add(pc, 1);
   return rule;
 }
 
@@ -164,6 +171,9 @@ bool has_rules(address start, address end) {
   return false;
 }
 
+bool may_have_guess_rules(address start, address end) { return guess_rules.any(start, end); }
+bool may_have_had_generated_code(address start, address end) { return generated_code.may_have(start, end); }
+
 // What was dropped and ends its chain is free again: a reader that comes there has passed all that could follow. So modules that come and go at ever new
 // addresses do not fill the table either.
 static void free_ends_of_chains(RuleTable* t) {
@@ -180,8 +190,11 @@ void drop_rules(address start, address end) {
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   for (uint64_t i = 0; i < t->size(); i++) {
-    address pc = t->entries[i].pc_and_low.load(std::memory_order_relaxed) & kPcMask;
-    if (pc > start && pc <= end) t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
+    const uint64_t w = t->entries[i].pc_and_low.load(std::memory_order_relaxed);
+    const address pc = w & kPcMask;
+    if (pc <= start || pc > end) continue;
+    if (is_guess(w)) guess_rules.add(pc, -1);
+    t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
   }
   free_ends_of_chains(t);
   std::atomic_thread_fence(std::memory_order_seq_cst);   // see remember_rule

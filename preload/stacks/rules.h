@@ -107,6 +107,9 @@ void note_size(address pc, uint64_t words);
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module
 bool has_rules(address start, address end);        // any for a pc in (start, end]
+// Quickly. No: there are no rules of a pc there that were not read from unwind data, as of generated code; no code that is in no module was ever called there.
+bool may_have_guess_rules(address start, address end);
+bool may_have_had_generated_code(address start, address end);
 void lock_rules();                                 // around fork
 void unlock_rules();
 void reset_rules_lock();

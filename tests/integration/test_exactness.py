@@ -165,6 +165,12 @@ class Exactness(support.TestCase):
                 self.assert_table(run)
                 self.assertLess(support.used_pages(run.files()[0]), 64, "a library that comes again needs no fresh room")
 
+    def test_generated_code_where_a_library_comes(self):
+        """With the library's return addresses: its allocations are the library's."""
+        run = self.tracked([support.victim("code_before_library"), support.victim("libplugin_left.so")])
+        self.assertEqual(0, run.status, run.err)
+        self.assert_table(run, ("guessed_frames",))
+
 
 def add_victim_test(name, build):
     def test(self):
