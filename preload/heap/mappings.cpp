@@ -14,6 +14,7 @@
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
 #include "preload/stacks/modules.h"
+#include "preload/stacks/rules.h"
 
 namespace tidemark::heap {
 using namespace format;
@@ -127,6 +128,21 @@ void note_mapped(const void* start, size_t bytes, const Caller& caller) {
       bool noted = owner != kNoOwner && put_mapped({pages.start, pages.end, owner});
       if (noted) count_mapped(owner, pages.end - pages.start);
       forget(!noted || !whole);
+    }
+    leave(t);
+  }
+  errno = saved;
+}
+
+void note_changed_rights(const void* start, size_t bytes) {
+  Pages pages = pages_of(start, bytes);
+  if (TIDEMARK_LIKELY(!pages.end) || TIDEMARK_LIKELY(!stacks::may_have_code_rules(pages.start, pages.end))) return;
+  base::ThreadState& t = base::thread_state;
+  int saved = errno;
+  if (begin(t, kUnmappingsMissed)) {
+    {
+      NoSignals held_back;
+      stacks::note_changed_code(pages.start, pages.end);
     }
     leave(t);
   }

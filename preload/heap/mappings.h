@@ -11,6 +11,9 @@ namespace tidemark::heap {
 // After a call that mapped [start, start + bytes), and replaced what lay there.
 void note_mapped(const void* start, size_t bytes, const Caller& caller);
 
+// After a call that may have let the program write there, or run what it has written.
+void note_changed_rights(const void* start, size_t bytes);
+
 // Before a call that unmaps: the next moment the addresses may be another thread's mapping.
 class Unmapping {
  public:

@@ -12,7 +12,6 @@
 #include "preload/heap/magazines.h"
 #include "preload/heap/session.h"
 #include "preload/heap/tracker.h"
-#include "preload/stacks/generated_code.h"
 #include "preload/stacks/module_reading.h"
 #include "preload/stacks/path.h"
 
@@ -47,7 +46,7 @@ constexpr uint32_t kRoomsAtOnce = 4;
 constinit Room* free_rooms = nullptr;
 
 // The latest threads that have no slot but may record: those that are ending, for destructors and glibc itself free blocks after that, and those that found none.
-constexpr uint32_t kSlotless = 64;
+constexpr uint32_t kSlotless = 16;
 constinit base::ThreadState* slotless[kSlotless]{};
 constinit uint32_t next_slotless = 0;
 
@@ -71,6 +70,7 @@ bool copy_slotless(const base::ThreadState* t, base::ThreadState& copy) {
 // slots_lock is held. Whether one of them is inside a hook, other than the caller; those that are no more are forgotten.
 bool any_slotless_busy() {
   bool busy = false;
+  if (base::filter_came()) return false;   // nothing can be copied that may go at that moment
   for (base::ThreadState*& t : slotless) {
     base::ThreadState copy;
     if (!t || t == &base::thread_state) continue;
@@ -318,10 +318,7 @@ void lose_own_stack(uintptr_t start, size_t bytes) {
 
 }  // namespace
 
-void forget_pages(uintptr_t start, size_t bytes) {
-  stacks::forget_readable_pages(start, start + bytes);
-  stacks::forget_code(start, start + bytes);
-}
+void forget_pages(uintptr_t start, size_t bytes) { stacks::forget_readable_pages(start, (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1}); }
 
 void lose_pages(uintptr_t start, size_t bytes) {
   const uintptr_t end = (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1};

@@ -51,7 +51,7 @@ void detach_thread();
 // further up from then on, where they lie below what is in use; else, one of which nobody knows what can be read. Any thread's, as far as it can be told
 // without waiting. Fit for signal handlers.
 void lose_pages(uintptr_t start, size_t bytes);
-// These are gone or others now, or have other rights: what was read there of modules and generated code is asked for anew. Fit for signal handlers.
+// The same of modules alone, once they are gone: meanwhile somebody may have read there. Fit for signal handlers.
 void forget_pages(uintptr_t start, size_t bytes);
 
 // A thread that ended by a bare system call, or was killed alone, told nobody: its stack may be gone, and its thread-local storage with it.

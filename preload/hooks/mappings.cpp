@@ -21,8 +21,7 @@ namespace {
 
 constexpr uintptr_t kPage = 4096;
 
-// Pages that can no longer be read: the guard of a coroutine's stack that lies in a thread's, or what was a module's. And those that changed in any way, once
-// they have: other code may lie there from now on.
+// Pages that can no longer be read: the guard of a coroutine's stack that lies in a thread's, or what was a module's.
 void lose_pages(const void* start, size_t bytes) { heap::lose_pages(reinterpret_cast<uintptr_t>(start), bytes); }
 void forget_pages(const void* start, size_t bytes) { heap::forget_pages(reinterpret_cast<uintptr_t>(start), bytes); }
 // Around the call, with what the first one gave: who reads a module's unwind data there reads on first, or takes care.
@@ -50,7 +49,6 @@ inline __attribute__((always_inline)) void* map_by(Call call, void* start, size_
   const uint32_t ticket = closes ? close_pages(start, bytes) : 0;
   void* const at = address_of(call());
   if (closes) closed_pages(start, bytes, ticket);
-  else if (replaces) forget_pages(start, bytes);
   if (at != MAP_FAILED) heap::note_mapped(at, bytes, caller);
   return at;
 }
@@ -129,7 +127,7 @@ int protect_by(Call call, void* start, size_t bytes, int protection) {
   const uint32_t ticket = closes ? close_pages(start, bytes) : 0;
   int result = int(call());
   if (closes) closed_pages(start, bytes, ticket);
-  else forget_pages(start, bytes);
+  heap::note_changed_rights(start, bytes);
   return result;
 }
 }  // namespace

@@ -29,6 +29,7 @@
 #include "preload/keeper/rss_ledger.h"
 #include "preload/keeper/session.h"
 #include "preload/platform/procfs.h"
+#include "preload/stacks/module_reading.h"
 #include "preload/stacks/modules.h"
 
 namespace tidemark::keeper {
@@ -93,6 +94,7 @@ void tick(int64_t now, uint64_t beat) {
   raise_total_peak();
   if (beat % kTicksPerSecond == 0) {
     if (!monitor_is_confined()) stacks::complete_modules();
+    stacks::forget_lost_closers();
     age_blocks();
   }
   monitor(now);

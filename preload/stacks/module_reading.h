@@ -1,5 +1,6 @@
 // How what lies in modules, unwind data above all, is read where another thread may close or unmap it at that moment. Who does so counts himself in and waits
-// for those who read; who begins to read meanwhile has the kernel copy it. So neither a lock nor a system call is needed where nobody does.
+// for those who read; who begins to read meanwhile is not waited for: he has the kernel copy it, or, where a filter may kill for that, reads nothing. So neither a
+// lock nor a system call is needed where nobody closes pages.
 #pragma once
 #include <atomic>
 #include <cstring>
@@ -13,7 +14,7 @@ namespace tidemark::stacks {
 inline constexpr uint64_t kReadablePages = 1024;
 TIDEMARK_OWN std::atomic<address> readable_pages[kReadablePages];
 
-// From the first look at a module to the last one. For short: who closes pages waits.
+// From the first look at a module to the last one. For short, and without waiting for anybody: who closes pages waits.
 class ModuleReading {
  public:
   ModuleReading();
@@ -31,13 +32,16 @@ class ModuleReading {
     memcpy(to, from, bytes);
     return true;
   }
+  // What could not be read may be there again in a moment.
+  bool was_disturbed() const { return disturbed_; }
 
  private:
   static constexpr address kChunk = 64;
+  void begin_by_kernel();
   bool ask(address page);
   bool copy_by_kernel(void* to, address from, size_t bytes);
   uint32_t ticket_;
-  bool by_kernel_;
+  bool by_kernel_ = false, disturbed_ = false;
   address chunk_at_ = 0;   // what was copied last; 0: nothing
   uint8_t chunk_[kChunk];
 };
@@ -49,5 +53,7 @@ void end_to_close(uint32_t ticket);
 // Of these addresses it is no longer known that they can be read: a module went, or its pages were closed. Fit for signal handlers.
 void forget_readable_pages(address start, address end);
 void reset_module_reading();   // child of fork: nobody reads or closes
+// Each second: who closes pages since the last time and before, without others that came, was left by a handler that jumped away, and is forgotten.
+void forget_lost_closers();
 
 }  // namespace tidemark::stacks

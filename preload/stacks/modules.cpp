@@ -219,6 +219,10 @@ void lose_generated_code(address start, address end) {
   if (TIDEMARK_UNLIKELY(may_have_guess_rules(start, end)) && has_rules(start, end)) forget_addresses(start, end);
 }
 
+void note_changed_code(address start, address end) {
+  if (may_have_code_rules(start, end) && has_rules(start, end)) forget_addresses(start, end);
+}
+
 void set_module_callbacks(void (*w)(void*), void (*g)()) {
   watch = w;
   on_gone = g;

@@ -24,6 +24,8 @@ void note_link_map_freed(void* p);
 void forget_addresses(address start, address end);
 // The same of generated code, before its pages go, or once others are there: a module may come to lie there, of which nobody tells. Inside of a hook.
 void lose_generated_code(address start, address end);
+// It may be other code from now on, that is in no module either: what was read off it is forgotten. Inside of a hook.
+void note_changed_code(address start, address end);
 
 // Generation of a frame at pc: that of its module; of code without one, the last unloading that covered it; 0 where nothing else ever
 // lay. pc: on a stack that is being walked, so its module is loaded.

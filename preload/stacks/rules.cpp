@@ -6,7 +6,7 @@
 #include "preload/base/ranges.h"
 #include "preload/base/spin_lock.h"
 #include "preload/base/thread_state.h"
-#include "preload/stacks/generated_code.h"
+#include "preload/stacks/module_reading.h"
 #include "preload/stacks/modules.h"
 #include "preload/stacks/parts.h"
 
@@ -21,10 +21,15 @@ constexpr uint32_t kFirstSize = 256;
 constexpr uint64_t kTombstone = kPcMask;   // no pc: keeps a chain together after its entry was dropped
 constinit base::SpinLock rules_lock;
 constinit uint32_t used = 0;
-constinit PartCounts guess_rules;     // where there are rules that were not read from unwind data
-constinit Parts generated_code;       // where code that is in no module was called, whatever is there by now
+constexpr Rule kTrampolineWords = Rule{2} << 48;
+constinit PartCounts guess_rules, code_rules;   // where there are rules that were not read from unwind data; of these, that were read off the code
+constinit Parts generated_code;                 // where code that is in no module was called, whatever is there by now
 
-bool is_guess(uint64_t pc_and_low) { return kind_of(pc_and_low >> 48) == kRuleGuess; }
+void count_guess(address pc, Rule rule, int32_t n) {
+  if (kind_of(rule) != kRuleGuess) return;
+  guess_rules.add(pc, n);
+  if (rule >> 48) code_rules.add(pc, n);
+}
 
 RuleTable* new_table(uint64_t size) {
   auto* t = static_cast<RuleTable*>(base::small_table(sizeof(RuleTable) + size * sizeof(RuleEntry)));
@@ -71,13 +76,13 @@ static bool readable(address a) { return base::readable(reinterpret_cast<const v
 // Whether a call instruction ends at pc: e8 with 4 bytes of displacement, or ff /2 with whatever its operand takes. Only a frame that
 // was called is sure to lie within its stack: hand-made coroutines begin at an address that nobody called from, and where unwind data is
 // wrong, any word of the stack may be taken for a pc.
-static bool follows_call(address pc, bool in_module, ModuleReading& reading) {
+static bool follows_call(address pc, ModuleReading* reading) {
   constexpr size_t kLongest = 7;
   uint8_t code[kLongest];   // the last of it as far as it can be read
   auto copy = [&](address from, size_t bytes) {
     const auto* source = reinterpret_cast<const uint8_t*>(from);
     uint8_t* to = code + kLongest - (pc - from);
-    return in_module ? reading.copy(to, source, bytes) : base::copy_if_readable(to, source, bytes);
+    return reading ? reading->copy(to, source, bytes) : base::copy_if_readable(to, source, bytes);
   };
   size_t known = ((pc - 1) & 4095) + 1;   // on its page
   if (known > kLongest) known = kLongest;
@@ -92,6 +97,14 @@ static bool follows_call(address pc, bool in_module, ModuleReading& reading) {
   return false;
 }
 
+// CPython 3.12 and 3.13 with -X perf call each Python function through generated code, the same for all (Python/asm_trampoline.S): sub $8,
+// %rsp; call *%rcx; add $8, %rsp; ret. No frame pointer leads over it.
+static bool is_cpython_trampoline(address pc) {
+  static constexpr uint8_t kAfterCall[] = {0xff, 0xd1, 0x48, 0x83, 0xc4, 0x08, 0xc3};
+  uint8_t code[sizeof(kAfterCall)];
+  return base::copy_if_readable(code, reinterpret_cast<const void*>(pc - 2), sizeof(code)) && memcmp(code, kAfterCall, sizeof(code)) == 0;
+}
+
 // What looks like a return address and is none: rbp led astray, for code that keeps no frame pointer may have anything there. Were such words taken for
 // generated code, each would make a call stack of its own.
 static bool in_heap(address a) { return base::owner_of(reinterpret_cast<const void*>(a)) != base::Owner::kNobody; }
@@ -104,26 +117,35 @@ static Rule pushed_rule(address pc, const dl_find_object& object, ModuleReading&
   return steps(rule) ? rule : Rule{kRuleEnd};
 }
 
-TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
-  dl_find_object object;
+// Of what is in a module. False: it could not be read, for it was just being closed.
+static bool read_module_rule(address pc, bool returned_to, const dl_find_object& object, Rule& rule) {
   ModuleReading reading;
-  Rule rule = kRuleGuess;
-  // Before the rule can be used in a node, the module it came from is in the region: whatever a stack names can be resolved.
-  bool in_module = _dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0;
-  if (in_module) {
-    note_module(object);
-    rule = parse_rule(pc, object, reading);
-  } else if (returned_to && (base::thread_state.owns(pc) || !readable(pc))) {   // what a hand-made stack ends in is asked for each time
-    return kRuleHard | kUncalled;
-  } else {
-    generated_code.note(pc);
-    if (is_cpython_trampoline(pc)) rule = kRuleGuess | Rule{2} << 48;
-  }
-  if (returned_to && !follows_call(pc, in_module, reading)) {
-    if (!in_module) return (in_heap(pc) ? kRuleHard : kRuleGuess) | kUncalled;
+  rule = parse_rule(pc, object, reading);
+  if (returned_to && !follows_call(pc, &reading)) {
     if (steps(rule)) rule = pushed_rule(pc, object, reading) | kUncalled;
     if (rule == kRuleGuess) rule |= kMayBegin;
   }
+  return !reading.was_disturbed();
+}
+
+// Of what is in none. False: it is not kept.
+static bool guess_rule(address pc, bool returned_to, Rule& rule) {
+  rule = kRuleHard | kUncalled;
+  if (returned_to && (base::thread_state.owns(pc) || !readable(pc))) return false;   // what a hand-made stack ends in is asked for each time
+  const bool called = !returned_to || follows_call(pc, nullptr);
+  if (!called && in_heap(pc)) return false;
+  generated_code.note(pc);
+  rule = kRuleGuess | (!called ? kUncalled : is_cpython_trampoline(pc) ? kTrampolineWords : 0);
+  return called;
+}
+
+TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
+  dl_find_object object;
+  Rule rule;
+  // Before the rule can be used in a node, the module it came from is in the region: whatever a stack names can be resolved.
+  bool in_module = _dl_find_object(reinterpret_cast<void*>(pc - 1), &object) == 0;
+  if (in_module) note_module(object);
+  if (!(in_module ? read_module_rule(pc, returned_to, object, rule) : guess_rule(pc, returned_to, rule))) return rule;
   base::SpinGuard guard(rules_lock);
   RuleTable* t = rule_table.load(std::memory_order_relaxed);
   if (find_rule(pc)) return rule;
@@ -132,14 +154,8 @@ TIDEMARK_COLD Rule add_rule(address pc, bool returned_to) {
     t = rule_table.load(std::memory_order_relaxed);
   }
   put(t, (pc & kPcMask) | rule << 48, uint32_t(rule >> 48), 0);
-  if (kind_of(rule) == kRuleGuess) guess_rules.add(pc, 1);
+  count_guess(pc, rule, 1);
   return rule;
-}
-
-TIDEMARK_COLD Rule look_again(address pc, Rule rule, bool returned_to) {
-  if (is_cpython_trampoline_yet(pc)) return rule;
-  forget_addresses(pc - 1, pc);
-  return add_rule(pc, returned_to);
 }
 
 // What note_size knows of a pc, in the upper half of RuleEntry::offset: the last size, its lower 13 bits | how many times it was another one << 13.
@@ -172,6 +188,7 @@ bool has_rules(address start, address end) {
 }
 
 bool may_have_guess_rules(address start, address end) { return guess_rules.any(start, end); }
+bool may_have_code_rules(address start, address end) { return code_rules.any(start, end); }
 bool may_have_had_generated_code(address start, address end) { return generated_code.may_have(start, end); }
 
 // What was dropped and ends its chain is free again: a reader that comes there has passed all that could follow. So modules that come and go at ever new
@@ -193,7 +210,7 @@ void drop_rules(address start, address end) {
     const uint64_t w = t->entries[i].pc_and_low.load(std::memory_order_relaxed);
     const address pc = w & kPcMask;
     if (pc <= start || pc > end) continue;
-    if (is_guess(w)) guess_rules.add(pc, -1);
+    count_guess(pc, w >> 48 | uint64_t{t->entries[i].offset.load(std::memory_order_relaxed)} << 48, -1);
     t->entries[i].pc_and_low.store(kTombstone, std::memory_order_release);
   }
   free_ends_of_chains(t);

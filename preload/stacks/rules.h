@@ -59,13 +59,6 @@ TIDEMARK_INLINE Rule rule_of(address pc, bool returned_to = true) {
   return TIDEMARK_LIKELY(e != nullptr) ? rule_in(*e) : add_rule(pc, returned_to);
 }
 
-// The same, which is another one by now where it was read off generated code and other code lies there.
-Rule look_again(address pc, Rule rule, bool returned_to);
-TIDEMARK_INLINE Rule present_rule(address pc, Rule rule, bool returned_to = true) {
-  const bool read_off_code = kind_of(rule) == format::kRuleGuess && rule >> 48;
-  return TIDEMARK_UNLIKELY(read_off_code) ? look_again(pc, rule, returned_to) : rule;
-}
-
 // The rule of a plain frame, of fewer than kPlainWords words and with rbp saved in it, if at all: its CFA is rsp + n, or rbp + 16, where it has a frame
 // pointer.
 //   its size in words, 8 bits | rbp is saved so many words below the CFA, 5 bits | flags; 0: the frame is not plain
@@ -107,8 +100,10 @@ void note_size(address pc, uint64_t words);
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module
 bool has_rules(address start, address end);        // any for a pc in (start, end]
-// Quickly. No: there are no rules of a pc there that were not read from unwind data, as of generated code; no code that is in no module was ever called there.
+// Quickly. No: there are no rules of a pc there that were not read from unwind data, as of generated code; none that were read off the code itself; no code that is
+// in no module was ever called there.
 bool may_have_guess_rules(address start, address end);
+bool may_have_code_rules(address start, address end);
 bool may_have_had_generated_code(address start, address end);
 void lock_rules();                                 // around fork
 void unlock_rules();

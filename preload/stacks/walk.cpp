@@ -115,7 +115,7 @@ __attribute__((noinline)) bool add_frame(Walked& w, Cursor& c, uint32_t& joins, 
   }
   const bool ended = stepped && is_no_code(pc);
   const RuleEntry* known = stepped && !ended ? find_rule(pc + signal) : nullptr;
-  Rule next = known ? present_rule(pc + signal, rule_in(*known), !signal) : stepped && !ended ? add_rule(pc + signal, !signal) : 0;
+  Rule next = known ? rule_in(*known) : stepped && !ended ? add_rule(pc + signal, !signal) : 0;
   joins = known ? known->joins.load(std::memory_order_relaxed) : kAnyJoin;
   const bool was_pushed = rule & kUncalled && kind != kRuleGuess;   // see rules.cpp, pushed_rule
   if (was_pushed && !ended && (!stepped || next & (kUncalled | kMayBegin) || kind_of(next) == kRuleHard)) {
@@ -164,7 +164,7 @@ inline bool meets_path(Walked& w, address pc, address sp, address rbp) { return 
 // A plain rule that is not among the recent ones; 0 and its whole rule: it is not plain. False: there is none, or it is of a pc that nobody called from.
 __attribute__((noinline)) bool find_whole_rule(address pc, uint32_t& plain, Rule& whole) {
   const RuleEntry* e = pc ? find_rule(pc) : nullptr;
-  if (!e || (whole = present_rule(pc, rule_in(*e))) & kUncalled) return false;
+  if (!e || (whole = rule_in(*e)) & kUncalled) return false;
   plain = plain_rule(whole);
   if (plain && !(++base::thread_state.victim & 3)) remember_rule(pc, plain);   // now and then: those that are frequent stay there
   return true;
@@ -227,7 +227,7 @@ void collect(Walked& w, const Caller& caller, bool ask_joins) {
   bool signal = false;
   uint32_t plain = recent_rule(caller.pc), joins = 0;
   Rule whole = 0;
-  if (TIDEMARK_UNLIKELY(!plain)) whole = present_rule(caller.pc, rule_of(caller.pc)), plain = plain_rule(whole);
+  if (TIDEMARK_UNLIKELY(!plain)) whole = rule_of(caller.pc), plain = plain_rule(whole);
   Cursor c{plain && ask_joins ? whole_rule(plain) : whole, caller.pc, caller.sp, caller.rbp};
   for (;; plain = plain_rule(c.rule)) {
     if (!ask_joins && !signal && !c.away && collect_plain(w, c, plain)) return;

@@ -91,6 +91,54 @@ TEST_F(ModuleReadingTest, WhoClosesInsideOfAHookDoesNotWait) {
   stacks::end_to_close(ticket);
 }
 
+TEST_F(ModuleReadingTest, WhoReadsWhilePagesAreClosedReadsNothingBehindAFilter) {
+  uint32_t ticket = begin_to_close();
+  base::forbid_kernel_copies();
+  {
+    ModuleReading meanwhile;
+    EXPECT_FALSE(reads(meanwhile, 0));
+    EXPECT_TRUE(meanwhile.was_disturbed());
+  }
+  stacks::end_to_close(ticket);
+  {
+    ModuleReading after;
+    EXPECT_TRUE(reads(after, 0));
+    EXPECT_FALSE(after.was_disturbed());
+  }
+  base::permit_kernel_copies();
+}
+
+TEST_F(ModuleReadingTest, WhatIsNotThereIsNotDisturbed) {
+  close();
+  ModuleReading reading;
+  EXPECT_FALSE(reads(reading, 0));
+  EXPECT_FALSE(reading.was_disturbed());
+}
+
+// A handler jumped out of munmap.
+TEST_F(ModuleReadingTest, WhoNeverEndsToCloseIsForgotten) {
+  uint32_t lost = begin_to_close();
+  auto known_by_itself = [&] {   // else the kernel would say that it is closed
+    ModuleReading reading;
+    return reads(reading, 0) && !reading.was_disturbed();
+  };
+  base::forbid_kernel_copies();
+  EXPECT_FALSE(known_by_itself());
+  stacks::forget_lost_closers();   // has seen it now
+  uint32_t other = begin_to_close();
+  stacks::forget_lost_closers();   // others come
+  EXPECT_FALSE(known_by_itself());
+  stacks::forget_lost_closers();
+  EXPECT_TRUE(known_by_itself());
+  stacks::end_to_close(other);
+  stacks::end_to_close(lost);
+  uint32_t ticket = begin_to_close();
+  EXPECT_FALSE(known_by_itself()) << "those that were forgotten take nobody along";
+  stacks::end_to_close(ticket);
+  EXPECT_TRUE(known_by_itself());
+  base::permit_kernel_copies();
+}
+
 TEST_F(ModuleReadingTest, WhoNeverEndsToReadIsWaitedForOnce) {
   alignas(ModuleReading) char room[sizeof(ModuleReading)];
   auto* jumped_away = new (room) ModuleReading;

@@ -30,12 +30,14 @@ static void* by_munmap(void* page) {
   return mmap(page, kPage, kAll, kAnonymous | MAP_FIXED_NOREPLACE, -1, 0);
 }
 static void* by_mmap(void* page) { return map(page); }
-static void* by_mprotect(void* page) {
-  mprotect(page, kPage, PROT_READ | PROT_WRITE);
+static void* by_mprotect_of(void* page, size_t bytes) {
+  mprotect(page, bytes, PROT_READ | PROT_WRITE);
   write(page, kFramePointer, sizeof(kFramePointer));
-  mprotect(page, kPage, PROT_READ | PROT_EXEC);
+  mprotect(page, bytes, PROT_READ | PROT_EXEC);
   return page;
 }
+static void* by_mprotect(void* page) { return by_mprotect_of(page, kPage); }
+static void* by_mprotect_of_a_part(void* page) { return by_mprotect_of(page, 1); }
 static void* by_syscall(void* page) {
   syscall(SYS_munmap, page, kPage);
   return reinterpret_cast<void*>(syscall(SYS_mmap, page, kPage, kAll, kAnonymous | MAP_FIXED, -1, 0));
@@ -46,7 +48,7 @@ static void* by_mremap(void* page) {
 }
 
 int main() {
-  constexpr void* (*kWays[])(void*) = {by_munmap, by_mmap, by_mprotect, by_syscall, by_mremap};
+  constexpr void* (*kWays[])(void*) = {by_munmap, by_mmap, by_mprotect, by_mprotect_of_a_part, by_syscall, by_mremap};
   long calls = 0;
   for (auto* change : kWays) {
     void* page = map(nullptr);
@@ -55,7 +57,7 @@ int main() {
     mprotect(page, kPage, kAll);   // nothing has changed
     call(page);
     if (change(page) != page) return 1;
-    if (change != by_mprotect) write(page, kFramePointer, sizeof(kFramePointer));
+    if (change != by_mprotect && change != by_mprotect_of_a_part) write(page, kFramePointer, sizeof(kFramePointer));
     call(page);
     calls += 3;
   }

@@ -1,8 +1,11 @@
 // A thread closes and opens its program's unwind data all the time, while another one allocates from functions that never allocated before.
 //
-//   unwind_data_goes WAY   mprotect, syscall
+//   unwind_data_goes WAY   mprotect, syscall, filter: by mprotect, behind a seccomp filter
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <link.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -42,6 +45,12 @@ static int find(dl_phdr_info* module, size_t, void* found) {
   return 1;   // the program itself, no other module
 }
 
+static bool put_filter() {
+  sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  sock_fprog program{1, allow};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
 int main(int count, char** arguments) {
   if (count != 2) return 2;
   Pages table{};
@@ -53,6 +62,7 @@ int main(int count, char** arguments) {
     else mprotect(start, table.end - table.start, protection);
   };
   site();
+  if (*arguments[1] == 'f' && !put_filter()) return 4;
   std::atomic<bool> closes{false}, stop{false};
   std::thread closer([&] {
     while (!stop.load()) {
