@@ -40,12 +40,15 @@ void add_to_totals(Totals& totals, const StackEntry& entry, const Counters& coun
     return;
   }
   totals.counters.add(counters);
+  totals.peak_live_bytes = std::max(totals.peak_live_bytes, entry.peak_live_bytes);
   if (entry.kind == StackKind::kOverflow) totals.overflow.add(counters);
 }
 
+// Threads hold back what they add to the process's peak; a stack's own peak was the process's, too, at least.
 void read_peak(const Header& header, Totals& totals) {
-  totals.peak_live_bytes = std::max(header.peak_live_bytes, totals.counters.live_bytes());
-  totals.peak_error_bytes = header.live_slack_bytes;
+  uint64_t most = region::saturating_add(std::max(header.peak_live_bytes, totals.counters.live_bytes()), header.live_slack_bytes);
+  totals.peak_live_bytes = std::max({totals.peak_live_bytes, header.peak_live_bytes, totals.counters.live_bytes()});
+  totals.peak_error_bytes = most > totals.peak_live_bytes ? most - totals.peak_live_bytes : 0;
 }
 
 // For a set of sites' numbers, found by their paths.

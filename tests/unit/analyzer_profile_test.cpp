@@ -342,6 +342,21 @@ TEST(AnalyzerProfile, PeakIsAtLeastWhatIsLive) {
   EXPECT_EQ(report_of(builder).profile->totals.peak_live_bytes, 800u);
 }
 
+TEST(AnalyzerProfile, PeakIsAtLeastThatOfAnyStack) {
+  RegionBuilder builder;
+  for (uint64_t peak : {7000, 10000, 300}) {
+    uint32_t id = builder.stack(builder.path({0x1000 + peak}), {.allocated_count = 20, .allocated_bytes = 200'000, .freed_count = 20, .freed_bytes = 200'000});
+    builder.at<StackRecord>(id).peak_live_bytes = peak;
+  }
+  builder.header().peak_live_bytes = 288;
+  builder.header().live_slack_bytes = 65536;
+  auto report = report_of(builder);
+  for (const model::Totals& totals : {report.profile->totals, model::read_totals(*report.region)}) {
+    EXPECT_EQ(totals.peak_live_bytes, 10000u);
+    EXPECT_EQ(totals.peak_error_bytes, 288u + 65536 - 10000) << "never more than the process's own figure may miss";
+  }
+}
+
 // Of a stack that `threads` shared, with blocks of up to 100 bytes.
 struct SharedStack {
   RegionBuilder builder;
