@@ -1,7 +1,9 @@
 #include "preload/keeper/marks.h"
 
 #include <cstring>
+#include <optional>
 
+#include "preload/base/memory.h"
 #include "preload/base/spin_lock.h"
 #include "preload/base/store.h"
 #include "preload/base/thread_state.h"
@@ -65,9 +67,10 @@ void count(MarkRecord& r, uint64_t live) {
 }  // namespace
 
 namespace {
-// A handler that jumped out would leave the locks held for good.
+// A handler that jumped out would leave the locks held for good; but behind a filter, which may kill who holds handlers back, it could.
 void mark_now(const char* name) {
-  base::NoHandlers no_handlers;
+  std::optional<base::NoHandlers> no_handlers;
+  if (!base::filter_came()) no_handlers.emplace();
   int64_t live = heap::total_live();
   base::SpinGuard guard(lock);
   MarkRecord* r = find(name);

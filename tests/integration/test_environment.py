@@ -127,7 +127,7 @@ class Surroundings(support.TestCase):
 
     def test_a_filter_that_lets_nothing_pass_but_the_end(self):
         for kill in ("process", "thread"):
-            for how, wanted in (("exit", 3), ("fork", 3), ("breach", -31)):
+            for how, wanted in (("exit", 3), ("fork", 3), ("breach", -31), ("mark", 3)):
                 with self.subTest(kill=kill, how=how):
                     command = [support.victim("strict_filter"), kill, how]
                     without = support.plain(command)

@@ -1,6 +1,6 @@
 // Puts a seccomp filter on itself that lets read, write and exit_group pass, and kills for the rest; then writes and ends. 77: no filter can be put.
 //
-//   strict_filter process|thread exit|fork|breach    what the filter kills; breach: the program itself makes another call
+//   strict_filter process|thread exit|fork|breach|mark    what the filter kills; breach: the program itself makes another call; mark: and marks
 #include <cstddef>
 #include <cstring>
 #include <linux/filter.h>
@@ -9,6 +9,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "../../preload/tidemark.h"
 
 static void confine(unsigned kill) {
   sock_filter steps[] = {
@@ -30,7 +32,10 @@ int main(int, char** arguments) {
     int status = 0;
     if (child && waitpid(child, &status, 0) == child) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
   }
+  bool marks = strcmp(arguments[2], "mark") == 0;
+  if (marks) tidemark_mark("before the filter");
   confine(kill);
+  if (marks) tidemark_mark("before the filter"), tidemark_mark("behind it");
   if (strcmp(arguments[2], "breach") == 0) getppid();
   if (write(STDOUT_FILENO, "in\n", 3) != 3) _exit(4);
   _exit(3);
