@@ -277,7 +277,7 @@ namespace {
 constinit int errno_before_fork = 0;
 void await_fork() {
   const void*& call = base::thread_state.daemon_call;
-  if (call && !is_under_way(call)) {   // a handler jumped out of it: this process did not end
+  if (call && (filter_was_seen() || !is_under_way(call))) {   // a handler jumped out of it: this process did not end
     call = nullptr;
     take_back(Ending::kExited);
   }
