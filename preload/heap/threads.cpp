@@ -318,10 +318,12 @@ void lose_own_stack(uintptr_t start, size_t bytes) {
 
 }  // namespace
 
-void forget_pages(uintptr_t start, size_t bytes) { stacks::forget_readable_pages(start, (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1}); }
+static uintptr_t end_of_pages(uintptr_t start, size_t bytes) { return (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1}; }
+
+void forget_pages(uintptr_t start, size_t bytes) { stacks::forget_readable_pages(start, end_of_pages(start, bytes)); }
 
 void lose_pages(uintptr_t start, size_t bytes) {
-  const uintptr_t end = (start + bytes + format::kPageBytes - 1) & ~uintptr_t{format::kPageBytes - 1};
+  const uintptr_t end = end_of_pages(start, bytes);
   if (end <= start || start % format::kPageBytes) return;   // the kernel refuses it, or does nothing
   bytes = end - start;
   forget_pages(start, bytes);

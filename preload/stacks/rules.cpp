@@ -187,9 +187,10 @@ bool has_rules(address start, address end) {
   return false;
 }
 
-bool may_have_guess_rules(address start, address end) { return guess_rules.any(start, end); }
-bool may_have_code_rules(address start, address end) { return code_rules.any(start, end); }
-bool may_have_had_generated_code(address start, address end) { return generated_code.may_have(start, end); }
+// A return address may be the first one behind the code.
+bool may_have_guess_rules(address start, address end) { return guess_rules.any(start + 1, end + 1); }
+bool may_have_code_rules(address start, address end) { return code_rules.any(start + 1, end + 1); }
+bool may_have_had_generated_code(address start, address end) { return generated_code.may_have(start + 1, end + 1); }
 
 // What was dropped and ends its chain is free again: a reader that comes there has passed all that could follow. So modules that come and go at ever new
 // addresses do not fill the table either.

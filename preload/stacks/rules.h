@@ -100,7 +100,7 @@ void note_size(address pc, uint64_t words);
 bool start_rules();                                // the first table; false: no memory
 void drop_rules(address start, address end);       // of an unloaded module
 bool has_rules(address start, address end);        // any for a pc in (start, end]
-// Quickly. No: there are no rules of a pc there that were not read from unwind data, as of generated code; none that were read off the code itself; no code that is
+// Quickly, of a pc in (start, end]. No: there are no rules that were not read from unwind data, as of generated code; none that were read off the code itself; no code that is
 // in no module was ever called there.
 bool may_have_guess_rules(address start, address end);
 bool may_have_code_rules(address start, address end);
